@@ -1,0 +1,277 @@
+"""Every job of the project in order, and the one machine that runs them.
+
+    run("filter-pairs", output="store/05-filter-pairs", config="{}", inputs={"pairs": "store/04-extract-pairs"})
+
+A job is a plain function: manifests in, files out.
+
+    def filter_pairs(*, pairs: Manifest, output: Folder, config: FilterConfig) -> Outcome
+
+`run` gives it a strict config, works out the content key (job, version, config, input digests), takes a lock, runs the
+function under tracking, and writes the manifest last. The output lies at `<output>/<first 16 of the key>/`, and
+`<output>/current.json` points to the newest. A complete output with the same key is returned untouched: torch, Spark
+and MLflow are imported only after that check. Standard library only.
+"""
+
+import hashlib
+import importlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from arm import config as configs
+from arm import manifest as manifests
+from arm.errors import UserError
+from arm.manifest import Manifest
+from arm.storage import Folder, open_folder
+
+Role = Literal["data", "init", "judge"]
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A manifest that a job reads. `role` says how it counts in lineage: contamination walks data and init."""
+
+    name: str
+    role: Role = "data"
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One job: where its function and config live, what it reads and what it makes."""
+
+    name: str
+    phase: Literal["toy", "data", "model", "release"]
+    purpose: str
+    function: str
+    config: str
+    inputs: tuple[Input, ...] = ()
+    makes: str
+    """Kind of the output's manifest."""
+    version: int = 1
+    """Raised by hand when the same config gives other bytes."""
+    stages: tuple[str, ...] = ()
+
+
+def _optional(name: str, role: Role = "data") -> Input:
+    return Input(name, role, optional=True)
+
+
+JOBS: tuple[Job, ...] = (
+    Job(
+        name="make-world", phase="toy", makes="world",
+        purpose="Draw the toy world: a web site and its crawl, data sets to import, prompts and held-out scenes.",
+        function="arm.toy.world_job:make_world", config="arm.toy.config:WorldConfig",
+    ),
+    Job(
+        name="train-teachers", phase="toy", makes="teachers",
+        purpose="Train small stand-ins for SigLIP2, Qwen2.5 and a VAE, saved as Hugging Face checkpoints.",
+        function="arm.toy.teacher:train_teachers", config="arm.toy.config:TeacherConfig",
+    ),
+    Job(
+        name="import-model", phase="data", makes="weights",
+        purpose="Check a Hugging Face checkpoint and bring it into the store with its licence.",
+        function="arm.data.model_import:import_model", config="arm.data.config:ImportModelConfig",
+        inputs=(_optional("source", "init"),),
+    ),
+    Job(
+        name="import-samples", phase="data", makes="image-shards",
+        purpose="Bring existing data sets (questions, edits, pages, videos, text) into image shards.",
+        function="arm.data.importing:import_samples", config="arm.data.config:ImportSamplesConfig",
+        inputs=(_optional("source"),),
+    ),
+    Job(
+        name="extract-pairs", phase="data", makes="pairs",
+        purpose="Read WARC and WAT files on Spark and extract image-caption pairs.",
+        function="arm.data.extraction:extract_pairs", config="arm.data.config:ExtractConfig",
+        inputs=(_optional("crawl"),),
+    ),
+    Job(
+        name="filter-pairs", phase="data", makes="filtered-pairs",
+        purpose="Keep the pairs worth downloading; count the others by reason.",
+        function="arm.data.filtering:filter_pairs", config="arm.data.config:FilterConfig",
+        inputs=(Input("pairs"),),
+    ),
+    Job(
+        name="download-images", phase="data", makes="image-shards",
+        purpose="Download the images with img2dataset behind a guard into webdataset shards.",
+        function="arm.data.download:download_images", config="arm.data.config:DownloadConfig",
+        inputs=(Input("pairs"), _optional("site")),
+    ),
+    Job(
+        name="curate-images", phase="data", makes="curated-shards",
+        purpose="Score images, drop duplicates, the unfit and evaluation images; write curated shards.",
+        function="arm.data.curation:curate_images", config="arm.data.config:CurateConfig",
+        inputs=(_optional("crawled"), _optional("imported"), _optional("scorer", "judge"), _optional("evaluation", "judge")),
+    ),
+    Job(
+        name="train-tokenizer", phase="model", makes="tokenizer",
+        purpose="Train the visual tokenizer: frozen SigLIP2, projections, FSQ, four losses.",
+        function="arm.tokenizer.training:train_tokenizer", config="arm.tokenizer.config:TokenizerConfig",
+        inputs=(Input("images"), Input("encoder", "init"), Input("caption_model", "init")),
+    ),
+    Job(
+        name="tokenize-images", phase="model", makes="token-shards",
+        purpose="Turn every curated sample into codes and text: Arrow token shards.",
+        function="arm.tokenizer.encoding:tokenize_images", config="arm.tokenizer.config:EncodeConfig",
+        inputs=(Input("images"), Input("tokenizer", "init"), Input("text_tokenizer", "init")),
+    ),
+    Job(
+        name="train-detokenizer", phase="model", makes="detokenizer",
+        purpose="Train the detokenizer that renders codes as pixels: a latent DiT on a frozen VAE.",
+        function="arm.tokenizer.detokenizer_training:train_detokenizer",
+        config="arm.tokenizer.config:DetokenizerConfig",
+        inputs=(Input("images"), Input("tokenizer", "init"), Input("autoencoder", "init")),
+    ),
+    Job(
+        name="train-model", phase="model", makes="model", stages=("pretrain", "continue", "finetune"),
+        purpose="Train the language model on packed token shards under DeepSpeed, one stage a run.",
+        function="arm.training.stages:train_model", config="arm.training.config:StageConfig",
+        inputs=(Input("tokens"), Input("base", "init"), Input("tokenizer", "init")),
+    ),
+    Job(
+        name="train-policy", phase="model", makes="model", stages=("t2i", "edit", "joint"),
+        purpose="Improve the model with GRPO against rewards, one stage a run.",
+        function="arm.rl.training:train_policy", config="arm.rl.config:PolicyConfig",
+        inputs=(Input("model", "init"), Input("prompts"), Input("tokenizer", "init"), Input("detokenizer", "judge")),
+    ),
+    Job(
+        name="evaluate-model", phase="release", makes="evaluation",
+        purpose="Score every training stage on held-out prompts, questions and edits; write the report.",
+        function="arm.evaluation.evaluate:evaluate_model", config="arm.evaluation.config:EvaluateConfig",
+        inputs=(
+            Input("samples"), Input("tokenizer"), Input("detokenizer"), Input("encoder", "judge"),
+            _optional("pretrained"), _optional("continued"), _optional("finetuned"),
+            _optional("t2i_policy"), _optional("edit_policy"), _optional("joint_policy"),
+        ),
+    ),
+    Job(
+        name="register-model", phase="release", makes="release",
+        purpose="Check the gates, gather a self-contained release and register it in MLflow.",
+        function="arm.tracking.registration:register_model", config="arm.tracking.config:RegisterConfig",
+        inputs=(Input("model", "init"), Input("tokenizer", "init"), Input("detokenizer", "init"), Input("evaluation", "judge")),
+    ),
+)  # fmt: skip
+
+
+def find(name: str) -> Job:
+    """The job of that name; an unknown name is a UserError with a suggestion."""
+    for job in JOBS:
+        if job.name == name:
+            return job
+    raise UserError(f"There is no job {name!r}; {configs.suggest(name, [job.name for job in JOBS])}")
+
+
+def resolve(reference: str) -> Any:
+    """Import `package.module:name`."""
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A run made ready: everything that its content key covers, and where its output goes."""
+
+    job: Job
+    config: Any
+    inputs: dict[str, Manifest]
+    digests: dict[str, str]
+    key: str
+    output: str
+    """The family folder, `store/05-filter-pairs`."""
+
+    @property
+    def folder(self) -> Folder:
+        """Where this run's files lie: `<output>/<first 16 of the key>`."""
+        return open_folder(self.output).child(self.key[:16])
+
+    def complete(self) -> Manifest | None:
+        """The manifest, if this very run was finished before."""
+        if not self.folder.exists(manifests.NAME):
+            return None
+        found = manifests.load(self.folder.url)
+        return found if found.key == self.key else None
+
+
+def plan(name: str, *, output: str, config: str | Any = "{}", inputs: Mapping[str, str | None]) -> Plan:
+    """Check the config and the inputs of a run and work out its content key; nothing heavy is imported."""
+    job = find(name)
+    config_type = resolve(job.config)
+    ready = configs.from_json(config_type, config) if isinstance(config, str) else config
+    opened = _open_inputs(job, inputs)
+    digests = {role: item.digest for role, item in opened.items()}
+    if hasattr(ready, "outside_paths"):
+        digests |= _outside_digests(ready.outside_paths(), next(iter(opened.values()), None))
+    payload = json.dumps([job.name, job.version, configs.identity(ready), digests], sort_keys=True)
+    key = hashlib.sha256(payload.encode()).hexdigest()
+    return Plan(job=job, config=ready, inputs=opened, digests=digests, key=key, output=output)
+
+
+def run(name: str, *, output: str, config: str | Any = "{}", inputs: Mapping[str, str | None] | None = None) -> Manifest:
+    """Run a job, or return its complete output untouched. Under torchrun every rank computes and rank 0 publishes."""
+    ready = plan(name, output=output, config=config, inputs=inputs or {})
+    return ready.complete() or execute(ready)
+
+
+def execute(ready: Plan) -> Manifest:
+    """Run the job's function on a plan and publish the manifest last."""
+    function: Callable[..., manifests.Outcome] = resolve(ready.job.function)
+    if int(os.environ.get("RANK", "0")) > 0:
+        function(**ready.inputs, output=ready.folder, config=ready.config)
+        return _unpublished(ready)
+    from arm.lock import output_lock
+    from arm.tracking.recording import record_run
+
+    with output_lock(ready.folder, ready.job.name):
+        finished = ready.complete()
+        if finished:
+            return finished
+        with record_run(ready) as recording:
+            outcome = function(**ready.inputs, output=ready.folder, config=ready.config)
+            manifest = _describe(ready, outcome)
+            recording.finish(manifest)
+        _publish(ready, manifest)
+    return manifest
+
+
+def _open_inputs(job: Job, inputs: Mapping[str, str | None]) -> dict[str, Manifest]:
+    known = [item.name for item in job.inputs]
+    for name in inputs:
+        if name not in known:
+            raise UserError(f"{job.name} has no input {name!r}; {configs.suggest(name, known)}")
+    absent = [item.name for item in job.inputs if not item.optional and not inputs.get(item.name)]
+    if absent:
+        raise UserError(f"{job.name} needs the input {', '.join(absent)}: the folder of a finished job.")
+    return {name: manifests.load(url) for name, url in inputs.items() if url}
+
+
+def _outside_digests(paths: tuple[str, ...], source: Manifest | None) -> dict[str, str]:
+    """Digest what the config points to by path: inside the source artifact, or files that no job made."""
+    from arm.outside import content_digest
+
+    return {f"outside/{index}": content_digest(path, source) for index, path in enumerate(paths)}
+
+
+def _describe(ready: Plan, outcome: manifests.Outcome) -> Manifest:
+    return Manifest(
+        kind=ready.job.makes, job=ready.job.name, version=ready.job.version, key=ready.key,
+        config=configs.identity(ready.config), inputs=ready.digests,
+        counts=dict(outcome.counts), metrics=dict(outcome.metrics),
+        files=manifests.entries_of(ready.folder), folder=ready.folder,
+    )  # fmt: skip
+
+
+def _unpublished(ready: Plan) -> Manifest:
+    """What ranks other than 0 return: they publish nothing."""
+    return Manifest(
+        kind=ready.job.makes, job=ready.job.name, version=ready.job.version, key=ready.key,
+        config={}, inputs=ready.digests, counts={}, metrics={}, files=(), folder=ready.folder,
+    )  # fmt: skip
+
+
+def _publish(ready: Plan, manifest: Manifest) -> None:
+    ready.folder.write(manifests.NAME, manifest.to_json())
+    pointer = json.dumps({"manifest": f"{ready.key[:16]}/{manifests.NAME}", "digest": manifest.digest}) + "\n"
+    open_folder(ready.output).write("current.json", pointer.encode())

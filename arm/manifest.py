@@ -1,0 +1,172 @@
+"""Manifests: what an artifact is, and how its files are read back.
+
+    manifest.json   {kind, job, version, config, inputs, counts, metrics, files: [{path, bytes, sha256}]}
+    run.json        times, host, versions, addresses of the inputs: provenance that no digest covers
+
+The digest of `manifest.json` is the artifact's identity. It holds no time, host or absolute path, so the same inputs,
+config and seed give the same digest. It is written last: a folder without it holds no artifact.
+"""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from arm.errors import IntegrityError, UserError
+from arm.storage import Folder, LocalFolder, open_folder, sha256_of
+
+NAME = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileEntry:
+    """One file of an artifact."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a job function returns: its counts (integers that balance) and metrics (numbers of quality)."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """An artifact: identity, counts and files, with the folder that it was opened from."""
+
+    kind: str
+    job: str
+    version: int
+    key: str
+    """Content key: sha256 over job, version, config identity and input digests."""
+    config: dict[str, Any]
+    inputs: dict[str, str]
+    """Role -> digest of the artifact (or outside file) read in that role."""
+    counts: dict[str, int]
+    metrics: dict[str, float]
+    files: tuple[FileEntry, ...]
+    folder: Folder = field(compare=False, default_factory=lambda: LocalFolder("."))
+    """Where it lies; no part of the identity."""
+
+    @property
+    def digest(self) -> str:
+        """The artifact's identity: sha256 of the canonical manifest."""
+        return hashlib.sha256(self.to_json()).hexdigest()
+
+    @property
+    def url(self) -> str:
+        """The address of the manifest file."""
+        return f"{self.folder.url}/{NAME}"
+
+    def to_json(self) -> bytes:
+        """Canonical bytes: sorted keys, one trailing newline."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "folder"}
+        fields["files"] = [dataclasses.asdict(entry) for entry in self.files]
+        return (json.dumps(fields, sort_keys=True, indent=1) + "\n").encode()
+
+    def select(self, prefix: str = "", suffix: str = "") -> list[FileEntry]:
+        """The entries whose path starts with `prefix` and ends with `suffix`, sorted by path."""
+        return [e for e in self.files if e.path.startswith(prefix) and e.path.endswith(suffix)]
+
+    def local(self, entry: FileEntry | str) -> Path:
+        """A local path to the file, its size and checksum verified; IntegrityError names a damaged file."""
+        if isinstance(entry, str):
+            entry = self._entry(entry)
+        try:
+            path = self.folder.fetch(entry.path)
+        except FileNotFoundError:
+            raise IntegrityError(f"{self.folder.url}/{entry.path} is missing; delete that folder and run again.") from None
+        _verify(path, entry, f"{self.folder.url}/{entry.path}")
+        return path
+
+    def local_folder(self, prefix: str) -> Path:
+        """A local folder that holds every file under `prefix/`, verified: what `from_pretrained` wants."""
+        entries = self.select(prefix.rstrip("/") + "/")
+        if not entries:
+            raise IntegrityError(f"{self.url} ({self.kind}) holds nothing under {prefix!r}.")
+        root = None
+        for entry in entries:
+            path = self.local(entry)
+            depth = len(Path(entry.path).relative_to(prefix).parts)
+            root = path.parents[depth - 1]
+        assert root is not None
+        return root
+
+    def _entry(self, path: str) -> FileEntry:
+        for entry in self.files:
+            if entry.path == path:
+                return entry
+        raise IntegrityError(f"{self.url} ({self.kind}) lists no file {path!r}.")
+
+
+def load(url: str) -> Manifest:
+    """Open a manifest by its folder, its family folder (the newest), its file, or a reference made by `save_reference`."""
+    if "://" not in url and Path(url).is_file() and Path(url).name != NAME:
+        values = json.loads(Path(url).read_text())
+        return _checked(load(values["manifest"]), values["digest"])
+    folder_url = url.removesuffix("/" + NAME).rstrip("/")
+    folder = open_folder(folder_url)
+    if not folder.exists(NAME) and folder.exists("current.json"):
+        pointer = json.loads(folder.read("current.json"))
+        return load(f"{folder_url}/{pointer['manifest']}")
+    try:
+        values = json.loads(folder.read(NAME))
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{folder_url} holds no {NAME}: not an artifact, or its job has not finished; run that job first.") from None
+    except json.JSONDecodeError:
+        raise IntegrityError(f"{folder_url}/{NAME} is damaged; delete that folder and run the job again.") from None
+    return from_values(values, folder)
+
+
+def from_values(values: dict[str, Any], folder: Folder) -> Manifest:
+    """Build a manifest from its parsed JSON."""
+    try:
+        files = tuple(FileEntry(**entry) for entry in values.pop("files"))
+        return Manifest(**values, files=files, folder=folder)
+    except (TypeError, KeyError) as error:
+        raise IntegrityError(f"{folder.url}/{NAME} is not a manifest of this program ({error}).") from None
+
+
+def save_reference(manifest: Manifest, path: str) -> None:
+    """Write a small file that points to a manifest: what crosses a KFP border."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(json.dumps({"manifest": manifest.url, "digest": manifest.digest}) + "\n")
+
+
+def entries_of(folder: Folder) -> tuple[FileEntry, ...]:
+    """List and hash every published file of a folder, leaving out what no digest covers (`run.json`, `view/`)."""
+    names = [n for n in folder.list() if n not in (NAME, "run.json") and not n.startswith("view/")]
+    return tuple(_entry_of(folder, name) for name in names)
+
+
+def _entry_of(folder: Folder, name: str) -> FileEntry:
+    path = folder.fetch(name)
+    return FileEntry(path=name, bytes=path.stat().st_size, sha256=sha256_of(path))
+
+
+def _checked(manifest: Manifest, digest: str) -> Manifest:
+    if manifest.digest != digest:
+        raise IntegrityError(f"{manifest.url} has changed since it was handed over (digest {manifest.digest[:12]}, expected {digest[:12]}).")
+    return manifest
+
+
+def _verify(path: Path, entry: FileEntry, name: str) -> None:
+    stat = path.stat()
+    if stat.st_size != entry.bytes:
+        raise IntegrityError(f"{name} is truncated or altered: {stat.st_size} bytes, expected {entry.bytes}.")
+    if _digest(str(path), stat.st_size, stat.st_mtime_ns) != entry.sha256:
+        raise IntegrityError(f"{name} is altered: its sha256 differs from the manifest's {entry.sha256[:12]}….")
+
+
+@lru_cache(maxsize=100_000)
+def _digest(path: str, size: int, modified_ns: int) -> str:
+    """Hash a file once per process and version of it."""
+    return sha256_of(Path(path))
