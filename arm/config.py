@@ -109,7 +109,7 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         return from_dict(typing.cast(type, hint), value, where)
     if origin is tuple:
         return _convert_tuple(value, get_args(hint), where)
-    if origin in (dict, Mapping) or origin is not None and issubclass(origin, Mapping):
+    if origin in (dict, Mapping) or (origin is not None and issubclass(origin, Mapping)):
         if not isinstance(value, Mapping):
             raise UserError(f"{where} must be a JSON object, not {value!r}.")
         return {key: _convert(item, get_args(hint)[1], f"{where}.{key}") for key, item in value.items()}

@@ -209,7 +209,9 @@ def plan(name: str, *, output: str, config: str | Any = "{}", inputs: Mapping[st
     return Plan(job=job, config=ready, inputs=opened, digests=digests, key=key, output=output)
 
 
-def run(name: str, *, output: str, config: str | Any = "{}", inputs: Mapping[str, str | None] | None = None) -> Manifest:
+def run(
+    name: str, *, output: str, config: str | Any = "{}", inputs: Mapping[str, str | None] | None = None
+) -> Manifest:
     """Run a job, or return its complete output untouched. Under torchrun every rank computes and rank 0 publishes."""
     ready = plan(name, output=output, config=config, inputs=inputs or {})
     return ready.complete() or execute(ready)

@@ -48,5 +48,7 @@ def _acquire(handle: int, what: str, holder: str, wait_seconds: float) -> None:
                 print(f"Waiting for process {holder or 'unknown'}, which is writing {what}.", file=sys.stderr)
                 told = True
             if time.monotonic() > deadline:
-                raise LockedError(f"{what} is being written by process {holder or 'unknown'}; wait or stop it.") from None
+                raise LockedError(
+                    f"{what} is being written by process {holder or 'unknown'}; wait or stop it."
+                ) from None
             time.sleep(POLL_SECONDS)

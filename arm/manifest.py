@@ -83,7 +83,9 @@ class Manifest:
         try:
             path = self.folder.fetch(entry.path)
         except FileNotFoundError:
-            raise IntegrityError(f"{self.folder.url}/{entry.path} is missing; delete that folder and run again.") from None
+            raise IntegrityError(
+                f"{self.folder.url}/{entry.path} is missing; delete that folder and run again."
+            ) from None
         _verify(path, entry, f"{self.folder.url}/{entry.path}")
         return path
 
@@ -120,7 +122,9 @@ def load(url: str) -> Manifest:
     try:
         values = json.loads(folder.read(NAME))
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{folder_url} holds no {NAME}: not an artifact, or its job has not finished; run that job first.") from None
+        raise UserError(
+            f"{folder_url} holds no {NAME}: not an artifact, or its job has not finished; run that job first."
+        ) from None
     except json.JSONDecodeError:
         raise IntegrityError(f"{folder_url}/{NAME} is damaged; delete that folder and run the job again.") from None
     return from_values(values, folder)
@@ -154,7 +158,9 @@ def _entry_of(folder: Folder, name: str) -> FileEntry:
 
 def _checked(manifest: Manifest, digest: str) -> Manifest:
     if manifest.digest != digest:
-        raise IntegrityError(f"{manifest.url} has changed since it was handed over (digest {manifest.digest[:12]}, expected {digest[:12]}).")
+        raise IntegrityError(
+            f"{manifest.url} has changed since it was handed over (digest {manifest.digest[:12]}, expected {digest[:12]})."
+        )
     return manifest
 
 

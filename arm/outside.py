@@ -35,7 +35,9 @@ def outside_files(path: str) -> dict[str, Path]:
     if root.is_dir():
         found = {f.relative_to(root).as_posix(): f for f in sorted(root.rglob("*")) if f.is_file()}
     else:
-        found = {Path(name).name: Path(name) for name in sorted(glob.glob(path, recursive=True)) if Path(name).is_file()}
+        found = {
+            Path(name).name: Path(name) for name in sorted(glob.glob(path, recursive=True)) if Path(name).is_file()
+        }
     if not found:
         raise UserError(f"There is no file at {path!r}; give a file, a folder or a glob that exists.")
     return found

@@ -14,7 +14,15 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Task = Literal["text", "caption", "question", "text_to_image", "edit", "interleaved_video", "interleaved_web"]
-TASKS: tuple[str, ...] = ("text", "caption", "question", "text_to_image", "edit", "interleaved_video", "interleaved_web")
+TASKS: tuple[str, ...] = (
+    "text",
+    "caption",
+    "question",
+    "text_to_image",
+    "edit",
+    "interleaved_video",
+    "interleaved_web",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
