@@ -12,10 +12,12 @@ function under tracking, and writes the manifest last. The output lies at `<outp
 and MLflow are imported only after that check. Standard library only.
 """
 
+import errno
 import hashlib
 import importlib
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -212,30 +214,55 @@ def plan(name: str, *, output: str, config: str | Any = "{}", inputs: Mapping[st
 def run(
     name: str, *, output: str, config: str | Any = "{}", inputs: Mapping[str, str | None] | None = None
 ) -> Manifest:
-    """Run a job, or return its complete output untouched. Under torchrun every rank computes and rank 0 publishes."""
+    """Run a job in this process, or return its complete output untouched."""
     ready = plan(name, output=output, config=config, inputs=inputs or {})
-    return ready.complete() or execute(ready)
+    return reuse(ready) or execute(ready)
+
+
+def reuse(ready: Plan) -> Manifest | None:
+    """The complete output of this very run, if there is one; `current.json` is turned to it."""
+    found = ready.complete()
+    if found:
+        _point(ready, found)
+    return found
 
 
 def execute(ready: Plan) -> Manifest:
-    """Run the job's function on a plan and publish the manifest last."""
-    function: Callable[..., manifests.Outcome] = resolve(ready.job.function)
+    """Run the job's function on a plan and publish the manifest last. Every rank computes; rank 0 alone publishes."""
     if int(os.environ.get("RANK", "0")) > 0:
-        function(**ready.inputs, output=ready.folder, config=ready.config)
+        _call(ready)
         return _unpublished(ready)
     from arm.lock import output_lock
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # the launcher of the ranks holds the lock
+        return _record(ready)
+    with output_lock(ready.folder, ready.job.name):
+        return reuse(ready) or _record(ready)
+
+
+def _record(ready: Plan) -> Manifest:
     from arm.tracking.recording import record_run
 
-    with output_lock(ready.folder, ready.job.name):
-        finished = ready.complete()
-        if finished:
-            return finished
-        with record_run(ready) as recording:
-            outcome = function(**ready.inputs, output=ready.folder, config=ready.config)
-            manifest = _describe(ready, outcome)
-            recording.finish(manifest)
+    with record_run(ready) as recording:
+        manifest = _describe(ready, _call(ready))
+        recording.finish(manifest)
         _publish(ready, manifest)
     return manifest
+
+
+def _call(ready: Plan) -> manifests.Outcome:
+    """Call the job's function; a full disk becomes one sentence, whichever library met it."""
+    function: Callable[..., manifests.Outcome] = resolve(ready.job.function)
+    if "torch" in sys.modules:
+        sys.modules["torch"].use_deterministic_algorithms(True)
+    try:
+        return function(**ready.inputs, output=ready.folder, config=ready.config)
+    except Exception as error:
+        if "No space left on device" in str(error) or getattr(error, "errno", None) == errno.ENOSPC:
+            raise UserError(
+                f"The disk is full: {ready.job.name} could not write to {ready.folder.url}; free some space and run again."
+            ) from error
+        raise
 
 
 def _open_inputs(job: Job, inputs: Mapping[str, str | None]) -> dict[str, Manifest]:
@@ -274,6 +301,15 @@ def _unpublished(ready: Plan) -> Manifest:
 
 
 def _publish(ready: Plan, manifest: Manifest) -> None:
+    """Write the manifest, which makes the output complete, then point to it and drop the working folders."""
     ready.folder.write(manifests.NAME, manifest.to_json())
+    _point(ready, manifest)
+    ready.folder.discard_scratch()
+
+
+def _point(ready: Plan, manifest: Manifest) -> None:
+    """Turn `current.json` of the family folder to this output, unless it points there already."""
+    family = open_folder(ready.output)
     pointer = json.dumps({"manifest": f"{ready.key[:16]}/{manifests.NAME}", "digest": manifest.digest}) + "\n"
-    open_folder(ready.output).write("current.json", pointer.encode())
+    if not family.exists("current.json") or family.read("current.json") != pointer.encode():
+        family.write("current.json", pointer.encode())

@@ -73,6 +73,10 @@ class Folder(Protocol):
         """A private local working folder that survives a kill and belongs to no artifact."""
         ...
 
+    def discard_scratch(self) -> None:
+        """Remove every working folder of this folder: its artifact is complete."""
+        ...
+
 
 class LocalFolder:
     """A folder on a local or mounted disk."""
@@ -134,6 +138,9 @@ class LocalFolder:
         path = self.path / ".work" / name
         path.mkdir(parents=True, exist_ok=True)
         return path
+
+    def discard_scratch(self) -> None:
+        shutil.rmtree(self.path / ".work", ignore_errors=True)
 
     @contextlib.contextmanager
     def _temporary(self, name: str) -> Iterator[Path]:

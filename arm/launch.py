@@ -1,0 +1,199 @@
+"""Start a job where its resources say: in this process, as ranks on this machine, or on a cluster.
+
+    launch("filter-pairs", pairs="store/05-extract-pairs", output="store/06-filter-pairs", config="{}").save("ref.json")
+
+Light first: config, content key and the check for a complete output come before any heavy import. Ranks follow
+torchrun's protocol (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT), so `torchrun -m arm.launch` starts the same
+worker on a cluster; here they are plain children, which saves torchrun's own imports and lets each die with its parent.
+
+    ARM_LAUNCH      what a rank runs: {job, output, config, inputs, threads}
+    ARM_ERROR_FILE  where a UserError goes as one JSON line {job, error} before exit code 1
+    ARM_RUNNER_PID  the process of `pipelines.run`: a task dies with it
+"""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from arm import config as configs
+from arm import jobs, manifest
+from arm.children import die_with, start_child, stop
+from arm.errors import ArmError, UserError
+from arm.manifest import Manifest
+
+POLL_SECONDS = 0.1
+RANK_COMMAND = (sys.executable, "-m", "arm.launch")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What a job runs on. Ranks and threads can change the last bits of a float, so they belong to the recipe."""
+
+    where: Literal["here", "train-job", "spark-application"] = "here"
+    """`here`: this machine; the others: an object of that kind on the cluster."""
+    ranks: int = 1
+    """Processes that compute together (data parallel)."""
+    threads: int = 2
+    """Threads of each process; OpenMP, MKL and torch obey it."""
+    image: str = ""
+    """Container image of a TrainJob or SparkApplication."""
+    namespace: str = "kubeflow"
+    """Kubernetes namespace of a TrainJob or SparkApplication."""
+    cpu: str = "2"
+    """CPU request and limit of a pod, in Kubernetes units."""
+    memory: str = "8Gi"
+    """Memory request and limit of a pod."""
+    gpus: int = 0
+    """GPUs of each rank."""
+    timeout_hours: float = 72.0
+    """How long the launcher waits for a cluster object before it deletes it."""
+
+    def __post_init__(self) -> None:
+        if self.ranks < 1 or self.threads < 1:
+            raise UserError(f"A job needs at least one rank and one thread, not {self.ranks} and {self.threads}.")
+        if self.where != "here" and not self.image:
+            raise UserError(f"A {self.where} needs a container image; set `image` in the resources.")
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A finished job's output."""
+
+    manifest: Manifest
+
+    def save(self, path: str) -> None:
+        """Write the reference that the next KFP component reads."""
+        manifest.save_reference(self.manifest, path)
+
+
+def launch(job_name: str, *, output: str, config: str = "{}", resources: str = "{}", **inputs: str | None) -> Launched:
+    """Run a job to its end, or return its complete output; in a task, a UserError becomes a file and exit code 1."""
+    with reported_errors(job_name):
+        if "ARM_RUNNER_PID" in os.environ:
+            die_with(int(os.environ["ARM_RUNNER_PID"]))
+        place = configs.from_json(Resources, resources)
+        plan = jobs.plan(job_name, output=output, config=config, inputs=inputs)
+        return Launched(jobs.reuse(plan) or _start(plan, place))
+
+
+@contextlib.contextmanager
+def reported_errors(job_name: str) -> Iterator[None]:
+    """Hand a UserError to whoever set ARM_ERROR_FILE; without it, the error goes on as it is."""
+    try:
+        yield
+    except ArmError as error:
+        path = os.environ.get("ARM_ERROR_FILE")
+        if not path:
+            raise
+        with open(path, "a") as stream:
+            stream.write(json.dumps({"job": job_name, "error": str(error)}) + "\n")
+        raise SystemExit(1) from None
+
+
+def read_error(path: str | Path) -> str | None:
+    """The first sentence that a task or rank left in an ARM_ERROR_FILE, if any."""
+    lines = Path(path).read_text().splitlines() if Path(path).is_file() else []
+    return str(json.loads(lines[0])["error"]) if lines else None
+
+
+def set_threads(threads: int) -> None:
+    """Fix the thread count before torch is imported; waiting threads sleep instead of spinning."""
+    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
+
+
+def _start(plan: jobs.Plan, place: Resources) -> Manifest:
+    if place.where != "here":
+        from arm.launch_kubernetes import run_on_cluster
+
+        return run_on_cluster(plan, place)
+    if place.ranks == 1:
+        set_threads(place.threads)
+        return jobs.execute(plan)
+    return _run_ranks(plan, place)
+
+
+def payload_of(plan: jobs.Plan, threads: int) -> str:
+    """What a rank needs to run the plan, as JSON: the same text on this machine and in a pod."""
+    inputs = {name: item.url for name, item in plan.inputs.items()}
+    values = {"job": plan.job.name, "output": plan.output, "config": configs.to_json(plan.config), "inputs": inputs}
+    return json.dumps({**values, "threads": threads}, sort_keys=True)
+
+
+def _run_ranks(plan: jobs.Plan, place: Resources) -> Manifest:
+    """Start the ranks, wait for all, and read what rank 0 published."""
+    from arm.lock import output_lock
+
+    with output_lock(plan.folder, plan.job.name), tempfile.TemporaryDirectory() as folder:
+        finished = plan.complete()
+        if finished:
+            return finished
+        error_file = Path(folder) / "error.jsonl"
+        common = {
+            "ARM_LAUNCH": payload_of(plan, place.threads),
+            "ARM_ERROR_FILE": str(error_file),
+            "WORLD_SIZE": str(place.ranks),
+            "LOCAL_WORLD_SIZE": str(place.ranks),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(_free_port()),
+        }
+        code = _wait([_start_rank(rank, common) for rank in range(place.ranks)])
+        if code:
+            raise _failure(plan.job.name, error_file, code)
+    manifest = plan.complete()
+    assert manifest is not None, "rank 0 ended well, so its manifest is there"
+    return manifest
+
+
+def _start_rank(rank: int, common: dict[str, str]) -> "subprocess.Popen[Any]":
+    return start_child(RANK_COMMAND, env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)})
+
+
+def _wait(ranks: "list[subprocess.Popen[Any]]") -> int:
+    """Wait until every rank has ended well (0), or one has failed: stop the others and return its code."""
+    try:
+        while True:
+            codes = [rank.poll() for rank in ranks]
+            failed = [code for code in codes if code]
+            if failed or all(code == 0 for code in codes):
+                return failed[0] if failed else 0
+            time.sleep(POLL_SECONDS)
+    finally:
+        for rank in ranks:
+            stop(rank)
+
+
+def _failure(job_name: str, error_file: Path, code: int) -> Exception:
+    sentence = read_error(error_file)
+    return UserError(sentence) if sentence else RuntimeError(f"A rank of {job_name} ended with code {code}; see above.")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def main() -> None:
+    """A rank: run the job of ARM_LAUNCH in this process."""
+    values = json.loads(os.environ["ARM_LAUNCH"])
+    set_threads(values["threads"])
+    with reported_errors(values["job"]):
+        plan = jobs.plan(values["job"], output=values["output"], config=values["config"], inputs=values["inputs"])
+        jobs.execute(plan)
+
+
+if __name__ == "__main__":
+    main()

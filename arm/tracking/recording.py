@@ -1,0 +1,104 @@
+"""What surrounds a job's function: its run in the tracker, its provenance, its place in lineage.
+
+`jobs.execute` opens a recording; the job logs through `tracker`; the recording closes it as finished, failed or killed.
+Nothing in here can fail a job.
+"""
+
+import contextlib
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from arm import config as configs
+from arm.manifest import Manifest
+from arm.tracking import tracker
+from arm.tracking.spool import Spool, tracking_folder
+
+if TYPE_CHECKING:
+    from arm.jobs import Plan
+
+VERSIONED = ("torch", "transformers", "deepspeed", "pyspark", "numpy", "pyarrow", "img2dataset", "mlflow")
+
+
+class Recording:
+    """The open run of one job."""
+
+    def __init__(self, plan: "Plan") -> None:
+        self._plan = plan
+        self._started = time.time()
+        self._spool = Spool(tracking_folder(plan.output), plan.key)
+        self._spool.append({"event": "start", **_description(plan)})
+        tracker.attach(self._spool)
+
+    def finish(self, manifest: Manifest) -> None:
+        """Log the manifest, and write `run.json`: times, host and versions, which no digest covers."""
+        tracker.log({**manifest.counts, **manifest.metrics})
+        self._spool.append({"event": "manifest", "text": manifest.to_json().decode(), "digest": manifest.digest})
+        provenance = {**_provenance(self._plan), "started": self._started, "seconds": time.time() - self._started}
+        manifest.folder.write("run.json", (json.dumps(provenance, indent=1, sort_keys=True) + "\n").encode())
+
+    def close(self, status: str) -> None:
+        """Say how the run ended: FINISHED, FAILED or KILLED."""
+        tracker.attach(None)
+        self._spool.append({"event": "finish", "status": status})
+        self._spool.close()
+
+
+@contextlib.contextmanager
+def record_run(plan: "Plan") -> Iterator[Recording]:
+    """Record a job from start to end, however it ends."""
+    recording = Recording(plan)
+    status = "FAILED"
+    try:
+        yield recording
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        recording.close(status)
+
+
+def _description(plan: "Plan") -> dict[str, Any]:
+    """What identifies the run in the tracker."""
+    return {
+        "job": plan.job.name,
+        "key": plan.key,
+        "output": plan.output,
+        "params": configs.to_dict(plan.config),
+        "inputs": {name: item.digest for name, item in plan.inputs.items()},
+        "pipeline": pipeline(),
+        "mlflow_run_id": os.environ.get("MLFLOW_RUN_ID", ""),
+    }
+
+
+def pipeline() -> dict[str, str]:
+    """The pipeline run that this job belongs to: set by `pipelines.run`, empty outside of one."""
+    key = os.environ.get("ARM_PIPELINE_KEY", "")
+    return {"key": key, "name": os.environ.get("ARM_PIPELINE_NAME", "pipeline")} if key else {}
+
+
+def _provenance(plan: "Plan") -> dict[str, Any]:
+    return {
+        "job": plan.job.name,
+        "key": plan.key,
+        "config": configs.to_dict(plan.config),
+        "inputs": {name: item.url for name, item in plan.inputs.items()},
+        "host": platform.node(),
+        "python": sys.version.split()[0],
+        "versions": {name: version for name in VERSIONED if (version := _version(name))},
+        "threads": os.environ.get("OMP_NUM_THREADS", ""),
+        "ranks": os.environ.get("WORLD_SIZE", "1"),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""

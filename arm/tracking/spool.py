@@ -1,0 +1,85 @@
+"""The spool: what is to be told to MLflow, on disk until it has been told.
+
+    <store>/.tracking/spool/<nanoseconds>-<key>/events.jsonl    one line an event, appended
+                                                /files/000.png  copies of what was logged
+                                                /sent           bytes of events.jsonl already sent
+
+One folder per execution, so no two writers meet. The writer holds a shared lock on its events; a sender that gets the
+lock alone knows that the writer is gone, and removes the folder once everything is sent. A kill between two lines loses
+at most the line being written.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from arm.storage import LocalFolder, open_folder
+
+EVENTS = "events.jsonl"
+
+
+def tracking_folder(output: str) -> Path:
+    """Where a store keeps what is not yet told: `<store>/.tracking`, or a cache folder when the store is remote."""
+    store = store_of(output)
+    if "://" not in store:
+        return Path(store) / ".tracking"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "arm" / "tracking" / hashlib.sha256(store.encode()).hexdigest()[:16]
+
+
+def store_of(output: str) -> str:
+    """The store that a job's family folder lies in: its parent."""
+    folder = open_folder(output)
+    if isinstance(folder, LocalFolder):
+        return str(folder.path.parent)
+    return output.rstrip("/").rpartition("/")[0]
+
+
+class Spool:
+    """One execution's events. Appending never raises: a full disk loses tracking, not the job."""
+
+    def __init__(self, root: Path, key: str) -> None:
+        self.folder = root / "spool" / f"{time.time_ns():020d}-{key[:16]}"
+        self._files = 0
+        self._told = False
+        with self._forgiven():
+            self.folder.mkdir(parents=True)
+            self._stream = (self.folder / EVENTS).open("a")
+            fcntl.flock(self._stream, fcntl.LOCK_SH)
+
+    def append(self, event: dict[str, Any]) -> None:
+        """Write one event with the time at which it happened, in milliseconds."""
+        with self._forgiven():
+            self._stream.write(json.dumps({**event, "time": time.time_ns() // 1_000_000}) + "\n")
+            self._stream.flush()
+
+    def append_file(self, path: Path, folder: str) -> None:
+        """Copy a file into the spool and note it."""
+        with self._forgiven():
+            copy = self.folder / "files" / f"{self._files:05d}" / path.name
+            copy.parent.mkdir(parents=True)
+            shutil.copyfile(path, copy)
+            self._files += 1
+            self.append({"event": "file", "path": copy.relative_to(self.folder).as_posix(), "folder": folder})
+
+    def close(self) -> None:
+        """Let go of the events: what is here is all."""
+        with self._forgiven():
+            self._stream.close()
+
+    @contextlib.contextmanager
+    def _forgiven(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, AttributeError, ValueError) as error:
+            if not self._told:
+                print(f"Tracking is off for this run: {error}.", file=sys.stderr)
+            self._told = True
