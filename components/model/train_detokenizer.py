@@ -1,0 +1,29 @@
+"""The component of the job train-detokenizer."""
+
+from kfp.dsl import Dataset, Input, Model, Output, component
+
+from components.images import MODEL
+
+
+@component(base_image=MODEL, install_kfp_package=False)
+def train_detokenizer(
+    images: Input[Dataset],
+    tokenizer: Input[Model],
+    autoencoder: Input[Model],
+    output: str,
+    config: str,
+    resources: str,
+    detokenizer: Output[Model],
+):
+    """Train the detokenizer that renders codes as pixels."""
+    from arm.launch import launch
+
+    launch(
+        "train-detokenizer",
+        images=images.path,
+        tokenizer=tokenizer.path,
+        autoencoder=autoencoder.path,
+        output=output,
+        config=config,
+        resources=resources,
+    ).save(detokenizer.path)
