@@ -29,6 +29,7 @@ from arm import jobs, manifest
 from arm.children import die_with, start_child, stop
 from arm.errors import ArmError, UserError
 from arm.manifest import Manifest
+from arm.progress import tell
 
 POLL_SECONDS = 0.1
 RANK_COMMAND = (sys.executable, "-m", "arm.launch")
@@ -82,7 +83,12 @@ def launch(job_name: str, *, output: str, config: str = "{}", resources: str = "
             die_with(int(os.environ["ARM_RUNNER_PID"]))
         place = configs.from_json(Resources, resources)
         plan = jobs.plan(job_name, output=output, config=config, inputs=inputs)
-        return Launched(jobs.reuse(plan) or _start(plan, place))
+        tell(event="start", job=job_name, output=output)
+        started, reused = time.monotonic(), jobs.reuse(plan)
+        finished = reused or _start(plan, place)
+        seconds = round(time.monotonic() - started, 2)
+        tell(event="end", job=job_name, output=output, url=finished.url, reused=bool(reused), seconds=seconds)
+        return Launched(finished)
 
 
 @contextlib.contextmanager

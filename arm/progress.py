@@ -3,7 +3,7 @@
     for step in track(range(500), "train-tokenizer", total=500): ...
 
 Inside a KFP task stdout is no terminal: with ARM_PROGRESS_FILE set, one JSON line at most every second goes there
-({name, done, total, rate, note}), and `pipelines.run` draws it.
+({name, done, total, rate, note}), and `pipelines.run` draws it; `arm.launch` adds a line at a job's start and end.
 """
 
 import json
@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 INTERVAL_SECONDS = 1.0
@@ -41,13 +41,21 @@ class Progress:
     def _report(self, rate: float) -> None:
         if int(os.environ.get("RANK", "0")) > 0:
             return
-        path = os.environ.get("ARM_PROGRESS_FILE")
-        if path:
-            line = {"name": self.name, "done": self.done, "total": self.total, "rate": rate, "note": self.note}
-            with open(path, "a") as stream:
-                stream.write(json.dumps(line) + "\n")
-        elif sys.stderr.isatty():
+        if (
+            not tell(name=self.name, done=self.done, total=self.total, rate=rate, note=self.note)
+            and sys.stderr.isatty()
+        ):
             print(f"\r\033[K{render(self.name, self.done, self.total, rate, self.note)}", end="", file=sys.stderr)
+
+
+def tell(**values: Any) -> bool:
+    """Append one JSON line to ARM_PROGRESS_FILE; False when nobody set it."""
+    path = os.environ.get("ARM_PROGRESS_FILE")
+    if not path:
+        return False
+    with open(path, "a") as stream:
+        stream.write(json.dumps(values) + "\n")
+    return True
 
 
 def render(name: str, done: int, total: int | None, rate: float, note: str) -> str:
