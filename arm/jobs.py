@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 from arm import config as configs
 from arm import manifest as manifests
-from arm.errors import UserError
+from arm.errors import IntegrityError, UserError
 from arm.manifest import Manifest
 from arm.storage import Folder, open_folder
 
@@ -287,7 +287,7 @@ def _describe(ready: Plan, outcome: manifests.Outcome) -> Manifest:
     return Manifest(
         kind=ready.job.makes, job=ready.job.name, version=ready.job.version, key=ready.key,
         config=configs.identity(ready.config), inputs=ready.digests,
-        counts=dict(outcome.counts), metrics=dict(outcome.metrics),
+        counts=dict(outcome.counts), metrics={name: float(value) for name, value in outcome.metrics.items()},
         files=manifests.entries_of(ready.folder), folder=ready.folder,
     )  # fmt: skip
 
@@ -302,7 +302,12 @@ def _unpublished(ready: Plan) -> Manifest:
 
 def _publish(ready: Plan, manifest: Manifest) -> None:
     """Write the manifest, which makes the output complete, then point to it and drop the working folders."""
-    ready.folder.write(manifests.NAME, manifest.to_json())
+    if not ready.folder.write_if_absent(manifests.NAME, manifest.to_json()):
+        other = manifests.load(ready.folder.url)
+        if other.digest != manifest.digest:
+            raise IntegrityError(
+                f"{other.url} was published meanwhile with other bytes; delete that folder and run again."
+            )
     _point(ready, manifest)
     ready.folder.discard_scratch()
 

@@ -1,7 +1,7 @@
 """One writer per output: an exclusive lock that dies with its holder.
 
 A second run of the same output waits (a line says for whom), or is refused after `wait_seconds`.
-Object storage has no such lock: there the conditional put of the manifest decides, and both runs make the same bytes.
+Between machines that share an object store the conditional put of the manifest decides: both make the same bytes.
 """
 
 import contextlib
@@ -12,24 +12,22 @@ import time
 from collections.abc import Iterator
 
 from arm.errors import LockedError
-from arm.storage import Folder, LocalFolder
+from arm.storage import Folder
 
 POLL_SECONDS = 0.5
 
 
 @contextlib.contextmanager
 def output_lock(folder: Folder, job_name: str, wait_seconds: float = 600.0) -> Iterator[None]:
-    """Hold the folder's lock; wait for another holder, then refuse with its process id."""
-    if not isinstance(folder, LocalFolder):
-        yield
-        return
-    path = folder.path.parent / f".{folder.path.name}.lock"
+    """Hold the folder's lock, swept of a killed writer's leftovers; wait for another holder, then refuse by its id."""
+    path = folder.lock_path
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+") as stream:
         _acquire(stream.fileno(), f"{folder.url} ({job_name})", path.read_text().strip(), wait_seconds)
         stream.truncate(0)
         stream.write(str(os.getpid()))
         stream.flush()
+        folder.sweep()
         try:
             yield
         finally:
