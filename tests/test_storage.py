@@ -1,0 +1,208 @@
+"""One contract for every folder: local, S3 against moto in this process, S3 against OpenStack Swift (slow)."""
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from arm.errors import UserError
+from arm.storage import Folder, LocalFolder, copy_file, is_private, open_folder, sha256_of
+
+MEBIBYTE = 1 << 20
+
+
+def use_s3(address: str, key: str, secret: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Point this process at an S3 server and give it a cache of its own."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", address)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("ARM_CACHE_DIR", str(cache))
+
+
+def new_bucket(name: str) -> str:
+    from arm.storage import s3
+
+    s3._client().create_bucket(Bucket=name)
+    return f"s3://{name}/runs/7"
+
+
+@pytest.fixture(scope="session")
+def moto_address() -> Iterator[str]:
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    yield "http://{}:{}".format(*server.get_host_and_port())
+    server.stop()
+
+
+@pytest.fixture(params=["local", "moto", pytest.param("swift", marks=pytest.mark.slow)])
+def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
+    """An empty folder of each kind."""
+    if request.param == "local":
+        return LocalFolder(tmp_path / "store")
+    bucket = f"bucket-{abs(hash(str(tmp_path))):x}"
+    if request.param == "moto":
+        use_s3(request.getfixturevalue("moto_address"), "key", "secret", tmp_path / "cache", monkeypatch)
+    else:
+        use_s3(request.getfixturevalue("swift_address"), "test:tester", "testing", tmp_path / "cache", monkeypatch)
+    return open_folder(new_bucket(bucket))
+
+
+def test_what_is_written_is_read_back(folder: Folder) -> None:
+    folder.write("a/b.txt", b"one")
+    assert folder.read("a/b.txt") == b"one"
+    assert folder.size("a/b.txt") == 3
+    folder.write("a/b.txt", b"three")
+    assert folder.read("a/b.txt") == b"three"
+    assert folder.fetch("a/b.txt").read_bytes() == b"three"
+
+
+def test_an_empty_file_is_a_file(folder: Folder) -> None:
+    folder.write("empty", b"")
+    assert folder.exists("empty")
+    assert folder.size("empty") == 0
+    assert folder.fetch("empty").read_bytes() == b""
+
+
+@pytest.mark.parametrize("method", ["read", "size", "fetch"])
+def test_a_missing_file_is_not_found(folder: Folder, method: str) -> None:
+    assert not folder.exists("nothing")
+    with pytest.raises(FileNotFoundError):
+        getattr(folder, method)("nothing")
+
+
+def test_deleting_twice_is_no_error(folder: Folder) -> None:
+    folder.write("x", b"1")
+    folder.delete("x")
+    folder.delete("x")
+    assert not folder.exists("x")
+
+
+def test_names_are_listed_sorted_without_private_ones(folder: Folder) -> None:
+    for name in ("b/2.tar", "b/1.tar", "a.json", ".hidden/x", "b/.tmp-1"):
+        folder.write(name, b"x")
+    assert folder.list() == ["a.json", "b/1.tar", "b/2.tar"]
+    assert folder.list("b/") == ["b/1.tar", "b/2.tar"]
+    assert folder.list("c/") == []
+
+
+def test_the_first_writer_wins_when_only_one_may(folder: Folder) -> None:
+    assert folder.write_if_absent("manifest.json", b"first")
+    assert not folder.write_if_absent("manifest.json", b"second")
+    assert folder.read("manifest.json") == b"first"
+
+
+def test_a_published_file_appears_at_the_end_only(folder: Folder) -> None:
+    with folder.publish("shards/0.tar") as path:
+        path.write_bytes(b"half")
+        assert not folder.exists("shards/0.tar")
+        path.write_bytes(b"whole")
+    assert folder.read("shards/0.tar") == b"whole"
+    assert folder.list() == ["shards/0.tar"]
+
+
+def test_a_writer_that_fails_leaves_nothing(folder: Folder) -> None:
+    with pytest.raises(RuntimeError, match="half-way"), folder.publish("shards/0.tar") as path:
+        path.write_bytes(b"half")
+        raise RuntimeError("half-way")
+    assert not folder.exists("shards/0.tar")
+    assert folder.list() == []
+
+
+def test_a_child_lies_below(folder: Folder) -> None:
+    folder.child("05").write("x", b"1")
+    assert folder.read("05/x") == b"1"
+    assert folder.child("05").url == f"{folder.url}/05"
+    assert open_folder(folder.child("05").url).read("x") == b"1"
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../../x", "", "a\0b"])
+def test_a_name_cannot_leave_the_folder(folder: Folder, name: str) -> None:
+    with pytest.raises(UserError, match="leaves its folder"):
+        folder.write(name, b"x")
+
+
+def test_scratch_is_private_and_discarded(folder: Folder) -> None:
+    (folder.scratch("train") / "step").write_text("7")
+    assert (folder.scratch("train") / "step").read_text() == "7"
+    assert folder.list() == []
+    folder.discard_scratch()
+    assert not (folder.scratch("train") / "step").exists()
+
+
+def test_a_large_file_goes_up_in_parts_and_comes_back_whole(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    from arm.storage import s3
+
+    monkeypatch.setattr(s3, "PART_BYTES", 5 * MEBIBYTE)
+    data = os.urandom(12 * MEBIBYTE + 7)
+    with folder.publish("large.bin") as path:
+        path.write_bytes(data)
+    assert folder.size("large.bin") == len(data)
+    assert folder.read("large.bin") == data
+
+
+def test_a_cached_file_is_read_again_once_it_changed(folder: Folder) -> None:
+    folder.write("x", b"old")
+    assert folder.fetch("x").read_bytes() == b"old"
+    other = open_folder(folder.url)
+    other.write("x", b"new")
+    assert folder.fetch("x").read_bytes() == b"new"
+
+
+def test_sweeping_removes_what_a_killed_writer_left(tmp_path: Path) -> None:
+    folder = LocalFolder(tmp_path)
+    folder.write("kept", b"1")
+    (tmp_path / ".tmp-killed.tar").write_bytes(b"half")
+    (folder.scratch("train") / ".tmp-own").write_bytes(b"2")
+    folder.sweep()
+    assert not (tmp_path / ".tmp-killed.tar").exists()
+    assert (folder.scratch("train") / ".tmp-own").exists()
+    assert folder.read("kept") == b"1"
+
+
+def test_sweeping_aborts_unfinished_uploads(moto_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from arm.storage import s3
+
+    use_s3(moto_address, "key", "secret", tmp_path / "cache", monkeypatch)
+    folder = open_folder(new_bucket("unfinished"))
+    s3._client().create_multipart_upload(Bucket="unfinished", Key="runs/7/half")
+    folder.sweep()
+    assert not s3._client().list_multipart_uploads(Bucket="unfinished").get("Uploads")
+
+
+def test_an_endpoint_that_refuses_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    use_s3(address, "key", "secret", tmp_path, monkeypatch)
+    with pytest.raises(UserError, match=r"does not answer .*check AWS_ENDPOINT_URL_S3"):
+        open_folder("s3://bucket/x").exists("manifest.json")
+
+
+def test_a_missing_bucket_is_one_sentence(
+    moto_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_s3(moto_address, "key", "secret", tmp_path, monkeypatch)
+    with pytest.raises(UserError, match="no such bucket"):
+        open_folder("s3://never-made/x").write("a", b"1")
+
+
+@pytest.mark.parametrize(("url", "sentence"), [("gs://bucket/x", "unknown scheme"), ("s3:///x", "names no bucket")])
+def test_a_wrong_address_is_one_sentence(url: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        open_folder(url)
+
+
+def test_private_names_start_with_a_dot_anywhere() -> None:
+    assert [is_private(n) for n in ("a/b", ".a", "a/.b/c", "a.b/c")] == [False, True, True, False]
+
+
+def test_a_copy_has_the_same_bytes(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    copy_file(tmp_path / "a", tmp_path / "deep" / "b")
+    # sha256("abc"), from FIPS 180-4's example
+    assert sha256_of(tmp_path / "deep" / "b") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
