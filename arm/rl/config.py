@@ -1,0 +1,132 @@
+"""Configs of policy training. Numbers of the paper: arXiv 2606.11188, section 3.3 and Table 2."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from arm.config import operational
+from arm.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardConfig:
+    """Who judges a rendered image, how its verdict becomes one number, and how patient the client is."""
+
+    judge: str
+    """Name and rubric version of the judge: it enters the content key, its address never does."""
+    module: str = ""
+    """Module that serves this judge, started here as `python -m MODULE` on a free port when no address is given."""
+    address_variable: str = operational("ARM_JUDGE_ADDRESS")
+    """Environment variable that holds the address of a running judge, such as http://judge:8000."""
+    text_to_image: Mapping[str, float] = field(default_factory=lambda: {"score": 1.0})
+    """Weights of the parts of a verdict on a generated image; they sum to 1."""
+    edit: Mapping[str, float] = field(default_factory=lambda: {"score": 1.0})
+    """Weights of the parts of a verdict on an edited image; they sum to 1."""
+    timeout_seconds: float = operational(60.0)
+    """How long one call may take."""
+    num_retries: int = operational(4)
+    """How often a call is repeated after a 429, a 5xx, a timeout or a broken connection."""
+    retry_seconds: float = operational(0.5)
+    """Wait before the first repetition; it doubles each time and is jittered by half."""
+    concurrency: int = operational(8)
+    """Calls in flight at once, per rank."""
+
+    def __post_init__(self) -> None:
+        for task in ("text_to_image", "edit"):
+            weights = getattr(self, task)
+            if not weights or min(weights.values()) < 0 or abs(sum(weights.values()) - 1) > 1e-6:
+                raise UserError(f"reward.{task} is {dict(weights)}; give weights of at least 0 that sum to 1.")
+        if self.concurrency < 1 or self.num_retries < 0 or self.timeout_seconds <= 0:
+            raise UserError("reward needs concurrency >= 1, num_retries >= 0 and timeout_seconds > 0.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyConfig:
+    """One stage of GRPO. The defaults are those of the paper's T2I stage."""
+
+    stage: Literal["t2i", "edit", "joint"]
+    """Which prompts teach: text-to-image, edits, or both."""
+    reward: RewardConfig
+    """The judge."""
+    edit_share: float | None = None
+    """Share of edits among the prompts of the joint stage (unstated by the paper); None in the other stages."""
+    seed: int = 0
+    """Fixes the order of the prompts and, with the prompt and the sample, all sampling noise."""
+    steps: int = 280
+    """Optimizer batches. Table 2."""
+    prompts_per_step: int = 64
+    """Groups that one step learns from. Table 2."""
+    group_size: int = 16
+    """Rollouts per prompt. Table 2."""
+    image_size: int = 1024
+    """Images are drawn, and sources read, at about this many pixels squared; an edit keeps its source's aspect ratio.
+    Section 4.1."""
+    temperature: float = 0.7
+    """Of the rollouts and of every log-probability. Table 2."""
+    top_k: int = 1000
+    """Of the rollouts alone; 0 is off. Table 2."""
+    top_p: float = 1.0
+    """Of the rollouts alone. Table 2."""
+    learning_rate: float = 3e-5
+    """Constant. Table 2."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW. Table 2."""
+    weight_decay: float = 0.01
+    """Table 2."""
+    gradient_clip: float = 1.0
+    """Norm; ours."""
+    clip: float = 0.2
+    """Ratios beyond 1 ± clip bring no gradient. Equation 7."""
+    kl_coefficient: float = 0.01
+    """Weight of the k3 estimate of KL(policy, reference). Equation 7; the estimator is ours."""
+    ratio: Literal["token", "sequence"] = "token"
+    """Per code, or one geometric mean per image; ours."""
+    std_floor: float = 0.05
+    """Least standard deviation that a group's advantages are divided by; ours."""
+    updates_per_step: int = 1
+    """Optimizer updates on one batch of rollouts; ours."""
+    importance_cap: float = 0.0
+    """Cap of the truncated importance weight that corrects the sampler's gap; 0 is off; ours."""
+    max_gap: float = 0.5
+    """The run stops when the mean |gap| between sampler and learner exceeds this; nats a code; ours."""
+    refill_rounds: int = 1
+    """How often a step draws further prompts in place of groups whose rewards are all equal; ours."""
+    max_missing_share: float = 0.1
+    """The run pauses at a checkpoint when a larger share of a step's rewards is missing; ours."""
+    render_steps: int | None = None
+    """Steps of the detokenizer; None is its own default."""
+    render_guidance: float | None = None
+    """Guidance of the detokenizer; None is its own default."""
+    rollout_batch: int = 64
+    """Images generated and rendered at once, per rank."""
+    learn_batch: int = 1
+    """Images in one forward and backward pass, per rank."""
+    logits_chunk: int = 1024
+    """Code positions whose logits exist at once in a forward pass."""
+    checkpoint_every: int = operational(20)
+    """Steps between checkpoints."""
+    samples_every: int = 20
+    """Steps between the pictures of rollouts; the first and the last step are always shown."""
+
+    def __post_init__(self) -> None:
+        if (self.stage == "joint") != (self.edit_share is not None):
+            raise UserError(f"edit_share is {self.edit_share} in stage {self.stage!r}; only the joint stage has one.")
+        if self.edit_share is not None and not 0 < self.edit_share < 1:
+            raise UserError(f"edit_share is {self.edit_share}; give a number between 0 and 1.")
+        counts = ("steps", "prompts_per_step", "updates_per_step", "rollout_batch", "learn_batch", "image_size")
+        for name in (*counts, "logits_chunk", "checkpoint_every", "samples_every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}; give at least 1.")
+        if self.group_size < 2:
+            raise UserError(f"group_size is {self.group_size}; an advantage needs at least 2 rollouts of a prompt.")
+        if not self.temperature > 0 or not 0 < self.top_p <= 1 or self.top_k < 0:
+            raise UserError("Sampling needs temperature > 0, 0 < top_p <= 1 and top_k >= 0.")
+        if not 0 < self.clip < 1 or self.kl_coefficient < 0 or self.std_floor <= 0:
+            raise UserError("GRPO needs 0 < clip < 1, kl_coefficient >= 0 and std_floor > 0.")
+        if not 0 <= self.max_missing_share < 1 or self.refill_rounds < 0 or self.importance_cap < 0:
+            raise UserError("Give 0 <= max_missing_share < 1, refill_rounds >= 0 and importance_cap >= 0.")
+
+    @property
+    def share_of_edits(self) -> float:
+        """The share of edits among the prompts of this stage."""
+        return {"t2i": 0.0, "edit": 1.0}.get(self.stage, self.edit_share or 0.0)
