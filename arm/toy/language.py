@@ -28,6 +28,9 @@ WORDS = tuple(
 )
 """The content words: the rest is a handful of function words."""
 
+MIN_MOVE_PIXELS = 8.0
+"""A shorter move could end where a reader would still say 'it has not moved'; only the unaligned world has such."""
+
 Meta = dict[str, Any]
 
 
@@ -271,7 +274,7 @@ def _replace(scene: Scene, rng: random.Random, config: SceneConfig) -> tuple[str
 def _move(scene: Scene, rng: random.Random, config: SceneConfig) -> tuple[str, Scene] | None:
     item = rng.choice(scene.objects)
     center = free_center(rng, scene, config, ignoring=item)
-    if center is None:
+    if center is None or max(abs(center[0] - item.x), abs(center[1] - item.y)) < MIN_MOVE_PIXELS:
         return None
     other = replace(item, x=center[0], y=center[1])
     return f"move the {name_of(item)} to the {other.place}", scene.exchanged(item, other)
