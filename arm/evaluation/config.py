@@ -1,0 +1,98 @@
+"""What `evaluate-model` may be told."""
+
+from dataclasses import dataclass, field
+
+from arm.config import operational
+from arm.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """How images are drawn from the model."""
+
+    temperature: float = 1.0
+    """Divides the logits before the softmax. The paper does not say: 1.0 is ours."""
+    top_k: int = 0
+    """Only the k most likely codes may be drawn; 0 keeps all of them."""
+    top_p: float = 1.0
+    """Only the most likely codes that together reach this probability may be drawn."""
+    guidance_text: float = 1.5
+    """Classifier-free guidance on the text; 1 switches it off. ARM, section 4.1: 1.5."""
+    guidance_image: float = 1.25
+    """Guidance on the source image of an edit; 1 switches it off. ARM, section 4.1: 1.25."""
+
+    def __post_init__(self) -> None:
+        if self.temperature <= 0:
+            raise UserError(f"SamplingConfig.temperature is {self.temperature}; it must be above 0.")
+        if not 0 < self.top_p <= 1:
+            raise UserError(f"SamplingConfig.top_p is {self.top_p}; it must lie in (0, 1].")
+        if self.top_k < 0:
+            raise UserError(f"SamplingConfig.top_k is {self.top_k}; give 0 for all codes, or a positive number.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """What is measured, on how many items, and how images are sampled."""
+
+    benchmarks: tuple[str, ...] = (
+        "real_images",
+        "reconstruction",
+        "zero_shot",
+        "copy_source",
+        "constant_answer",
+        "text_to_image",
+        "editing",
+        "understanding",
+    )
+    """Names of `arm/evaluation/benchmark.py:BENCHMARKS`, in the order in which they run."""
+    checker: str = ""
+    """Module with `check_prompt(image, meta)` and `check_edit(image, source_image, meta)`: the verifier of the toy
+    world, or a detector with GenEval's rule. Benchmarks that need one are refused without it."""
+    prompts_per_category: int = 200
+    """Text-to-image prompts of each category, taken in order of their uid."""
+    max_questions: int = 300
+    """Questions asked, an equal number of each kind while they last."""
+    max_edits: int = 300
+    """Edits asked for, an equal number of each operation while they last."""
+    max_images: int = 1000
+    """Real images that are read by the checker, reconstructed and classified."""
+    image_size: int = 512
+    """Side in pixels of the square whose area generated images have; the aspect ratio of a source is kept."""
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    """How images are drawn from the model at every stage."""
+    edit_temperature: float = 1.0
+    """Temperature of edits, where fidelity counts for more than variety. Ours."""
+    answer_tokens: int = 32
+    """Longest answer to a question, in tokens; answers are greedy."""
+    render_steps: int | None = None
+    """Steps of the detokenizer; empty takes the detokenizer's own (ARM, section 4.1: 28)."""
+    render_guidance: float | None = None
+    """Guidance of the detokenizer; empty takes the detokenizer's own (ARM, section 4.1: 1.5)."""
+    items_per_file: int = 600
+    """Items that are generated, judged and published together: what a kill can lose."""
+    batch_size: int = operational(300)
+    """Items sampled at once; sampling noise is keyed by item, so this changes the speed."""
+    num_bootstraps: int = 1000
+    """Resamples behind each 95% interval."""
+    num_grid_images: int = 12
+    """Columns of each picture grid: the same prompts at every stage."""
+    bfloat16: bool = True
+    """Run the language model in bfloat16 instead of float32."""
+    num_threads: int = 0
+    """CPU threads of one process; 0 leaves torch's choice. Part of the identity: it changes the order of sums."""
+    seed: int = 0
+    """Seed of sampling, rendering and bootstrap; with an item's uid it fixes the item's noise at every stage."""
+
+    def __post_init__(self) -> None:
+        for name in (
+            "prompts_per_category",
+            "max_questions",
+            "max_edits",
+            "max_images",
+            "items_per_file",
+            "batch_size",
+        ):
+            if getattr(self, name) < 1:
+                raise UserError(f"EvaluateConfig.{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.num_bootstraps < 100:
+            raise UserError(f"EvaluateConfig.num_bootstraps is {self.num_bootstraps}; an interval needs at least 100.")

@@ -1,0 +1,192 @@
+"""The job `evaluate-model`: every benchmark at every training stage, on the same items with the same sampling seeds.
+
+scores.json         {subject: {"<benchmark>/<metric>": value}}         subject: a stage, or `reference`
+protocols.json      {subject: {benchmark: {intervals, counts, how it was measured, why refused}}}
+comparisons.json    [{benchmark, before, after, difference, low, high, not_lower}]      paired bootstrap
+items/…             every item's output, reply and verdict; images/…  picture grids
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import Any
+
+import torch
+
+from arm.errors import UserError
+from arm.evaluation import benchmark as benchmarks
+from arm.evaluation.benchmark import Benchmark, Scores
+from arm.evaluation.config import EvaluateConfig
+from arm.evaluation.evaluation_set import EvaluationSet, read_evaluation_set
+from arm.evaluation.gallery import write_gallery
+from arm.evaluation.runner import Result, run_benchmark
+from arm.evaluation.statistics import Estimate, Weighting, is_not_lower, paired_difference
+from arm.evaluation.subject import Subject, Tools
+from arm.manifest import Manifest, Outcome
+from arm.storage import Folder
+from arm.tracking import tracker
+
+REFERENCE = "reference"
+"""The subject of what is measured once: the tools and the baselines."""
+Results = dict[str, dict[str, Result]]
+"""Subject -> benchmark -> result."""
+
+
+def evaluate_model(
+    *,
+    samples: Manifest,
+    tokenizer: Manifest,
+    detokenizer: Manifest,
+    encoder: Manifest,
+    pretrained: Manifest | None = None,
+    continued: Manifest | None = None,
+    finetuned: Manifest | None = None,
+    t2i_policy: Manifest | None = None,
+    edit_policy: Manifest | None = None,
+    joint_policy: Manifest | None = None,
+    output: Folder,
+    config: EvaluateConfig,
+) -> Outcome:
+    """Score the tools, the baselines and every stage that is given; write scores, intervals and pictures."""
+    if config.num_threads:
+        torch.set_num_threads(config.num_threads)
+    stages = {
+        "pretrained": pretrained, "continued": continued, "finetuned": finetuned,
+        "t2i_policy": t2i_policy, "edit_policy": edit_policy, "joint_policy": joint_policy,
+    }  # fmt: skip
+    given = {name: model for name, model in stages.items() if model is not None}
+    chosen = [benchmarks.find(name) for name in config.benchmarks]
+    evaluation_set = read_evaluation_set(samples, config)
+    tools = Tools(
+        tokenizer=tokenizer.local_folder("tokenizer"), detokenizer=detokenizer.local_folder("detokenizer"),
+        encoder=encoder.local_folder("model"), config=config,
+    )  # fmt: skip
+    results = _run_all(chosen, tools, given, evaluation_set, output)
+    _write_scores(results, evaluation_set, config, output)
+    write_gallery(results, config.num_grid_images, output)
+    return _outcome(results, evaluation_set)
+
+
+def _run_all(
+    chosen: list[Benchmark], tools: Tools, models: Mapping[str, Manifest], evaluation_set: EvaluationSet, output: Folder
+) -> Results:
+    results: Results = {}
+    for step, subject in enumerate(_subjects(tools, models)):
+        wanted = "reference" if subject.name == REFERENCE else "model"
+        results[subject.name] = {
+            benchmark.name: run_benchmark(benchmark, subject, evaluation_set, output)
+            for benchmark in chosen
+            if benchmark.subject == wanted
+        }
+        tracker.log(_flat(subject.name, results[subject.name]), step=step)
+    return results
+
+
+def _subjects(tools: Tools, models: Mapping[str, Manifest]) -> Iterator[Subject]:
+    """The reference, then each stage; one model is in memory at a time."""
+    yield Subject(name=REFERENCE, tools=tools)
+    for name, manifest in models.items():
+        from arm.model.generation import Generator
+
+        dtype = torch.bfloat16 if tools.config.bfloat16 else torch.float32
+        yield Subject(
+            name=name, tools=tools, generator=Generator.from_pretrained(manifest.local_folder("model"), dtype)
+        )
+
+
+def _write_scores(results: Results, evaluation_set: EvaluationSet, config: EvaluateConfig, output: Folder) -> None:
+    values = {subject: _values(found) for subject, found in results.items()}
+    protocols = {
+        subject: {name: protocol(result.scores, evaluation_set, config) for name, result in found.items()}
+        for subject, found in results.items()
+    }
+    stages = {subject: found for subject, found in results.items() if subject != REFERENCE}
+    for name, content in (
+        ("scores.json", values), ("protocols.json", protocols), ("comparisons.json", compare_stages(stages, config)),
+    ):  # fmt: skip
+        output.write(name, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+
+
+def protocol(scores: Scores, evaluation_set: EvaluationSet, config: EvaluateConfig) -> dict[str, Any]:
+    """How a benchmark's numbers came about, so that nobody compares two that were not measured alike."""
+    sampling = config.sampling
+    return {
+        "dataset": evaluation_set.digest,
+        "checker": config.checker,
+        "aggregation": scores.aggregation,
+        "headline": scores.headline,
+        "refused": scores.refused,
+        "num_expected": scores.num_expected,
+        "num_scored": scores.num_scored,
+        "num_failed": scores.num_failed,
+        "interval": f"95%, bootstrap over items within a group, {config.num_bootstraps} resamples",
+        "sampling": {
+            "temperature": sampling.temperature, "edit_temperature": config.edit_temperature,
+            "top_k": sampling.top_k, "top_p": sampling.top_p,
+            "guidance_text": sampling.guidance_text, "guidance_image": sampling.guidance_image, "seed": config.seed,
+        },
+        "estimates": {name: _rounded(found) for name, found in sorted(scores.published().items())},
+    }  # fmt: skip
+
+
+def compare_stages(stages: Results, config: EvaluateConfig) -> list[dict[str, Any]]:
+    """Each stage with the one before it, on the items that both scored: is the later one lower?"""
+    compared = []
+    for before, after in pairwise(stages):
+        for name in stages[after]:
+            if name in stages[before]:
+                difference = _difference(stages[before][name], stages[after][name], config)
+                if difference is not None:
+                    compared.append(
+                        {"benchmark": name, "before": before, "after": after, "not_lower": is_not_lower(difference)}
+                        | {
+                            "difference" if key == "value" else key: value
+                            for key, value in _rounded(difference).items()
+                        }
+                    )
+    return compared
+
+
+def _difference(before: Result, after: Result, config: EvaluateConfig) -> Estimate | None:
+    old, new = (
+        {verdict.uid: float(verdict.strict) for verdict in result.verdicts if verdict.outcome == "ok"}
+        for result in (before, after)
+    )
+    if not old.keys() & new.keys():
+        return None
+    weighting: Weighting = "macro" if after.scores.aggregation == "mean of the group means" else "micro"
+    groups = {item.uid: item.group for item in after.items}
+    return paired_difference(old, new, groups, weighting, num_bootstraps=config.num_bootstraps, seed=config.seed)
+
+
+def _outcome(results: Results, evaluation_set: EvaluationSet) -> Outcome:
+    counts = {
+        "prompts": len(evaluation_set.prompts), "questions": len(evaluation_set.questions),
+        "edits": len(evaluation_set.edits), "images": len(evaluation_set.images),
+        "stages": len(results) - 1,
+        "items_failed": sum(item.scores.num_failed for found in results.values() for item in found.values()),
+    }  # fmt: skip
+    metrics = {name: value for subject, found in results.items() for name, value in _flat(subject, found).items()}
+    if not metrics:
+        raise UserError("Nothing was evaluated: no stage was given and no benchmark of the reference was chosen.")
+    return Outcome(counts=counts, metrics=metrics)
+
+
+def _flat(subject: str, found: Mapping[str, Result]) -> dict[str, float]:
+    return {f"{subject}/{name}": value for name, value in _values(found).items()}
+
+
+def _values(found: Mapping[str, Result]) -> dict[str, float]:
+    """`<benchmark>/<metric>` -> value, without refused headlines."""
+    return {
+        f"{name}/{metric}": round(value.value, 6)
+        for name, result in found.items()
+        for metric, value in result.scores.published().items()
+    }
+
+
+def _rounded(found: Estimate) -> dict[str, Any]:
+    return {
+        "value": round(found.value, 6), "low": round(found.low, 6), "high": round(found.high, 6),
+        "num_items": found.num_items,
+    }  # fmt: skip

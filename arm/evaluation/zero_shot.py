@@ -1,0 +1,147 @@
+"""Zero-shot classification: does the encoder, or what the tokenizer's codes keep of it, know what an image shows?
+
+The classes are the distinct labels of the images: `meta["label"]` where there is one (ImageNet), else the colour and
+class of the only object that GenEval's meta data lists. An image belongs to the class whose text embedding is nearest.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from arm.errors import UserError
+from arm.evaluation.benchmark import Item, Output, Pixels, Reply, Scores, Verdict, aggregate_strict
+from arm.evaluation.evaluation_set import EvaluationSet
+from arm.evaluation.imaging import to_floats
+from arm.evaluation.subject import Subject
+from arm.evaluation.understanding import Understanding
+
+TEMPLATES = ("a {}", "a photo of a {}", "a picture of a {}")
+"""Embeddings of the filled templates are normalised, averaged and normalised again, as CLIP does with its 80."""
+BATCH = 256
+
+
+class ZeroShot:
+    """Top-1 accuracy of the frozen encoder pair: the ceiling of the tokenizer's."""
+
+    name = "zero_shot"
+    subject: Literal["model", "reference"] = "reference"
+
+    def items(self, evaluation_set: EvaluationSet) -> list[Item]:
+        """Images with a label; every item lists all the classes."""
+        labelled = [(item, label_of(item.meta)) for item in evaluation_set.require("images")]
+        classes = sorted({label for _, label in labelled if label})
+        if len(classes) < 2:
+            raise UserError("The evaluation set has fewer than 2 labels; leave out the zero-shot benchmarks.")
+        return [
+            replace(item, group="all", reference=label, meta={"classes": classes}) for item, label in labelled if label
+        ]
+
+    def generate(self, items: Sequence[Item], subject: Subject) -> list[Output]:
+        """Name of the nearest class."""
+        classes: list[str] = items[0].meta["classes"]
+        texts_KD = self.encoder(subject).embed_classes(classes)
+        images = [subject.tools.fit(item.source) for item in items if item.source is not None]
+        features_ND = torch.cat([self.embed(images[i : i + BATCH], subject) for i in range(0, len(images), BATCH)])
+        nearest = (features_ND @ texts_KD.T).argmax(dim=1).tolist()
+        return [Output(uid=item.uid, text=classes[index]) for item, index in zip(items, nearest, strict=True)]
+
+    def judge(self, items: Sequence[Item], outputs: Sequence[Output], subject: Subject) -> list[Reply]:
+        """No judge: the class is the reply."""
+        return Understanding().judge(items, outputs, subject)
+
+    def parse(self, items: Sequence[Item], replies: Sequence[Reply]) -> list[Verdict]:
+        """Compare with the label."""
+        return Understanding().parse(items, replies)
+
+    def aggregate(self, verdicts: Sequence[Verdict], *, num_expected: int, num_bootstraps: int, seed: int) -> Scores:
+        """Over all images."""
+        return aggregate_strict(
+            self.name, verdicts, weighting="micro", headline="accuracy",
+            num_expected=num_expected, num_bootstraps=num_bootstraps, seed=seed,
+        )  # fmt: skip
+
+    def encoder(self, subject: Subject) -> "EncoderPair":
+        """The frozen pair."""
+        if subject.tools.encoder is None:
+            raise UserError("Zero-shot classification needs the input `encoder`: a SigLIP2 checkpoint.")
+        return load_encoder(subject.tools.encoder)
+
+    def embed(self, images: Sequence[Pixels], subject: Subject) -> torch.Tensor:
+        """Unit vectors (N, D) of images of any one size."""
+        return self.encoder(subject).embed_images(to_floats(images))
+
+
+class TokenizerZeroShot(ZeroShot):
+    """The same, from the features that the codes give back, through the encoder's own frozen pooling head."""
+
+    name = "tokenizer_zero_shot"
+
+    @torch.no_grad()
+    def embed(self, images: Sequence[Pixels], subject: Subject) -> torch.Tensor:
+        """Unit vectors (N, D) of the images' codes."""
+        codes_NHW = torch.from_numpy(np.stack(subject.tools.encode(images)))
+        return self.encoder(subject).pool(subject.tools.tokenizer.embed(codes_NHW))
+
+
+class EncoderPair:
+    """A SigLIP or SigLIP2 checkpoint: both towers, their pooling, unit vectors out."""
+
+    def __init__(self, folder: Path) -> None:
+        from transformers import AutoModel, AutoTokenizer
+
+        self.model = AutoModel.from_pretrained(folder).eval()
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.image_size = int(self.model.config.vision_config.image_size)
+
+    @torch.no_grad()
+    def embed_classes(self, classes: Sequence[str]) -> torch.Tensor:
+        """Unit vectors (K, D) of class names; SigLIP2 wants lower case, padded to the full length of its tower."""
+        length = int(self.model.config.text_config.max_position_embeddings)
+        averaged = torch.zeros(())
+        for template in TEMPLATES:
+            texts = [template.format(name).lower() for name in classes]
+            ids = self.tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+            averaged = averaged + unit(self.model.text_model(input_ids=ids["input_ids"]).pooler_output)
+        return unit(averaged)
+
+    @torch.no_grad()
+    def embed_images(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+        """Unit vectors (B, D) of images in [0, 1], resized to the tower's size; SigLIP's mean and deviation are 0.5."""
+        if images_BCHW.shape[-2:] != (self.image_size, self.image_size):
+            size = (self.image_size, self.image_size)
+            images_BCHW = torch.nn.functional.interpolate(images_BCHW, size, mode="bilinear", antialias=True)
+        return unit(self.model.vision_model(pixel_values=(images_BCHW - 0.5) / 0.5).pooler_output)
+
+    @torch.no_grad()
+    def pool(self, features_BNC: torch.Tensor) -> torch.Tensor:
+        """Unit vectors (B, D) of post-layernorm patch features through the frozen attention pooling."""
+        return unit(self.model.vision_model.head(features_BNC))
+
+
+@lru_cache(maxsize=1)
+def load_encoder(folder: Path) -> EncoderPair:
+    """The pair, loaded once."""
+    return EncoderPair(folder)
+
+
+def label_of(meta: Mapping[str, Any]) -> str | None:
+    """The label of an image, or None.
+
+    {"label": "tench"} -> "tench"        {"include": [{"class": "circle", "count": 1, "color": "red"}]} -> "red circle"
+    """
+    if "label" in meta:
+        return str(meta["label"])
+    include = meta.get("include") or []
+    if len(include) != 1 or include[0].get("count", 1) != 1 or "color" not in include[0]:
+        return None
+    return f"{include[0]['color']} {include[0]['class']}"
+
+
+def unit(vectors_ND: torch.Tensor) -> torch.Tensor:
+    """Scale each row to length 1."""
+    return torch.nn.functional.normalize(vectors_ND.float(), dim=-1)
