@@ -223,7 +223,10 @@ def reuse(ready: Plan) -> Manifest | None:
     """The complete output of this very run, if there is one; `current.json` is turned to it."""
     found = ready.complete()
     if found:
+        from arm.tracking.recording import record_reuse
+
         _point(ready, found)
+        record_reuse(ready, found)
     return found
 
 

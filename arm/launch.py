@@ -30,6 +30,8 @@ from arm.children import die_with, start_child, stop
 from arm.errors import ArmError, UserError
 from arm.manifest import Manifest
 from arm.progress import tell
+from arm.tracking.session import session
+from arm.tracking.spool import store_of
 
 POLL_SECONDS = 0.1
 RANK_COMMAND = (sys.executable, "-m", "arm.launch")
@@ -125,10 +127,11 @@ def _start(plan: jobs.Plan, place: Resources) -> Manifest:
         from arm.launch_kubernetes import run_on_cluster
 
         return run_on_cluster(plan, place)
-    if place.ranks == 1:
+    with session(store_of(plan.output)):
+        if place.ranks > 1:
+            return _run_ranks(plan, place)
         set_threads(place.threads)
         return jobs.execute(plan)
-    return _run_ranks(plan, place)
 
 
 def payload_of(plan: jobs.Plan, threads: int) -> str:

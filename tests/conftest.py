@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("ARM_TRACKING_SESSION", "tests")  # no follower beside every job that a test launches
 
 
 @pytest.fixture(scope="session")

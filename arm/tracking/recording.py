@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from arm import config as configs
 from arm.manifest import Manifest
-from arm.tracking import tracker
-from arm.tracking.spool import Spool, tracking_folder
+from arm.tracking import lineage, tracker
+from arm.tracking.spool import Spool, store_of, tracking_folder
 
 if TYPE_CHECKING:
     from arm.jobs import Plan
@@ -31,7 +31,7 @@ class Recording:
     def __init__(self, plan: "Plan") -> None:
         self._plan = plan
         self._started = time.time()
-        self._spool = Spool(tracking_folder(plan.output), plan.key)
+        self._spool = Spool(tracking_folder(store_of(plan.output)), plan.key)
         self._spool.append({"event": "start", **_description(plan)})
         tracker.attach(self._spool)
 
@@ -40,10 +40,12 @@ class Recording:
         tracker.log({**manifest.counts, **manifest.metrics})
         self._spool.append({"event": "manifest", "text": manifest.to_json().decode(), "digest": manifest.digest})
         provenance = {**_provenance(self._plan), "started": self._started, "seconds": time.time() - self._started}
+        lineage.note(self._plan, manifest)
         manifest.folder.write("run.json", (json.dumps(provenance, indent=1, sort_keys=True) + "\n").encode())
 
     def close(self, status: str) -> None:
-        """Say how the run ended: FINISHED, FAILED or KILLED."""
+        """Say how the run ended (FINISHED, FAILED or KILLED) and bring lineage up to date."""
+        lineage.settle(store_of(self._plan.output))
         tracker.attach(None)
         self._spool.append({"event": "finish", "status": status})
         self._spool.close()
@@ -64,6 +66,15 @@ def record_run(plan: "Plan") -> Iterator[Recording]:
         recording.close(status)
 
 
+def record_reuse(plan: "Plan", manifest: Manifest) -> None:
+    """Link an output that was returned untouched to the pipeline's run."""
+    if pipeline():
+        spool = Spool(tracking_folder(store_of(plan.output)), plan.key)
+        name = plan.output.rstrip("/").rpartition("/")[2]
+        spool.append({"event": "returned", "pipeline": pipeline(), "name": name, "digest": manifest.digest})
+        spool.close()
+
+
 def _description(plan: "Plan") -> dict[str, Any]:
     """What identifies the run in the tracker."""
     return {
@@ -71,7 +82,7 @@ def _description(plan: "Plan") -> dict[str, Any]:
         "key": plan.key,
         "output": plan.output,
         "params": configs.to_dict(plan.config),
-        "inputs": {name: item.digest for name, item in plan.inputs.items()},
+        "inputs": [{"name": n, "digest": m.digest, "url": m.url} for n, m in plan.inputs.items()],
         "pipeline": pipeline(),
         "mlflow_run_id": os.environ.get("MLFLOW_RUN_ID", ""),
     }

@@ -26,21 +26,25 @@ from arm.storage import LocalFolder, open_folder
 EVENTS = "events.jsonl"
 
 
-def tracking_folder(output: str) -> Path:
-    """Where a store keeps what is not yet told: `<store>/.tracking`, or a cache folder when the store is remote."""
-    store = store_of(output)
-    if "://" not in store:
-        return Path(store) / ".tracking"
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "arm" / "tracking" / hashlib.sha256(store.encode()).hexdigest()[:16]
-
-
 def store_of(output: str) -> str:
     """The store that a job's family folder lies in: its parent."""
     folder = open_folder(output)
     if isinstance(folder, LocalFolder):
         return str(folder.path.parent)
     return output.rstrip("/").rpartition("/")[0]
+
+
+def tracking_folder(store: str) -> Path:
+    """Where a store keeps what is not yet told: `<store>/.tracking`, or a cache folder when the store is remote."""
+    if "://" not in store:
+        return Path(store).absolute() / ".tracking"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "arm" / "tracking" / hashlib.sha256(store.encode()).hexdigest()[:16]
+
+
+def database_folder(store: str) -> Path:
+    """Where the sqlite files of MLflow and lineage lie: the store itself, or the cache folder of a remote one."""
+    return tracking_folder(store) if "://" in store else Path(store).absolute()
 
 
 class Spool:
@@ -71,7 +75,7 @@ class Spool:
             self.append({"event": "file", "path": copy.relative_to(self.folder).as_posix(), "folder": folder})
 
     def close(self) -> None:
-        """Let go of the events: what is here is all."""
+        """Let go of the events: what is here is all that will come."""
         with self._forgiven():
             self._stream.close()
 

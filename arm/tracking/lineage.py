@@ -1,0 +1,255 @@
+"""Lineage: which artifact was made from which, down to the file, in one SQL store.
+
+    artifacts   digest, kind, job, url           an artifact is its content: the digest of its manifest
+    executions  key, digest, job, version, config
+    inputs      key, digest, name, role, source   what an execution read, and as what
+    members     artifact, path, sha256, bytes     the files of an artifact
+    edges       source, target, role              materialised, indexed both ways: what recursion walks
+
+Sqlite beside MLflow's (`<store>/lineage.db`), or ARM_LINEAGE_URL. A job first notes a document in the store's tracking
+folder, then settles all documents whose artifact is complete; a database that is away leaves them there for the next
+job, and never fails one.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from arm import manifest as manifests
+from arm.errors import UserError
+from arm.manifest import Manifest
+from arm.storage import open_folder
+from arm.tracking.spool import database_folder, tracking_folder
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine, Table
+
+    from arm.jobs import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One artifact in an answer."""
+
+    digest: str
+    kind: str
+    job: str
+    url: str
+
+
+def note(plan: "Plan", manifest: Manifest) -> None:
+    """Write down what is to be recorded once the manifest is published; a problem is told, not raised."""
+    from arm.tracking.spool import store_of
+
+    folder = tracking_folder(store_of(plan.output)) / "lineage"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f".{plan.key}"
+        temporary.write_text(json.dumps(_document(plan, manifest)))
+        temporary.replace(folder / f"{plan.key}.json")
+    except OSError as error:
+        print(f"Lineage of {plan.job.name} was not noted: {error}.", file=sys.stderr)
+
+
+def settle(store: str) -> None:
+    """Record every noted document whose artifact is complete; a problem is told, not raised."""
+    try:
+        waiting = sorted((tracking_folder(store) / "lineage").glob("*.json"))
+        if waiting:
+            engine = _engine(store)
+            for path in waiting:
+                _settle_one(engine, path)
+    except Exception as error:  # whatever the database does, the job has its result
+        print(f"Lineage is behind and will be written by a later job: {error}", file=sys.stderr)
+
+
+def upstream(store: str, artifact: str) -> list[Node]:
+    """Everything that an artifact was made from, itself left out."""
+    return _answer(store, artifact, forward=False, roles=())
+
+
+def downstream(store: str, artifact: str) -> list[Node]:
+    """Everything that was made from an artifact or from an artifact that holds the file."""
+    return _answer(store, artifact, forward=True, roles=())
+
+
+def impact(store: str, artifact: str) -> list[Node]:
+    """What an artifact or a file has gone into: downstream over data and initial weights, not over judges."""
+    return _answer(store, artifact, forward=True, roles=("data", "init", "outside"))
+
+
+def tables() -> dict[str, "Table"]:
+    """The schema, by table name."""
+    from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, String, Table, Text
+
+    def key(name: str) -> "Column[str]":
+        return Column(name, String(64), primary_key=True)
+
+    schema = MetaData()
+    Table(
+        "artifacts", schema, key("digest"), Column("kind", String(64)), Column("job", String(64)), Column("url", Text)
+    )
+    Table(
+        "executions", schema, key("key"), key("digest"),
+        Column("job", String(64)), Column("version", Integer), Column("config", Text),
+    )  # fmt: skip
+    Table(
+        "inputs",
+        schema,
+        key("key"),
+        key("digest"),
+        key("name"),
+        Column("role", String(16)),
+        Column("source", String(64)),
+    )
+    Table(
+        "members", schema, key("artifact"), Column("path", String(512), primary_key=True),
+        Column("sha256", String(64)), Column("bytes", BigInteger),
+        Index("members_by_sha256", "sha256"), Index("members_by_path", "path"),
+    )  # fmt: skip
+    Table("edges", schema, key("source"), key("target"), key("role"), Index("edges_by_target", "target", "source"))
+    return dict(schema.tables)
+
+
+def _document(plan: "Plan", manifest: Manifest) -> dict[str, Any]:
+    roles = {item.name: item.role for item in plan.job.inputs}
+    sources = [
+        {"name": n, "role": roles[n], "digest": m.digest, "kind": m.kind, "job": m.job, "url": m.folder.url}
+        for n, m in plan.inputs.items()
+    ]
+    outside = [
+        {"name": name, "role": "outside", "digest": digest, "kind": "outside", "job": "", "url": name}
+        for name, digest in plan.digests.items()
+        if name not in plan.inputs
+    ]
+    return {"url": manifest.folder.url, "manifest": json.loads(manifest.to_json()), "sources": sources + outside}
+
+
+def _settle_one(engine: "Engine", path: Path) -> None:
+    document = json.loads(path.read_text())
+    if not open_folder(document["url"]).exists(manifests.NAME):
+        return
+    with engine.begin() as connection:
+        for table, rows in _rows(document):
+            _insert_new(connection, table, rows)
+    path.unlink(missing_ok=True)
+
+
+def _rows(document: dict[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """The rows of one execution, table by table."""
+    made = manifests.from_values(dict(document["manifest"]), open_folder(document["url"]))
+    sources = document["sources"]
+    yield (
+        "artifacts",
+        [
+            {"digest": made.digest, "kind": made.kind, "job": made.job, "url": document["url"]},
+            *({name: source[name] for name in ("digest", "kind", "job", "url")} for source in sources),
+        ],
+    )
+    config = json.dumps(made.config, sort_keys=True)
+    yield (
+        "executions",
+        [{"key": made.key, "digest": made.digest, "job": made.job, "version": made.version, "config": config}],
+    )
+    yield (
+        "inputs",
+        [
+            {"key": made.key, "digest": made.digest, "name": s["name"], "role": s["role"], "source": s["digest"]}
+            for s in sources
+        ],
+    )
+    yield (
+        "members",
+        [{"artifact": made.digest, "path": f.path, "sha256": f.sha256, "bytes": f.bytes} for f in made.files],
+    )
+    yield "edges", [{"source": s["digest"], "target": made.digest, "role": s["role"]} for s in sources]
+
+
+def _insert_new(connection: "Connection", table: str, rows: list[dict[str, Any]]) -> None:
+    """Insert the rows that are not there yet: recording twice changes nothing."""
+    from sqlalchemy.dialects import postgresql, sqlite
+
+    if rows:
+        dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+        connection.execute(dialect.insert(tables()[table]).on_conflict_do_nothing(), rows)
+
+
+def _engine(store: str) -> "Engine":
+    from sqlalchemy import create_engine
+
+    address = os.environ.get("ARM_LINEAGE_URL")
+    options: dict[str, Any] = {}
+    if not address:
+        database_folder(store).mkdir(parents=True, exist_ok=True)
+        address, options = f"sqlite:///{database_folder(store) / 'lineage.db'}", {"connect_args": {"timeout": 30}}
+    engine = create_engine(address, **options)
+    next(iter(tables().values())).metadata.create_all(engine)
+    return engine
+
+
+def _answer(store: str, artifact: str, *, forward: bool, roles: tuple[str, ...]) -> list[Node]:
+    settle(store)
+    with _engine(store).connect() as connection:
+        starts = _find(connection, artifact)
+        holders = [node for node in starts if not _is_artifact(artifact, node)] if forward else []
+        found = _walk(connection, [node.digest for node in starts], forward, roles)
+        return holders + [node for node in found if node not in holders]
+
+
+def _is_artifact(text: str, node: Node) -> bool:
+    """Whether the question named the artifact itself, not one of its files."""
+    return (
+        node.digest.startswith(text) or text.rstrip("/").endswith(node.digest) or _digest_of_folder(text) == node.digest
+    )
+
+
+def _digest_of_folder(text: str) -> str:
+    try:
+        return manifests.load(text).digest
+    except (UserError, OSError, ValueError, KeyError):
+        return ""
+
+
+def _find(connection: "Connection", text: str) -> list[Node]:
+    """The artifacts that a digest prefix, a folder, or a file's path or checksum names."""
+    from sqlalchemy import or_, select
+
+    artifacts, members = tables()["artifacts"], tables()["members"]
+    digest = _digest_of_folder(text) or text
+    rows = connection.execute(select(artifacts).where(artifacts.c.digest.startswith(digest, autoescape=True))).all()
+    if not rows:
+        name = _inside_artifact(text)
+        held = or_(members.c.path == name, members.c.sha256.startswith(text, autoescape=True))
+        query = select(artifacts).join(members, members.c.artifact == artifacts.c.digest).where(held).distinct()
+        rows = connection.execute(query).all()
+    if not rows:
+        raise UserError(
+            f"Lineage knows no artifact or file {text!r}; give a digest's start, a folder, or a file's path."
+        )
+    return [Node(*row) for row in rows]
+
+
+def _inside_artifact(text: str) -> str:
+    """A file's path inside the artifact that it lies in; any other text as it is."""
+    path = Path(text).absolute()
+    for parent in path.parents:
+        if (parent / manifests.NAME).is_file():
+            return path.relative_to(parent).as_posix()
+    return text
+
+
+def _walk(connection: "Connection", starts: list[str], forward: bool, roles: tuple[str, ...]) -> list[Node]:
+    """Follow the edges in SQL; every artifact once, the starts left out."""
+    from sqlalchemy import select
+
+    artifacts, edges = tables()["artifacts"], tables()["edges"]
+    here, there = (edges.c.source, edges.c.target) if forward else (edges.c.target, edges.c.source)
+    allowed = edges.c.role.in_(roles) if roles else edges.c.role == edges.c.role
+    reached = select(there.label("digest")).where(here.in_(starts), allowed).cte("reached", recursive=True)
+    reached = reached.union(select(there).join(reached, here == reached.c.digest).where(allowed))
+    query = select(artifacts).join(reached, reached.c.digest == artifacts.c.digest).order_by(artifacts.c.url)
+    return [node for row in connection.execute(query) if (node := Node(*row)).digest not in starts]
