@@ -11,7 +11,7 @@ class SamplingConfig:
     """How images are drawn from the model."""
 
     temperature: float = 1.0
-    """Divides the logits before the softmax. The paper does not say: 1.0 is ours."""
+    """Divides the logits before the softmax; 0 takes the likeliest code. The paper does not say: 1.0 is ours."""
     top_k: int = 0
     """Only the k most likely codes may be drawn; 0 keeps all of them."""
     top_p: float = 1.0
@@ -22,8 +22,8 @@ class SamplingConfig:
     """Guidance on the source image of an edit; 1 switches it off. ARM, section 4.1: 1.25."""
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0:
-            raise UserError(f"SamplingConfig.temperature is {self.temperature}; it must be above 0.")
+        if self.temperature < 0:
+            raise UserError(f"SamplingConfig.temperature is {self.temperature}; give 0 (always the likeliest) or more.")
         if not 0 < self.top_p <= 1:
             raise UserError(f"SamplingConfig.top_p is {self.top_p}; it must lie in (0, 1].")
         if self.top_k < 0:

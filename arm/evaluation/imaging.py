@@ -79,7 +79,7 @@ def enlarge(pixels: Pixels, side: int) -> Pixels:
     return np.asarray(picture)
 
 
-def sheet(rows: Sequence[Sequence[Pixels]], *, side: int, gap: int) -> Pixels:
+def sheet(rows: Sequence[Sequence[Pixels]], *, side: int = 108, gap: int = 6) -> Pixels:
     """Images in rows on a light ground, each in a square of `side` pixels: (H, W, 3) uint8."""
     columns = max(map(len, rows))
     canvas = np.full((len(rows) * (side + gap) + gap, columns * (side + gap) + gap, 3), 245, dtype=np.uint8)

@@ -16,9 +16,10 @@ import torch
 from arm.errors import UserError
 from arm.evaluation.benchmark import Item, Output, Pixels, Reply, Scores, Verdict, aggregate_strict
 from arm.evaluation.evaluation_set import EvaluationSet
-from arm.evaluation.imaging import to_floats
+from arm.evaluation.imaging import by_grid, to_floats
 from arm.evaluation.subject import Subject
 from arm.evaluation.understanding import Understanding
+from arm.tokenizer.encoder import FrozenEncoder
 
 TEMPLATES = ("a {}", "a photo of a {}", "a picture of a {}")
 """Embeddings of the filled templates are normalised, averaged and normalised again, as CLIP does with its 80."""
@@ -46,7 +47,10 @@ class ZeroShot:
         classes: list[str] = items[0].meta["classes"]
         texts_KD = self.encoder(subject).embed_classes(classes)
         images = [subject.tools.fit(item.source) for item in items if item.source is not None]
-        features_ND = torch.cat([self.embed(images[i : i + BATCH], subject) for i in range(0, len(images), BATCH)])
+        features = dict[int, torch.Tensor]()
+        for _, chosen in by_grid([image.shape[:2] for image in images], BATCH):
+            features.update(zip(chosen, self.embed([images[index] for index in chosen], subject), strict=True))
+        features_ND = torch.stack([features[index] for index in range(len(images))])
         nearest = (features_ND @ texts_KD.T).argmax(dim=1).tolist()
         return [Output(uid=item.uid, text=classes[index]) for item, index in zip(items, nearest, strict=True)]
 
@@ -72,7 +76,7 @@ class ZeroShot:
         return load_encoder(subject.tools.encoder)
 
     def embed(self, images: Sequence[Pixels], subject: Subject) -> torch.Tensor:
-        """Unit vectors (N, D) of images of any one size."""
+        """Unit vectors (N, D) of images of one size."""
         return self.encoder(subject).embed_images(to_floats(images))
 
 
@@ -85,42 +89,35 @@ class TokenizerZeroShot(ZeroShot):
     def embed(self, images: Sequence[Pixels], subject: Subject) -> torch.Tensor:
         """Unit vectors (N, D) of the images' codes."""
         codes_NHW = torch.from_numpy(np.stack(subject.tools.encode(images)))
-        return self.encoder(subject).pool(subject.tools.tokenizer.embed(codes_NHW))
+        tokenizer = subject.tools.tokenizer
+        return unit(tokenizer.pool(tokenizer.embed(codes_NHW)))
 
 
 class EncoderPair:
-    """A SigLIP or SigLIP2 checkpoint: both towers, their pooling, unit vectors out."""
+    """Both towers of a SigLIP or SigLIP2 checkpoint, unit vectors out."""
 
     def __init__(self, folder: Path) -> None:
         from transformers import AutoModel, AutoTokenizer
 
-        self.model = AutoModel.from_pretrained(folder).eval()
+        self.vision = FrozenEncoder.from_pretrained(folder)
+        self.text = AutoModel.from_pretrained(folder).text_model.eval()
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.image_size = int(self.model.config.vision_config.image_size)
 
     @torch.no_grad()
     def embed_classes(self, classes: Sequence[str]) -> torch.Tensor:
         """Unit vectors (K, D) of class names; SigLIP2 wants lower case, padded to the full length of its tower."""
-        length = int(self.model.config.text_config.max_position_embeddings)
+        length = int(self.text.config.max_position_embeddings)
         averaged = torch.zeros(())
         for template in TEMPLATES:
             texts = [template.format(name).lower() for name in classes]
             ids = self.tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-            averaged = averaged + unit(self.model.text_model(input_ids=ids["input_ids"]).pooler_output)
+            averaged = averaged + unit(self.text(input_ids=ids["input_ids"]).pooler_output)
         return unit(averaged)
 
     @torch.no_grad()
     def embed_images(self, images_BCHW: torch.Tensor) -> torch.Tensor:
-        """Unit vectors (B, D) of images in [0, 1], resized to the tower's size; SigLIP's mean and deviation are 0.5."""
-        if images_BCHW.shape[-2:] != (self.image_size, self.image_size):
-            size = (self.image_size, self.image_size)
-            images_BCHW = torch.nn.functional.interpolate(images_BCHW, size, mode="bilinear", antialias=True)
-        return unit(self.model.vision_model(pixel_values=(images_BCHW - 0.5) / 0.5).pooler_output)
-
-    @torch.no_grad()
-    def pool(self, features_BNC: torch.Tensor) -> torch.Tensor:
-        """Unit vectors (B, D) of post-layernorm patch features through the frozen attention pooling."""
-        return unit(self.model.vision_model.head(features_BNC))
+        """Unit vectors (B, D) of images in [0, 1] whose sides the patch divides."""
+        return unit(self.vision.pool(self.vision(images_BCHW)[-1]))
 
 
 @lru_cache(maxsize=1)
