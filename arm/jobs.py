@@ -240,6 +240,7 @@ def execute(ready: Plan) -> Manifest:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # the launcher of the ranks holds the lock
         return _record(ready)
     with output_lock(ready.folder, ready.job.name):
+        ready.folder.sweep()
         return reuse(ready) or _record(ready)
 
 

@@ -149,6 +149,7 @@ def _run_ranks(plan: jobs.Plan, place: Resources) -> Manifest:
         finished = plan.complete()
         if finished:
             return finished
+        plan.folder.sweep()
         error_file = Path(folder) / "error.jsonl"
         common = {
             "ARM_LAUNCH": payload_of(plan, place.threads),

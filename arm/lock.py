@@ -19,7 +19,7 @@ POLL_SECONDS = 0.5
 
 @contextlib.contextmanager
 def output_lock(folder: Folder, job_name: str, wait_seconds: float = 600.0) -> Iterator[None]:
-    """Hold the folder's lock, swept of a killed writer's leftovers; wait for another holder, then refuse by its id."""
+    """Hold the folder's lock; wait for another holder, then refuse with its process id."""
     path = folder.lock_path
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+") as stream:
@@ -27,7 +27,6 @@ def output_lock(folder: Folder, job_name: str, wait_seconds: float = 600.0) -> I
         stream.truncate(0)
         stream.write(str(os.getpid()))
         stream.flush()
-        folder.sweep()
         try:
             yield
         finally:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from arm import config as configs
 from arm.manifest import Manifest
 from arm.tracking import lineage, tracker
+from arm.tracking.registration import registration_event
 from arm.tracking.spool import Spool, store_of, tracking_folder
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class Recording:
         """Log the manifest, and write `run.json`: times, host and versions, which no digest covers."""
         tracker.log({**manifest.counts, **manifest.metrics})
         self._spool.append({"event": "manifest", "text": manifest.to_json().decode(), "digest": manifest.digest})
+        if manifest.kind == "release":
+            self._spool.append(registration_event(manifest))
         provenance = {**_provenance(self._plan), "started": self._started, "seconds": time.time() - self._started}
         lineage.note(self._plan, manifest)
         manifest.folder.write("run.json", (json.dumps(provenance, indent=1, sort_keys=True) + "\n").encode())

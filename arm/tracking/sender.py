@@ -120,6 +120,8 @@ class Sender:
             self._client.set_tag(run, "arm.digest", event["digest"])
         elif kind == "file":
             self._client.log_artifact(run, str(folder / event["path"]), event["folder"] or None)
+        elif kind == "register":
+            self._register(run, event)
         elif kind == "finish":
             self._client.set_terminated(run, event["status"], event["time"])
         return run
@@ -177,6 +179,22 @@ class Sender:
             name: max(point.step for point in history) for name, history in histories.items() if history
         }
         return run
+
+    def _register(self, run: str, event: dict[str, Any]) -> None:
+        """Make a version of the registered model, unless this release has one, and move the alias if it may."""
+        from mlflow.exceptions import MlflowException
+
+        name, digest = event["name"], event["digest"]
+        with contextlib.suppress(MlflowException):  # it exists: the usual case
+            self._client.create_registered_model(name)
+        versions = [
+            v for v in self._client.search_model_versions(f"name='{name}'") if v.tags.get("arm.digest") == digest
+        ]
+        version = versions[0] if versions else self._client.create_model_version(
+            name, event["source"], run_id=run, tags=event["tags"], description=event["description"], await_creation_for=0
+        )  # fmt: skip
+        if event["alias"]:
+            self._client.set_registered_model_alias(name, event["alias"], version.version)
 
     def _pipeline_run(self, pipeline: dict[str, str], status: str = "") -> str:
         found = self._find("arm.pipeline_key", pipeline["key"])

@@ -1,0 +1,44 @@
+"""What `register-model` may be told."""
+
+from dataclasses import dataclass
+
+from arm.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """A score that must hold before the alias moves: `metric` of `stage` against a number, another stage, or both."""
+
+    metric: str
+    """Name in the evaluation's scores, e.g. `text_to_image/mean`."""
+    stage: str = "joint_policy"
+    """Training stage whose score counts."""
+    minimum: float | None = None
+    """The score must be at least this."""
+    not_below: str | None = None
+    """The score must not be lower than this stage's."""
+    tolerance: float = 0.0
+    """How far below the other stage still counts as not lower."""
+
+    def __post_init__(self) -> None:
+        if self.minimum is None and self.not_below is None:
+            raise UserError(f"The gate on {self.metric!r} checks nothing; set `minimum` or `not_below`.")
+        if self.tolerance < 0:
+            raise UserError(f"Gate.tolerance is {self.tolerance}; it must be 0 or more.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegisterConfig:
+    """What a release must reach, and what it is called."""
+
+    name: str = "arm"
+    """Name of the registered model."""
+    alias: str = "champion"
+    """Alias that moves to the new version when every gate holds."""
+    gates: tuple[Gate, ...] = ()
+    """Scores that must hold; without gates the alias always moves."""
+
+    def __post_init__(self) -> None:
+        for text in (self.name, self.alias):
+            if not text.replace("-", "").replace("_", "").isalnum():
+                raise UserError(f"{text!r} cannot name a model or alias; use letters, digits, - and _.")
