@@ -1,0 +1,65 @@
+"""Where each step runs: on this machine, or on a cluster as a pod, a TrainJob or a SparkApplication.
+
+The recipe says how much (ranks, threads, CPUs, memory, GPUs); this file says what that means here and there.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from arm import config as configs
+from arm.launch import Resources
+from arm.recipes import STEPS, Recipe
+from components import images
+
+SPARK_JOBS = ("extract-pairs", "filter-pairs")
+TRAIN_JOBS = ("train-tokenizer", "train-detokenizer", "train-model", "train-policy")
+LAUNCHER_CPU, LAUNCHER_MEMORY = "1", "2Gi"
+"""A pod that only starts an object on the cluster and waits for it."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A recipe's resources, for this machine (`cluster=False`) or for a cluster."""
+
+    recipe: Recipe
+    cluster: bool = False
+
+    @property
+    def serial(self) -> bool:
+        """Whether steps run one by one: two cores gain nothing from two steps at a time."""
+        return not self.cluster
+
+    def resources(self, step: str) -> str:
+        """The `Resources` of a step as JSON: what `arm.launch` obeys."""
+        compute, place = self.recipe.computes_on(step), self._place(step)
+        image = {"train-job": images.MODEL, "spark-application": images.DATA}.get(place, "")
+        return configs.to_json(
+            Resources(
+                where=place,
+                image=image,
+                ranks=compute.ranks,
+                threads=compute.threads,
+                cpu=compute.cpu,
+                memory=compute.memory,
+                gpus=compute.gpus,
+            )
+        )
+
+    def limit(self, task: Any, step: str) -> None:
+        """Set the limits of the task's own pod; a launcher's pod stays small."""
+        if not self.cluster:
+            return
+        compute = self.recipe.computes_on(step)
+        launcher = self._place(step) != "here"
+        task.set_cpu_limit(LAUNCHER_CPU if launcher else compute.cpu)
+        task.set_memory_limit(LAUNCHER_MEMORY if launcher else compute.memory)
+        if compute.gpus and not launcher:
+            task.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(compute.gpus)
+
+    def _place(self, step: str) -> Any:
+        if not self.cluster:
+            return "here"
+        job = STEPS[step]
+        if job in SPARK_JOBS:
+            return "spark-application"
+        return "train-job" if job in TRAIN_JOBS else "here"

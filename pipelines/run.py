@@ -1,0 +1,216 @@
+"""Run a pipeline here or on a cluster.
+
+    python -m pipelines.run --recipe toy                                  the whole road on this machine
+    python -m pipelines.run --recipe toy --pipeline experiment            two mixtures, one table
+    python -m pipelines.run --recipe small --host https://kubeflow/…      the same pipeline, submitted
+    python -m pipelines.run --recipe small --compile build/               the same pipeline, as KFP's YAML
+
+Killed or failed, the same command goes on: a job whose output is complete returns it.
+"""
+
+import argparse
+import contextlib
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from arm import recipes
+from arm.errors import ArmError, UserError
+from arm.launch import read_error
+from arm.lock import output_lock
+from arm.recipes import Recipe
+from arm.storage import LocalFolder, open_folder
+from arm.tracking.session import session
+
+ROOT = Path(__file__).resolve().parents[1]
+PIPELINES = ("toy", "full", "experiment")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run, submit or compile a pipeline; an error is one sentence and exit code 1."""
+    options = _parse(sys.argv[1:] if arguments is None else arguments)
+    try:
+        recipe = recipes.find(options.recipe)
+        name = options.pipeline or ("toy" if "make-world" in recipe.configs else "full")
+        if options.compile:
+            print(compile_to(Path(options.compile), name, recipe, cluster=options.cluster))
+        elif options.host:
+            submit(options.host, name, recipe, options.store or f"store/{recipe.name}")
+        else:
+            run_here(name, recipe, options.store or f"store/{recipe.name}")
+    except ArmError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        print("\nStopped; the same command goes on from here.", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def run_here(name: str, recipe: Recipe, store: str) -> None:
+    """Run a pipeline with KFP's local runner: every task a process on this machine."""
+    started = time.monotonic()
+    folder = open_folder(store)
+    working = Path(folder.url) if isinstance(folder, LocalFolder) else Path(tempfile.gettempdir()) / "arm-pipelines"
+    with output_lock(folder, "pipelines.run", wait_seconds=5):
+        files = _Files(working / ".pipeline")
+        pipeline = _build(name, recipe, cluster=False)
+        os.environ |= _environment(files)
+        num_jobs = _num_jobs(name, recipe)
+        print(f"{pipeline.name}: {num_jobs} jobs into {store}", flush=True)
+        with session(folder.url, pipeline=name, recipe=recipe.name):
+            reused = _run(pipeline, folder.url, files, num_jobs)
+    print(f"{num_jobs} jobs in {time.monotonic() - started:.0f} s, {reused} of them done before.")
+    report = working / "report" / "index.html"
+    if report.is_file():
+        print(f"Report: {report}")
+
+
+def submit(host: str, name: str, recipe: Recipe, store: str) -> None:
+    """Start a run on a Kubeflow Pipelines server."""
+    if not store.startswith("s3://"):
+        raise UserError(f"A cluster cannot write to {store!r}; give --store s3://bucket/prefix.")
+    _refuse_exceptions(recipe)
+    import kfp
+
+    client = kfp.Client(host=host)
+    run = client.create_run_from_pipeline_func(
+        _build(name, recipe, cluster=True), arguments={"store": store}, enable_caching=False
+    )
+    print(f"{host.rstrip('/')}/#/runs/details/{run.run_id}")
+
+
+def compile_to(folder: Path, name: str, recipe: Recipe, *, cluster: bool) -> Path:
+    """Write the pipeline as YAML: what a server, or a reader, wants."""
+    from kfp import compiler
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}-{recipe.name}.yaml"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        compiler.Compiler().compile(_build(name, recipe, cluster=cluster), str(path))
+    return path
+
+
+class _Files:
+    """The private files of a run: KFP's folder and log, the tasks' progress and errors."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder / "kfp", ignore_errors=True)
+        self.root, self.log = folder / "kfp", folder / "kfp.log"
+        self.progress, self.error = folder / "progress.jsonl", folder / "error.jsonl"
+        self.progress.unlink(missing_ok=True)
+        self.error.unlink(missing_ok=True)
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--recipe", default="toy", help=", ".join(recipes.RECIPES))
+    parser.add_argument("--pipeline", choices=PIPELINES, help="default: toy, or full where the recipe has no world")
+    parser.add_argument("--store", help="folder or s3:// address of the artifacts (default: store/<recipe>)")
+    parser.add_argument("--host", help="address of a Kubeflow Pipelines server to submit to")
+    parser.add_argument("--compile", metavar="DIR", help="write the pipeline's YAML there and stop")
+    parser.add_argument("--cluster", action="store_true", help="with --compile: place steps for a cluster")
+    return parser.parse_args(arguments)
+
+
+def _build(name: str, recipe: Recipe, *, cluster: bool) -> Any:
+    from pipelines import experiment, full, toy
+    from pipelines.resources import Placement
+    from pipelines.step import build
+
+    graph = {"toy": toy.toy, "full": full.full, "experiment": experiment.experiment}[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return build(graph, recipe, Placement(recipe, cluster), steps=_steps(name, recipe))
+
+
+def _steps(name: str, recipe: Recipe) -> list[str]:
+    """The recipe's steps that a pipeline takes a config for."""
+    absent = {
+        "toy": (),
+        "full": ("make-world", "train-teachers"),
+        "experiment": ("train-model", "train-policy", "register-model"),
+    }[name]
+    return [step for step in recipe.configs if not step.startswith(absent)]
+
+
+def _num_jobs(name: str, recipe: Recipe) -> int:
+    """An experiment trains and evaluates once a mixture."""
+    num_steps = len(_steps(name, recipe))
+    return num_steps - 1 + 2 * len(recipe.mixtures) if name == "experiment" else num_steps
+
+
+def _environment(files: _Files) -> dict[str, str]:
+    """What every task inherits, besides what the tracking session says."""
+    return {
+        "ARM_PROGRESS_FILE": str(files.progress),
+        "ARM_ERROR_FILE": str(files.error),
+        "ARM_RUNNER_PID": str(os.getpid()),
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+    }
+
+
+def _run(pipeline: Any, store: str, files: _Files, num_jobs: int) -> int:
+    """Run under kfp.local; a failure is the sentence of the job that failed. Returns how many jobs were done before."""
+    from kfp import local
+
+    from pipelines.screen import Screen
+
+    local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(files.root), raise_on_error=True)
+    screen = Screen(files.progress, sys.stdout, num_jobs)
+    log_start = files.log.stat().st_size if files.log.is_file() else 0
+    try:
+        with screen, _output_to(files.log):
+            pipeline(store=store)
+    except RuntimeError:
+        sentence = read_error(files.error)
+        crash = f"{screen.current} failed: {_last_error(files.log, log_start)}\nThe log is at {files.log}."
+        raise UserError(sentence or crash) from None
+    return screen.reused
+
+
+@contextlib.contextmanager
+def _output_to(path: Path) -> Iterator[None]:
+    """Send what KFP and the tasks print to a file."""
+    with (
+        path.open("a", buffering=1) as stream,
+        contextlib.redirect_stdout(stream),
+        contextlib.redirect_stderr(stream),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except Exception:
+            traceback.print_exc()
+            raise
+
+
+def _last_error(log: Path, start: int) -> str:
+    """The exception that ended the task: the last line of its traceback, above the runner's own."""
+    lines = log.read_bytes()[start:].decode(errors="replace").splitlines()
+    errors = [line.strip() for line in lines if re.match(r"\s*[\w.]+(Error|Exception|Interrupt)\b", line)]
+    return next((line for line in reversed(errors) if "finished with status" not in line), "no exception was printed")
+
+
+def _refuse_exceptions(recipe: Recipe) -> None:
+    """Hosts that bypass the guard are for the toy site on this machine only."""
+    for step, config in recipe.configs.items():
+        if getattr(config, "exceptions", ()) or getattr(config, "private_hosts", ()):
+            raise UserError(f"{step} of the recipe {recipe.name} lets hosts past the guard; a cluster refuses that.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""A step of a pipeline: one component, called with its folder, its config and its resources.
+
+    step = Step(store, settings, placement)
+    pairs = step("extract-pairs", extract_pairs, crawl=world)          the output artifact, for the next step
+
+A pipeline is a plain function over `step`. `build` turns it into a KFP pipeline with one parameter for the store and
+one for the config of each step, so the run form of Kubeflow shows every number of the recipe and lets it be changed.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from kfp import dsl
+
+from arm import config as configs
+from arm import jobs
+from arm.recipes import STEPS, Recipe, folder_name
+from pipelines.resources import Placement
+
+Graph = Callable[["Step"], None]
+DESCRIPTIONS = {
+    "store": "Folder or s3:// address that holds the run's artifacts, one numbered folder a step.",
+    "mixtures": "What to compare: a list of {label, config of train-model as JSON}.",
+}
+
+
+class Step:
+    """Calls components. Run here, steps follow one another in the order of the road; a cluster runs what is ready."""
+
+    def __init__(self, store: Any, settings: Mapping[str, Any], placement: Placement) -> None:
+        self.store, self._settings, self._placement = store, settings, placement
+        self._last: dsl.PipelineTask | None = None
+
+    def __call__(self, name: str, component: Any, **inputs: Any) -> Any:
+        """Add a task of the road and return its output artifact; inputs that are None are left out."""
+        task = self._task(name, component, folder_name(name), self._settings[name], inputs)
+        if self._placement.serial and self._last is not None:
+            task.after(self._last)
+        self._last = task
+        return task.output
+
+    def variant(self, name: str, component: Any, *, folder: str, config: Any = None, **inputs: Any) -> Any:
+        """Add a task like the step `name` that writes into another folder, with another config."""
+        settled = self._settings[name] if config is None else config
+        return self._task(name, component, folder, settled, inputs).output
+
+    def place(self, task: Any, name: str) -> None:
+        """Settle a task: no KFP caching (jobs reuse by content key), and a pod's limits on a cluster."""
+        task.set_caching_options(False)
+        self._placement.limit(task, name)
+
+    def runs(self, name: str) -> bool:
+        """Whether the recipe has this step."""
+        return name in self._settings
+
+    def setting(self, name: str) -> Any:
+        """A parameter of the pipeline."""
+        return self._settings[name]
+
+    def _task(self, name: str, component: Any, folder: str, config: Any, inputs: Mapping[str, Any]) -> Any:
+        given = {key: value for key, value in inputs.items() if value is not None}
+        resources = self._placement.resources(name)
+        task = component(**given, output=f"{self.store}/{folder}", config=config, resources=resources)
+        self.place(task, name)
+        return task
+
+
+def build(graph: Graph, recipe: Recipe, placement: Placement, *, steps: Iterable[str]) -> Any:
+    """Make a KFP pipeline of a graph; its parameters are the store and the recipe's config of each step of the graph."""
+    defaults: dict[str, Any] = {"store": f"store/{recipe.name}"}
+    defaults |= {step: configs.to_json(recipe.config(step)) for step in steps}
+    if graph.__name__ == "experiment":
+        named = recipe.mixtures.items()
+        defaults["mixtures"] = [{"label": name, "config": configs.to_json(value)} for name, value in named]
+    names = {step: step.replace("-", "_") for step in defaults}
+
+    def pipeline(*given: Any) -> None:
+        settings = dict(zip(defaults, given, strict=True))
+        graph(Step(settings["store"], settings, placement))
+
+    pipeline.__signature__ = inspect.Signature([_parameter(names[key], value) for key, value in defaults.items()])
+    pipeline.__doc__ = _describe(graph, names)
+    return dsl.pipeline(name=f"arm-{graph.__name__}-{recipe.name}".replace("_", "-"))(pipeline)
+
+
+def _parameter(name: str, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=type(default))
+
+
+def _describe(graph: Graph, names: Mapping[str, str]) -> str:
+    """A docstring that KFP reads: what the pipeline does, then one line a parameter."""
+    lines = [f"    {name}: {DESCRIPTIONS.get(key) or _config_of(key)}" for key, name in names.items()]
+    return "\n".join([(graph.__doc__ or "").splitlines()[0], "", "Args:", *lines])
+
+
+def _config_of(step: str) -> str:
+    return f"Config of {step} as JSON. {jobs.find(STEPS[step]).purpose}"
