@@ -12,11 +12,15 @@ from dataclasses import replace
 from typing import Any
 
 from arm.toy.config import DEFAULT, SceneConfig
-from arm.toy.scene import CELLS, COLORS, SHAPES, SIZES, Object, Scene, free_center
+from arm.toy.scene import CATEGORIES, CELLS, COLORS, SHAPES, SIZES, Object, Scene, draw_scene, free_center
 
 NUMBERS = ("zero", "one", "two", "three", "four")
 PLURALS = {"circle": "circles", "square": "squares", "triangle": "triangles", "cross": "crosses"}
 TEMPLATES = ("{}", "a photo of {}", "a picture of {}")
+CAPTION_WEIGHTS = {
+    "single_object": 1.0, "colors": 1.5, "two_object": 2.0, "counting": 2.0, "position": 2.5, "color_attr": 3.0, "places": 2.0,
+}  # fmt: skip
+"""How often training captions are of each category: the harder, the more often."""
 COUNT_WEIGHTS = (1, 1.5, 6, 20, 20)
 """How much more often a question asks for two, three or four, which few scenes have."""
 OPERATIONS = ("recolour", "remove", "add", "replace", "move")
@@ -28,6 +32,7 @@ WORDS = tuple(
 )
 """The content words: the rest is a handful of function words."""
 
+EDIT_ATTEMPTS = 40
 MIN_MOVE_PIXELS = 8.0
 """A shorter move could end where a reader would still say 'it has not moved'; only the unaligned world has such."""
 
@@ -45,6 +50,13 @@ def describe(scene: Scene, category: str, rng: random.Random) -> tuple[str, Meta
     phrase, include = _CAPTIONS[category](scene, rng)
     template = "{}" if category in ("full", "places") else rng.choice(TEMPLATES)
     return template.format(phrase), {"category": category, "include": include}
+
+
+def draw_captioned(rng: random.Random, config: SceneConfig = DEFAULT) -> tuple[Scene, str, Meta]:
+    """A training scene with its caption, its category drawn by CAPTION_WEIGHTS."""
+    category = rng.choices(list(CAPTION_WEIGHTS), weights=list(CAPTION_WEIGHTS.values()))[0]
+    scene = draw_scene(rng, config, category=category if category in CATEGORIES else None)
+    return scene, *describe(scene, category, rng)
 
 
 def ask(scene: Scene, rng: random.Random, count: int = 4) -> list[tuple[str, str, str]]:
@@ -78,14 +90,13 @@ def edit(
 
     meta: {"operation", "source": {"objects": […]}, "target": {"objects": […]}}, objects as `Scene.describe` gives them.
     """  # fmt: skip
-    while True:
+    for _ in range(EDIT_ATTEMPTS):
         chosen = operation or rng.choice(OPERATIONS)
         found = _EDITS[chosen](scene, rng, config)
         if found:
             instruction, target = found
             return instruction, target, {"operation": chosen, "source": scene.describe(), "target": target.describe()}
-        if operation:
-            raise ValueError(f"{operation} is not possible on a scene of {len(scene.objects)} objects")
+    raise ValueError(f"{operation} is not possible on a scene of {len(scene.objects)} objects")
 
 
 def document(scene: Scene, rng: random.Random) -> str:
