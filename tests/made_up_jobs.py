@@ -1,7 +1,7 @@
 """Small jobs that tests run through the real machinery: `count` writes units, `add` sums what another run wrote.
 
-python -m tests.made_up_jobs          is `arm`, knowing these jobs only
-python -m tests.made_up_jobs --rank   is a rank (`python -m arm.launch`)
+python tests/made_up_jobs.py          is `arm`, knowing these jobs only
+python tests/made_up_jobs.py --rank   is a rank (`python -m arm.launch`)
 """
 
 import json
@@ -58,7 +58,7 @@ def count(*, source: Manifest | None = None, output: Folder, config: CountConfig
 MADE_UP = (
     Job(
         name="count", phase="data", makes="numbers", purpose="Write numbers.",
-        function="tests.made_up_jobs:count", config="tests.made_up_jobs:CountConfig",
+        function="made_up_jobs:count", config="made_up_jobs:CountConfig",
         inputs=(Input("source", optional=True),),
     ),
 )  # fmt: skip
