@@ -1,0 +1,106 @@
+"""What the learner computes of a model: the log-probability of every drawn code, under the logits contract.
+
+Policy, old policy and reference all go through `code_log_probs`: logits of the rows that the grammar allows (the codes),
+divided by the temperature, and never top-k or top-p, whose support moves with every update.
+
+Shapes: B rollouts of one grid, N codes of an image, D width, V codes of the vocabulary.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from arm.evaluation.imaging import by_grid
+from arm.model.attention import Documents
+from arm.model.vocabulary import Vocabulary
+from arm.rl.rollout import Rollout
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """Rollouts of one grid as one packed row, with what their loss needs.
+
+    prompt p p p, codes a b c   ->   ids  p p p a b      targets of the last three positions: a b c
+    """
+
+    ids_1N: Tensor
+    lengths: tuple[int, ...]
+    codes_BN: Tensor
+    sampled_BN: Tensor
+    log_kept_BN: Tensor
+    advantages_B: Tensor
+
+
+def micro_batches(
+    rollouts: Sequence[Rollout], advantages: Sequence[float], prompt_ids: Any, first_code: int, size: int
+) -> Iterator[MicroBatch]:
+    """Pack rollouts, at most `size` of one grid at once; `prompt_ids(prompt, grid)` gives a prompt's tokens."""
+    for grid, chosen in by_grid([rollout.codes.shape for rollout in rollouts], size):
+        group = [rollouts[index] for index in chosen]
+        codes = torch.stack([torch.from_numpy(rollout.codes.reshape(-1)) for rollout in group])
+        starts = [prompt_ids(rollout.prompt, grid) for rollout in group]
+        rows = [torch.cat([torch.tensor(ids), code[:-1] + first_code]) for ids, code in zip(starts, codes, strict=True)]
+        yield MicroBatch(
+            ids_1N=torch.cat(rows)[None],
+            lengths=tuple(len(row) for row in rows),
+            codes_BN=codes,
+            sampled_BN=torch.stack([torch.from_numpy(rollout.sampled) for rollout in group]),
+            log_kept_BN=torch.stack([torch.from_numpy(rollout.log_kept) for rollout in group]),
+            advantages_B=torch.tensor([advantages[index] for index in chosen]),
+        )
+
+
+def code_log_probs(
+    model: Any, batch: MicroBatch, vocabulary: Vocabulary, *, temperature: float, chunk: int
+) -> tuple[Tensor, Tensor]:
+    """Log-probability of each drawn code and entropy of the distribution it was drawn from: (B, N) each, float32."""
+    hidden_ND = _hidden(model, batch)
+    head_VD = model.lm_head.weight[vocabulary.code_rows]
+    targets_M = batch.codes_BN.reshape(-1)
+    parts = []
+    for first in range(0, len(targets_M), chunk):
+        some = slice(first, first + chunk)
+        parts.append(_checkpointed(hidden_ND[some], head_VD, targets_M[some], temperature, chunk < len(targets_M)))
+    logp_M, entropy_M = (torch.cat(items) for items in zip(*parts, strict=True))
+    return logp_M.view_as(batch.codes_BN), entropy_M.view_as(batch.codes_BN)
+
+
+def _hidden(model: Any, batch: MicroBatch) -> Tensor:
+    """Hidden states that predict the codes, (B·N, D): of each document the last N."""
+    lengths = torch.tensor(batch.lengths)
+    ends = lengths.cumsum(0)
+    num_codes = batch.codes_BN.shape[1]
+    positions = torch.arange(int(ends[-1])) - torch.repeat_interleave(ends - lengths, lengths)
+    output = model.model(
+        input_ids=batch.ids_1N,
+        position_ids=positions[None],
+        attention_mask={"full_attention": None},
+        use_cache=False,
+        documents=Documents.of(batch.lengths, model.dtype),
+    )
+    chosen = (ends[:, None] - num_codes + torch.arange(num_codes)[None]).reshape(-1)
+    hidden: Tensor = output.last_hidden_state[0][chosen]
+    return hidden
+
+
+def _checkpointed(
+    hidden_MD: Tensor, head_VD: Tensor, targets_M: Tensor, temperature: float, save_memory: bool
+) -> tuple[Tensor, Tensor]:
+    """One chunk; with several, its logits are thrown away and made again in the backward pass."""
+    if save_memory and torch.is_grad_enabled():
+        found: tuple[Tensor, Tensor] = checkpoint(
+            _log_probs, hidden_MD, head_VD, targets_M, temperature, use_reentrant=False
+        )
+        return found
+    return _log_probs(hidden_MD, head_VD, targets_M, temperature)
+
+
+def _log_probs(hidden_MD: Tensor, head_VD: Tensor, targets_M: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    log_p_MV = torch.log_softmax((hidden_MD @ head_VD.T).float() / temperature, dim=-1)
+    with torch.no_grad():
+        entropy_M = -(log_p_MV.exp() * log_p_MV).sum(-1)
+    return log_p_MV.gather(1, targets_M[:, None])[:, 0], entropy_M
