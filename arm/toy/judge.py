@@ -120,7 +120,15 @@ def main(arguments: list[str] | None = None) -> None:
     port = parser.parse_args(arguments).port
     server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     print(f"http://127.0.0.1:{server.server_port}", flush=True)
+    _warm_up()
     server.serve_forever()
+
+
+def _warm_up() -> None:
+    """Read one image before the first request, so that the verifier's templates are made once, not by every thread."""
+    spot = np.full((36, 36, 3), 220, np.uint8)
+    spot[8:16, 8:16] = (255, 0, 0)
+    read_image(spot)
 
 
 if __name__ == "__main__":
