@@ -1,46 +1,226 @@
-"""The `arm` command.
+"""The `arm` command: every job, and what one does with the results.
 
-arm                       lists the verbs
-arm jobs                  lists the jobs
-arm <job> --output DIR --<input> DIR [--config JSON] [--<field> VALUE]
+    arm                                          lists the verbs
+    arm filter-pairs --pairs DIR --output DIR    runs a job; `arm filter-pairs --help` shows its config
+    arm generate "two red circles"               asks the released model
+    arm lineage impact SHARD                     which checkpoints and releases a shard went into
+
+An error is one sentence and exit code 1; Ctrl-C is exit code 130, and the same command goes on.
 """
 
 import argparse
+import os
 import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
 
-from arm import jobs
-from arm.errors import ArmError
-from arm.launch import launch
+from arm import command_line, jobs
+from arm.config import suggest
+from arm.errors import ArmError, UserError
+
+STORE = "store/toy"
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run one command; an error is one sentence and exit code 1."""
+class Parser(argparse.ArgumentParser):
+    """argparse whose errors are ours and whose flags are written out."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message[:1].upper()}{message[1:]}; see `{self.prog} --help`.")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command."""
     try:
-        _run(sys.argv[1:] if arguments is None else arguments)
+        _run(list(sys.argv[1:] if arguments is None else arguments))
     except ArmError as error:
         print(error, file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         print("stopped; run the same command to go on", file=sys.stderr)
         raise SystemExit(130) from None
+    except BrokenPipeError:  # `arm jobs | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(arguments: list[str]) -> None:
-    if not arguments or arguments == ["jobs"]:
-        for job in jobs.JOBS:
-            print(f"{job.name:18} {job.purpose}")
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(overview())
         return
-    job = jobs.find(arguments[0])
-    parser = argparse.ArgumentParser(prog=f"arm {job.name}", description=job.purpose)
-    parser.add_argument("--output", required=True, help="family folder of the output")
-    parser.add_argument("--config", default="{}", help="config as JSON")
-    parser.add_argument("--resources", default="{}", help="resources as JSON")
-    for item in job.inputs:
-        parser.add_argument(f"--{item.name.replace('_', '-')}", default=None, help=f"input ({item.role})")
-    values = vars(parser.parse_args(arguments[1:]))
-    done = launch(job.name, **values)
-    print(done.manifest.folder.url)
+    verb, *rest = arguments
+    if verb in VERBS:
+        VERBS[verb][1](rest)
+    elif verb in (names := [job.name for job in jobs.JOBS]):
+        run_job(jobs.find(verb), rest)
+    else:
+        raise UserError(f"There is no verb or job {verb!r}; {suggest(verb, [*VERBS, *names])}")
 
+
+def overview() -> str:
+    """The verbs, then where the jobs are."""
+    lines = [f"  {verb:12} {purpose}" for verb, (purpose, _) in VERBS.items()]
+    lines.append(f"  {'<job>':12} Run one of the {len(jobs.JOBS)} jobs of `arm jobs`.")
+    return "\n".join(["usage: arm VERB …", "", *lines, "", "`arm VERB --help` says more."])
+
+
+def run_job(job: jobs.Job, arguments: list[str]) -> None:
+    """Run a job with its inputs, and its config as flags or as JSON."""
+    from arm.launch import launch
+
+    parser = Parser(prog=f"arm {job.name}", description=job.purpose, formatter_class=command_line.Formatter)
+    parser.add_argument("--output", required=True, metavar="DIR", help="family folder of the output")
+    for item in job.inputs:
+        flag = f"--{item.name.replace('_', '-')}"
+        text = f"{'optional ' if item.optional else ''}input ({item.role}): the folder of a finished job"
+        parser.add_argument(flag, metavar="DIR", required=not item.optional, help=text)
+    parser.add_argument("--config", default="{}", metavar="JSON", help="config as one JSON object; flags go over it")
+    parser.add_argument("--resources", default="{}", metavar="JSON", help="where it runs: ranks, threads, …")
+    config_type = jobs.resolve(job.config)
+    command_line.add_fields(parser, config_type)
+    values = vars(parser.parse_args(arguments))
+    config = command_line.collect(config_type, values.pop("config"), values)
+    inputs = {item.name: values[item.name] for item in job.inputs}
+    launched = launch(job.name, output=values["output"], config=config, resources=values["resources"], **inputs)
+    print(launched.manifest.folder.url)
+
+
+def list_jobs(arguments: list[str]) -> None:
+    """All jobs in order."""
+    Parser(prog="arm jobs", description=list_jobs.__doc__).parse_args(arguments)
+    for job in jobs.JOBS:
+        print(f"{job.name:18} {job.purpose}")
+
+
+def lineage(arguments: list[str]) -> None:
+    """What an artifact was made from, what was made from it, and what a file has gone into."""
+    parser = _with_store(Parser(prog="arm lineage", description=lineage.__doc__))
+    parser.add_argument("question", choices=("upstream", "downstream", "impact"))
+    parser.add_argument("artifact", help="start of a digest, folder, or path or checksum of a file in an artifact")
+    options = parser.parse_args(arguments)
+    from arm.tracking import lineage as answers
+
+    for node in getattr(answers, options.question)(options.store, options.artifact):
+        print(f"{node.digest[:12]}  {node.kind:16} {node.job:18} {node.url}")
+
+
+def tracking(arguments: list[str]) -> None:
+    """Send what a dead tracking server has not heard."""
+    parser = _with_store(Parser(prog="arm tracking", description=tracking.__doc__))
+    parser.add_argument("action", choices=("flush",))
+    options = parser.parse_args(arguments)
+    from arm.tracking.sender import Sender, mlflow_address
+
+    if not Sender(options.store).send_all():
+        raise UserError(f"{mlflow_address(options.store)} did not take everything; what is left stays in the spool.")
+    print(f"Nothing waits for {mlflow_address(options.store)}.")
+
+
+def ui(arguments: list[str]) -> None:
+    """Open MLflow on the store."""
+    parser = _with_store(Parser(prog="arm ui", description=ui.__doc__))
+    parser.add_argument("--port", type=int, default=5000)
+    options = parser.parse_args(arguments)
+    from arm.tracking.sender import mlflow_address
+
+    address = mlflow_address(options.store)
+    if address.startswith("http"):
+        print(address)
+        return
+    print(f"http://127.0.0.1:{options.port} (the server takes half a minute to start)", flush=True)
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", address, "--port", str(options.port)]
+    os.execv(sys.executable, [*command, "--host", "127.0.0.1"])
+
+
+def _with_store(parser: Parser) -> Parser:
+    parser.add_argument("--store", default=os.environ.get("ARM_STORE", STORE), help="store (default: %(default)s)")
+    return parser
+
+
+def generate(arguments: list[str]) -> None:
+    """Draw an image of what the text says, with the released model."""
+    parser = _with_release(Parser(prog="arm generate", description=generate.__doc__))
+    parser.add_argument("prompt", help="what the image shows")
+    parser.add_argument("--output", default="generated.png", help="where the image goes (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="another seed draws another image")
+    options = parser.parse_args(arguments)
+    from arm.evaluation import inference
+
+    inference.generate(_release(options), options.prompt, seed=options.seed).save(options.output)
+    print(options.output)
+
+
+def edit(arguments: list[str]) -> None:
+    """Change an image as the text says, with the released model."""
+    parser = _with_release(Parser(prog="arm edit", description=edit.__doc__))
+    parser.add_argument("image", help="the image to change")
+    parser.add_argument("instruction", help="what to change")
+    parser.add_argument("--output", default="edited.png", help="where the image goes (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="another seed draws another image")
+    options = parser.parse_args(arguments)
+    from arm.evaluation import inference
+
+    image = _existing(options.image)
+    inference.edit(_release(options), image, options.instruction, seed=options.seed).save(options.output)
+    print(options.output)
+
+
+def ask(arguments: list[str]) -> None:
+    """Answer a question about an image, with the released model."""
+    parser = _with_release(Parser(prog="arm ask", description=ask.__doc__))
+    parser.add_argument("image", help="the image that the question is about")
+    parser.add_argument("question", help="the question")
+    options = parser.parse_args(arguments)
+    from arm.evaluation import inference
+
+    print(inference.ask(_release(options), _existing(options.image), options.question))
+
+
+def report(arguments: list[str]) -> None:
+    """Write the report of a store anew and say where it lies."""
+    options = _with_store(Parser(prog="arm report", description=report.__doc__)).parse_args(arguments)
+    from arm.evaluation.report import write_report
+
+    print(write_report(options.store))
+
+
+def _with_release(parser: Parser) -> Parser:
+    text = "folder of a release (default: the newest one of the store)"
+    _with_store(parser).add_argument("--release", metavar="DIR", help=text)
+    return parser
+
+
+def _release(options: argparse.Namespace) -> Path:
+    """A local folder that holds a whole release, verified."""
+    from arm import manifest
+    from arm.recipes import folder_name
+
+    place = options.release or f"{options.store.rstrip('/')}/{folder_name('register-model')}"
+    found = manifest.load(place)
+    if found.kind != "release":
+        raise UserError(f"{found.folder.url} is a {found.kind}, no release; give the folder of register-model.")
+    folders = [found.local_folder(part) for part in ("model", "tokenizer", "detokenizer")]
+    return folders[0].parent
+
+
+def _existing(path: str) -> Path:
+    if not Path(path).is_file():
+        raise UserError(f"There is no image at {path!r}.")
+    return Path(path)
+
+
+VERBS: dict[str, tuple[str, Callable[[list[str]], None]]] = {
+    "jobs": ("List the jobs in order.", list_jobs),
+    "generate": ("Draw an image of what a text says.", generate),
+    "edit": ("Change an image as a text says.", edit),
+    "ask": ("Answer a question about an image.", ask),
+    "report": ("Write the report of a store anew.", report),
+    "lineage": ("Say what was made from what.", lineage),
+    "tracking": ("Send what a dead tracking server has not heard.", tracking),
+    "ui": ("Open MLflow on the store.", ui),
+}
 
 if __name__ == "__main__":
     main()

@@ -68,7 +68,12 @@ def to_json(config: Any) -> str:
 
 def to_dict(config: Any) -> dict[str, Any]:
     """All fields as plain JSON values."""
-    return typing.cast(dict[str, Any], _plain(config, identity=False))
+    return typing.cast(dict[str, Any], plain(config))
+
+
+def plain(value: Any) -> Any:
+    """A field's value as plain JSON: tuples become lists, configs become objects."""
+    return _plain(value, identity=False)
 
 
 def identity(config: Any) -> dict[str, Any]:
