@@ -8,7 +8,7 @@ items/…             every item's output, reply and verdict; images/…  pictur
 
 import json
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -130,9 +130,9 @@ def protocol(scores: Scores, evaluation_set: EvaluationSet, config: EvaluateConf
 
 
 def compare_stages(stages: Results, config: EvaluateConfig) -> list[dict[str, Any]]:
-    """Each stage with the one before it, on the items that both scored: is the later one lower?"""
+    """Each stage with every earlier one, on the items that both scored: is the later one lower?"""
     compared = []
-    for before, after in pairwise(stages):
+    for before, after in combinations(stages, 2):
         for name in stages[after]:
             if name in stages[before]:
                 difference = _difference(stages[before][name], stages[after][name], config)

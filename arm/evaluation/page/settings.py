@@ -1,0 +1,104 @@
+"""Where the run departs from the paper, its loss weights, and what the model read against what it should have read."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from arm.evaluation.page.charts import share_bar
+from arm.evaluation.page.markup import Markup, Node, details, join, number, section, table, tag, words
+from arm.evaluation.page.paper import Compared, compare
+from arm.evaluation.page.store import Step
+
+SHARES = ("text_only", "image_to_text", "text_to_image", "interleaved_video", "interleaved_web")
+"""The five sources of Table 1."""
+
+
+def render_departures(steps: Sequence[Step]) -> Markup:
+    """Methods that differ from the paper's; scales and agreements are folded away."""
+    compared = [item for step in steps for item in compare(step)]
+    if not compared:
+        return Markup("")
+    methods = [item for item in compared if item.stated.kind == "method" and item.departs]
+    scales = [item for item in compared if item.stated.kind == "scale" and item.departs]
+    same = [item for item in compared if not item.departs]
+    shown = _compared_table(methods) if methods else tag("p", "Every method is the paper's.")
+    note = "Each is a field of a job's config whose value for the full model is the paper's (arXiv 2606.11188)."
+    return section(
+        "Departures from the paper", note, shown,
+        details(f"{len(scales)} numbers of another scale", _compared_table(scales)) if scales else None,
+        details(f"{len(same)} values as in the paper", _compared_table(same)) if same else None,
+    )  # fmt: skip
+
+
+def render_weights(steps: Sequence[Step]) -> Markup:
+    """Loss weights of every trained part."""
+    rows = [
+        (step.name, join(_weight(name, value) for name, value in sorted(found.items())))
+        for step in steps
+        if (found := _weights(step.manifest.config))
+    ]
+    return section("Loss weights", None, table(("Trained part", "Weights"), rows)) if rows else Markup("")
+
+
+def render_mixture(steps: Sequence[Step]) -> Markup:
+    """Share of tokens of each source: what was asked for, and what was read."""
+    rows: list[tuple[Node, ...]] = []
+    for step in steps:
+        mixture = step.manifest.config.get("mixture")
+        if step.manifest.job == "train-model" and isinstance(mixture, dict):
+            rows += [_share_row(step, mixture, name) for name in SHARES if name in mixture]
+    head = ("Stage", "Source", "Target", "Read", "")
+    note = "Share of the tokens of each stage: the target of Table 1 against what the packed sequences held."
+    return section("Mixture", note, table(head, rows)) if rows else Markup("")
+
+
+def realised_share(step: Step, name: str) -> float | None:
+    """The share that the stage reports as read, whatever prefix it gives the metric: `share/text_to_image`."""
+    for metric, value in step.manifest.metrics.items():
+        prefix, _, last = metric.rpartition("/")
+        if last == name and "share" in prefix:
+            return value
+    return None
+
+
+def _share_row(step: Step, mixture: dict[str, Any], name: str) -> tuple[Node, ...]:
+    found = realised_share(step, name)
+    bar = share_bar(found) if found is not None else None
+    first = tag("span", step.name) if name == SHARES[0] else ""
+    return first, words(name), _schedule(mixture[name]), None if found is None else f"{found:.3f}", bar
+
+
+def _schedule(points: Any) -> str:
+    """((0, .7), (1, .5)) -> '0.70 → 0.50'."""
+    if isinstance(points, list) and all(isinstance(point, list) and len(point) == 2 for point in points):
+        return " → ".join(f"{float(share):.2f}" for _, share in points)
+    return str(points)
+
+
+def _weights(config: Any) -> dict[str, float]:
+    """Every number of a config whose name ends in `_weight`, but the optimiser's."""
+    if not isinstance(config, dict):
+        return {}
+    return {
+        name.removesuffix("_weight"): value
+        for name, value in config.items()
+        if name.endswith("_weight") and isinstance(value, int | float)
+    }
+
+
+def _weight(name: str, value: float) -> Markup:
+    return tag("span", f"{words(name)} ", tag("b", f"{value:g}"), class_="chip")
+
+
+def _compared_table(compared: Sequence[Compared]) -> Markup:
+    rows = [
+        (item.step, item.stated.field, _value(item.value), _value(item.stated.value), item.stated.source)
+        for item in compared
+    ]
+    return table(("Job", "Field", "Here", "Paper", "Source"), rows)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        text = " × ".join(map(str, value)) if isinstance(value, list) and len(value) > 4 else str(value)
+        return text if len(text) < 60 else f"{text[:57]}…"
+    return f"{value:g}" if isinstance(value, float) and abs(value) < 0.01 else number(value)

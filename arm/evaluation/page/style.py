@@ -1,0 +1,66 @@
+"""The style of the report page: the system's font, light and dark, one accent."""
+
+STYLE = """
+:root{color-scheme:light dark;--ground:#fbfbfa;--card:#fff;--ink:#1d1f23;--soft:#676c75;--rule:#e4e4e0;--accent:#2f6fde;
+--good:#1a7f4b;--bad:#c0392b;--track:#e9e9e5}
+@media (prefers-color-scheme:dark){:root{--ground:#14161a;--card:#1b1e24;--ink:#e6e7ea;--soft:#9aa0aa;--rule:#2c3038;
+--accent:#7aa7ff;--good:#5fca92;--bad:#ff8577;--track:#2a2e36}}
+*{box-sizing:border-box}
+body{margin:0;background:var(--ground);color:var(--ink);font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
+main{max-width:1180px;margin:0 auto;padding:40px 24px 80px}
+header h1{font-size:30px;font-weight:650;letter-spacing:-.02em;margin:0 0 4px}
+h2{font-size:20px;font-weight:650;letter-spacing:-.01em;margin:0 0 4px}
+h3{font-size:15px;font-weight:600;margin:22px 0 8px}
+h3 small,td small{color:var(--soft);font-weight:400}
+p.note,header p{color:var(--soft);margin:0 0 14px;max-width:78ch}
+section{background:var(--card);border:1px solid var(--rule);border-radius:12px;padding:22px 24px;margin-top:20px}
+nav{margin-top:14px;font-size:13px}
+nav a{color:var(--accent);text-decoration:none;margin-right:14px;white-space:nowrap}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px;margin-top:22px}
+.tiles div{background:var(--card);border:1px solid var(--rule);border-radius:12px;padding:14px 16px}
+.tiles b{display:block;font-size:26px;font-weight:650;letter-spacing:-.02em;font-variant-numeric:tabular-nums}
+.tiles span{display:block;color:var(--soft);font-size:13px}
+.scroll{overflow-x:auto}
+table{border-collapse:collapse;font-size:13px;width:100%;font-variant-numeric:tabular-nums}
+th,td{text-align:left;padding:6px 14px 6px 0;border-bottom:1px solid var(--rule);vertical-align:top}
+thead th{color:var(--soft);font-weight:500;white-space:nowrap;vertical-align:bottom}
+tbody th{font-weight:500;white-space:nowrap}
+tbody tr:last-child>*{border-bottom:0}
+.scores td{white-space:nowrap}
+.chain td{min-width:90px}
+.chain td:nth-child(2){min-width:230px}
+.chain td:nth-child(6){min-width:70px}
+.chain td:nth-child(3),.chain td:nth-child(4){min-width:170px;color:var(--soft)}
+code{font:12px/1.4 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;overflow-wrap:anywhere}
+details{margin-top:8px}
+summary{cursor:pointer;color:var(--soft);font-size:13px}
+.verdict{font-weight:600}
+.good{color:var(--good)}
+.bad,.refused{color:var(--bad)}
+.chip{display:inline-block;border:1px solid var(--rule);border-radius:99px;padding:1px 10px;margin:0 6px 4px 0}
+.charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(230px,1fr));gap:14px}
+figure{margin:0}
+.chart figcaption{display:flex;justify-content:space-between;font-size:12px;color:var(--soft)}
+.chart figcaption b{color:var(--ink);font-weight:600}
+.chart svg{width:100%;height:auto;display:block}
+.curve{fill:none;stroke:var(--accent);stroke-width:1.6;stroke-linejoin:round}
+.rule{stroke:var(--rule);stroke-width:1}
+.axis{fill:var(--soft);font-size:9px}
+.end{text-anchor:end}
+.interval{width:120px;height:14px;display:block}
+.track{fill:var(--track)}
+.bar{fill:var(--accent);opacity:.75}
+.whisker{stroke:var(--ink);stroke-width:2}
+.floor{stroke:var(--bad);stroke-width:1.5;stroke-dasharray:2 2}
+.pictures table{width:auto}
+.pictures th,.pictures td{border:0;padding:3px 6px 3px 0;font-size:12px}
+.pictures th{color:var(--soft);font-weight:500;padding-right:12px;vertical-align:middle;white-space:nowrap;
+position:sticky;left:0;background:var(--card)}
+.pictures td{position:relative}
+.prompts td{width:108px;min-width:108px;max-width:108px;line-height:1.3;overflow-wrap:anywhere}
+.tile{display:block;border-radius:6px;background-repeat:no-repeat;image-rendering:pixelated}
+.mark{position:absolute;right:10px;bottom:6px;width:18px;height:18px;line-height:18px;text-align:center;border-radius:99px;
+background:var(--card);font-size:12px;font-weight:700}
+.sample{max-width:100%;image-rendering:pixelated;border-radius:6px}
+@media print{section{break-inside:avoid}}
+"""

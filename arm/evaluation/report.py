@@ -1,0 +1,105 @@
+"""The report: one page that holds everything, with no script and no network, written to `<store>/report/index.html`.
+
+It is a view of what lies in the store, not an artifact: it may be written again at any time, and works while parts of
+the run are missing. Standard library only.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from arm.errors import UserError
+from arm.evaluation.page.chain import render_chain
+from arm.evaluation.page.curves import render_curves
+from arm.evaluation.page.markup import Markup, Node, duration, join, tag
+from arm.evaluation.page.pictures import render_pictures, render_samples
+from arm.evaluation.page.release import read_release, render_places, render_speeds, render_verdict
+from arm.evaluation.page.scores import STAGES, headline, read_protocols, render_scores
+from arm.evaluation.page.settings import render_departures, render_mixture, render_weights
+from arm.evaluation.page.store import Step, read_store
+from arm.evaluation.page.style import STYLE
+from arm.storage import open_folder
+
+NAME = "report/index.html"
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+"""The browser itself refuses scripts and addresses, whatever a caption may hold."""
+
+
+def write_report(store: str) -> Path:
+    """Write the page of a store (local or s3://) and return a local path to it."""
+    steps = read_store(store)
+    if not steps:
+        raise UserError(f"{store} holds no finished artifact; run a pipeline with this store first.")
+    folder = open_folder(store)
+    folder.write(NAME, render_report(steps, folder.url).encode())
+    return folder.fetch(NAME)
+
+
+def render_report(steps: Sequence[Step], store: str) -> str:
+    """The whole page as HTML."""
+    evaluation = next((step for step in reversed(steps) if step.manifest.kind == "evaluation"), None)
+    parts = [
+        render_verdict(steps),
+        render_scores(evaluation),
+        render_pictures(evaluation),
+        render_chain(steps),
+        render_curves(steps),
+        render_samples(steps),
+        render_mixture(steps),
+        render_weights(steps),
+        render_departures(steps),
+        render_speeds(steps),
+        render_places(steps, store),
+    ]
+    shown = [part for part in parts if part]
+    head = tag(
+        "head", tag("meta", charset="utf-8"), tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", http_equiv="Content-Security-Policy", content=POLICY), tag("title", f"ARM · {_name(store)}"),
+        Markup(f"<style>{STYLE}</style>"),
+    )  # fmt: skip
+    body = tag("body", tag("main", _header(steps, store, shown), _tiles(steps, evaluation), *shown))
+    return f'<!doctype html>\n<html lang="en">{head}{body}</html>\n'
+
+
+def _header(steps: Sequence[Step], store: str, shown: Sequence[str]) -> Markup:
+    total = sum(step.seconds or 0 for step in steps)
+    line = f"{len(steps)} artifacts from web crawl to released model · {duration(total)} of work · {store}"
+    return tag("header", tag("h1", "ARM, from crawl to release"), tag("p", line), tag("nav", *_links(shown)))
+
+
+def _links(shown: Sequence[str]) -> list[Node]:
+    """A link to every section on the page."""
+    names = [part.partition(' id="')[2].partition('"')[0] for part in shown]
+    return [tag("a", name.replace("-", " "), href=f"#{name}") for name in names if name]
+
+
+def _tiles(steps: Sequence[Step], evaluation: Step | None) -> Markup | None:
+    """The few numbers that matter, of the last stage that was measured."""
+    protocols = read_protocols(evaluation)
+    stage = next((name for name in reversed(STAGES) if name in protocols), "")
+    wanted = [
+        (stage, "text_to_image", "text to image, mean of six categories"),
+        (stage, "editing", "edits strictly right"),
+        (stage, "understanding", "questions answered right"),
+        ("reference", "reconstruction", "reconstructions strictly right"),
+        ("reference", "real_images", "checker right on real images"),
+    ]
+    tiles = [
+        tag("div", tag("b", f"{100 * found['value']:.1f}%"), tag("span", label))
+        for subject, benchmark, label in wanted
+        if (found := headline(protocols, subject, benchmark))
+    ]
+    release = read_release(steps)
+    if release is not None:
+        held = bool(release[1].get("alias_moves"))
+        tiles.append(
+            tag(
+                "div",
+                tag("b", "passed" if held else "held back", class_="good" if held else "bad"),
+                tag("span", "release gates"),
+            )
+        )
+    return tag("div", join(tiles), class_="tiles") if tiles else None
+
+
+def _name(store: str) -> str:
+    return store.rstrip("/").rpartition("/")[2]
