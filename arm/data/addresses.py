@@ -1,0 +1,76 @@
+"""Which addresses may be reached: every address of a host must be public, and the one that was checked is connected to.
+
+    resolve("garden.test")   ->  ("93.184.216.34",)   or Refused("private_address")
+
+Checking a name and connecting to the name again would let a second DNS answer through (rebinding).
+"""
+
+import ipaddress
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+Resolver = Callable[[str], tuple[str, ...]]
+"""Host name -> IP addresses; raises OSError when there are none."""
+
+CACHE_SECONDS = 300.0
+NAT64 = ipaddress.ip_network("64:ff9b::/96")
+"""IPv6 addresses that carry an IPv4 address in their last 32 bits."""
+
+
+class Refused(Exception):
+    """The guard does not fetch this; the reason goes to the failures table."""
+
+    def __init__(self, reason: str, status: int | None = None) -> None:
+        super().__init__(reason)
+        self.reason, self.status = reason, status
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address belongs to the public internet, embedded IPv4 addresses included."""
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(ip, ipaddress.IPv6Address):
+        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
+        if ip in NAT64:
+            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        if inner is not None and not is_public(str(inner)):
+            return False
+    return ip.is_global and not ip.is_multicast and not ip.is_reserved and not ip.is_unspecified
+
+
+def system_resolver(host: str) -> tuple[str, ...]:
+    """The addresses that the operating system knows for a host."""
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+class PublicResolver:
+    """Resolves hosts, remembers the answer for five minutes, and refuses hosts with any address that is not public."""
+
+    def __init__(self, resolver: Resolver = system_resolver) -> None:
+        self._resolver, self._lock = resolver, threading.Lock()
+        self._known: dict[str, tuple[float, tuple[str, ...]]] = {}
+
+    def __call__(self, host: str) -> tuple[str, ...]:
+        """The public addresses of a host; Refused("dns") or Refused("private_address")."""
+        with self._lock:
+            until, addresses = self._known.get(host, (0.0, ()))
+        if time.monotonic() >= until:
+            addresses = self._ask(host)
+            with self._lock:
+                self._known[host] = (time.monotonic() + CACHE_SECONDS, addresses)
+        if not addresses:
+            raise Refused("dns")
+        if not all(is_public(address) for address in addresses):
+            raise Refused("private_address")
+        return addresses
+
+    def _ask(self, host: str) -> tuple[str, ...]:
+        try:
+            return self._resolver(host)
+        except (OSError, UnicodeError):
+            return ()

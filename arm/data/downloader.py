@@ -1,0 +1,79 @@
+"""img2dataset's Downloader with its fetch replaced by the guard, and its main entry with our Downloader.
+
+img2dataset looks its Downloader up in its own module, so a subclass put there is used without a fork. The subclass is
+pickled to the workers, which build one Guard per process (robots.txt, rates and DNS are cached in it).
+"""
+
+import contextlib
+import functools
+import io
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+import img2dataset.downloader
+from img2dataset.downloader import Downloader
+
+from arm.data.guard import Guard, Policy
+
+_guards: dict[str, Guard] = {}
+
+
+class GuardedDownloader(Downloader):  # type: ignore[misc]
+    """Downloads a shard of URLs through the guard."""
+
+    def __init__(self, *arguments: Any, policy: Policy, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.policy = policy
+
+    def download_shard(self, row: Any) -> None:
+        """Download one shard; the guard answers where img2dataset's own fetch stood."""
+        guard = _guards.setdefault(repr(self.policy), Guard(self.policy))
+        img2dataset.downloader.download_image_with_retry = functools.partial(fetch, guard)
+        super().download_shard(row)
+
+
+class QuietLogger:
+    """In place of img2dataset's logging process: `download-images` counts for itself."""
+
+    def __init__(self, *_: Any) -> None:
+        self.done_shards: set[int] = set()
+
+    def start(self) -> None:
+        """Nothing to start."""
+
+    def join(self) -> None:
+        """Nothing to wait for."""
+
+    def terminate(self) -> None:
+        """Nothing to stop."""
+
+
+def fetch(guard: Guard, row: tuple[int, str], **_: Any) -> tuple[int, io.BytesIO | None, str | None]:
+    """img2dataset's contract: (key, stream, None) or (key, None, "reason status")."""
+    key, url = row
+    fetched = guard.fetch(url)
+    if fetched.body is None:
+        return key, None, f"{fetched.reason} {fetched.status or ''}".strip()
+    return key, io.BytesIO(fetched.body), None
+
+
+@contextlib.contextmanager
+def guarded(policy: Policy) -> Iterator[Any]:
+    """Yield img2dataset's `download` with the guard in it; put everything back at the end."""
+    main = sys.modules["img2dataset.main"]
+    before = {name: getattr(main, name) for name in ("Downloader", "LoggerProcess")}
+    handler = signal.getsignal(signal.SIGINT)
+    main.Downloader = functools.partial(GuardedDownloader, policy=policy)  # type: ignore[attr-defined]
+    main.LoggerProcess = QuietLogger  # type: ignore[attr-defined]
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield main.download
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        for name, value in before.items():
+            setattr(main, name, value)

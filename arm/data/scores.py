@@ -1,0 +1,100 @@
+"""Scores of an image: from its pixels alone, and by a SigLIP checkpoint against its caption.
+
+measure(pixels)                  -> Measures(side=36, aspect=1.0, entropy=4.1, sharpness=312.0)
+SimilarityScorer(path)(images, captions)   -> cosines, array (N,)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+
+TEXT_LENGTH = 64
+"""SigLIP's text tower was trained on lower-cased text padded to 64 tokens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measures:
+    """What the pixels of one image say."""
+
+    side: int
+    """Shorter side, pixels."""
+    aspect: float
+    """Longer side over shorter."""
+    entropy: float
+    """Of the grey values' histogram, bits (0 to 8): a blank image has 0."""
+    sharpness: float
+    """Variance of the Laplacian of the grey values (Pech-Pacheco et al., 2000): a blurred image has little."""
+
+
+def measure(pixels_HWC: NDArray[np.uint8]) -> Measures:
+    """Measures of an RGB image (H, W, 3)."""
+    height, width = pixels_HWC.shape[:2]
+    grey = PIL.Image.fromarray(pixels_HWC).convert("L")
+    counts = np.array(grey.histogram(), np.float64)
+    shares = counts[counts > 0] / counts.sum()
+    return Measures(
+        side=min(height, width),
+        aspect=max(height, width) / min(height, width),
+        entropy=float(-(shares * np.log2(shares)).sum()),
+        sharpness=_sharpness(np.asarray(grey, np.float32)),
+    )
+
+
+def _sharpness(grey_HW: NDArray[np.float32]) -> float:
+    if min(grey_HW.shape) < 3:
+        return 0.0
+    around = grey_HW[:-2, 1:-1] + grey_HW[2:, 1:-1] + grey_HW[1:-1, :-2] + grey_HW[1:-1, 2:]
+    return float((around - 4 * grey_HW[1:-1, 1:-1]).var())
+
+
+class SimilarityScorer:
+    """Cosine of SigLIP's image and text embeddings; one thread, so the same numbers on any machine load."""
+
+    def __init__(self, path: Path, batch: int) -> None:
+        import torch
+        from transformers import AutoModel, AutoTokenizer
+
+        torch.set_num_threads(1)
+        self._torch, self._batch = torch, batch
+        self._model: Any = AutoModel.from_pretrained(path).eval()
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(path)
+        self._side = int(self._model.config.vision_config.image_size)
+        self._length = min(TEXT_LENGTH, int(self._model.config.text_config.max_position_embeddings))
+
+    def __call__(self, images: Sequence[NDArray[np.uint8]], captions: Sequence[str]) -> NDArray[np.float32]:
+        """Cosines of images (H, W, 3) and their captions: array (N,)."""
+        found = [
+            self._score(images[start : start + self._batch], captions[start : start + self._batch])
+            for start in range(0, len(images), self._batch)
+        ]
+        return np.concatenate(found) if found else np.empty(0, np.float32)
+
+    def _score(self, images: Sequence[NDArray[np.uint8]], captions: Sequence[str]) -> NDArray[np.float32]:
+        torch = self._torch
+        pixels_BHWC = np.stack([self._resized(image) for image in images]).astype(np.float32)
+        pixels_BCHW = torch.from_numpy(pixels_BHWC).permute(0, 3, 1, 2) / 127.5 - 1
+        tokens = self._tokenizer(
+            [caption.lower() for caption in captions],
+            padding="max_length", truncation=True, max_length=self._length, return_tensors="pt",
+        )  # fmt: skip
+        with torch.inference_mode():
+            seen = _pooled(self._model.get_image_features(pixel_values=pixels_BCHW))
+            read = _pooled(self._model.get_text_features(input_ids=tokens["input_ids"]))
+            cosines = torch.nn.functional.cosine_similarity(seen.float(), read.float())
+        return np.asarray(cosines.numpy(), np.float32)
+
+    def _resized(self, pixels_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if pixels_HWC.shape[:2] == (self._side, self._side):
+            return pixels_HWC
+        picture = PIL.Image.fromarray(pixels_HWC)
+        return np.asarray(picture.resize((self._side, self._side), PIL.Image.Resampling.BILINEAR))
+
+
+def _pooled(output: Any) -> Any:
+    """The embedding itself, or the output that holds it (transformers 5)."""
+    return getattr(output, "pooler_output", output)
