@@ -21,7 +21,8 @@ class Editing:
 
     def generate(self, items: Sequence[Item], subject: Subject) -> list[Output]:
         """Draw the codes of the edited image and render them."""
-        images = subject.tools.render(subject.draw(items), subject.seeds(items))
+        seeds = subject.seeds(items)
+        images = subject.tools.render(subject.draw(items, seeds), seeds)
         return [Output(uid=item.uid, image=image) for item, image in zip(items, images, strict=True)]
 
     def judge(self, items: Sequence[Item], outputs: Sequence[Output], subject: Subject) -> list[Reply]:

@@ -110,7 +110,7 @@ class Subject:
         """Seed of each item: the same at every stage, whatever the batch."""
         return [seed_of(item.uid, self.config.seed) for item in items]
 
-    def draw(self, items: Sequence[Item]) -> list[Codes]:
+    def draw(self, items: Sequence[Item], seeds: Sequence[int]) -> list[Codes]:
         """Codes of the image that the model draws for each item: from its text, or from its source and text."""
         assert self.generator is not None, "the reference draws nothing"
         edits = any(item.source is not None for item in items)
@@ -119,7 +119,7 @@ class Subject:
             sources = self.tools.encode([_source(item) for item in items])
             prompts = [(codes, item.prompt) for codes, item in zip(sources, items, strict=True)]
         grids = [self.tools.grid_of(_source(item)) if edits else self.tools.square_grid for item in items]
-        seeds, drawn = self.seeds(items), dict[int, Codes]()
+        drawn = dict[int, Codes]()
         progress = Progress(f"{self.name}: {'edit' if edits else 'draw'}", total=len(items))
         for grid, chosen in by_grid(grids, self.config.batch_size):
             rollouts = self.generator.generate_images(

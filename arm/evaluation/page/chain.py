@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 
-from arm.evaluation.page.charts import share_bar
 from arm.evaluation.page.markup import (
     Markup,
     Node,
@@ -42,9 +41,8 @@ def render_chain(steps: Sequence[Step]) -> Markup:
     """The table of all jobs in order."""
     if not steps:
         return Markup("")
-    slowest = max((step.seconds or 0 for step in steps), default=0) or 1
-    rows = [_row(step, slowest) for step in steps]
-    head = ("Job", "In = kept + dropped", "Dropped by reason", "Also counted", "Time", "", "Files")
+    rows = [_row(step) for step in steps]
+    head = ("Job", "In = kept + dropped", "Dropped by reason", "Also counted", "Time", "Files")
     note = "Every artifact of this store, in the order of the road. Where the books balance, the sum is shown."
     return section("The chain", note, table(head, rows, class_="chain"))
 
@@ -80,7 +78,7 @@ def losses(counts: Mapping[str, int]) -> dict[str, int]:
     return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _row(step: Step, slowest: float) -> list[Node]:
+def _row(step: Step) -> list[Node]:
     counts = step.manifest.counts
     found, lost = balances(counts), losses(counts)
     shown = {name for item in found for name in (item.read, item.kept)}
@@ -89,9 +87,8 @@ def _row(step: Step, slowest: float) -> list[Node]:
         tag("span", step.name, title=step.manifest.kind),
         join(_equation(counts, item) for item in found),
         _reasons(lost),
-        _others(others, step.manifest.metrics),
+        _others(others, {} if step.manifest.kind == "evaluation" else step.manifest.metrics),
         duration(step.seconds) if step.seconds is not None else "",
-        share_bar(step.seconds / slowest) if step.seconds is not None else "",
         tag("span", f"{len(step.manifest.files)} · {size(step.bytes)}", title=step.manifest.digest),
     ]
 

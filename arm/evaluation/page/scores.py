@@ -61,11 +61,18 @@ def _benchmark(name: str, stages: Sequence[str], protocols: Protocols) -> Markup
     records = {stage: protocols[stage][name] for stage in stages if name in protocols[stage]}
     floor = protocols.get(REFERENCE, {}).get(BASELINES.get(name, ""), {})
     first = next(iter(records.values()))
-    groups = [metric for metric in first["estimates"] if metric not in (first["headline"], "graded")]
+    graded = (
+        ["graded"]
+        if any(
+            _share(r["estimates"].get("graded")) != _share(r["estimates"].get(r["headline"])) for r in records.values()
+        )
+        else []
+    )
+    groups = [metric for metric in first["estimates"] if metric not in (first["headline"], "graded")] + graded
     rows = [_stage_row(stage, record, groups, floor) for stage, record in records.items()]
     if floor:
         rows.append(_floor_row(FLOOR_NAMES[BASELINES[name]], floor, groups))
-    head: list[Node] = ["Stage", words(first["headline"]), "", "95%", *(words(group) for group in groups), "graded"]
+    head: list[Node] = ["Stage", words(first["headline"]), "", "95%", *(words(group) for group in groups)]
     title = tag(
         "h3", TITLES.get(name, words(name)), tag("small", f" {first['num_expected']:,} items, {first['aggregation']}")
     )
@@ -82,7 +89,7 @@ def _stage_row(stage: str, record: Mapping[str, Any], groups: Sequence[str], flo
         base = floor["estimates"].get(floor["headline"]) if floor else None
         bar = interval_bar(main["value"], main["low"], main["high"], floor=base["value"] if base else None)
         cells += [tag("b", _share(main)), bar, f"{main['low']:.3f}–{main['high']:.3f}"]
-    return cells + [_share(estimates.get(group)) for group in (*groups, "graded")]
+    return cells + [_share(estimates.get(group)) for group in groups]
 
 
 def _floor_row(name: str, floor: Mapping[str, Any], groups: Sequence[str]) -> list[Node]:
@@ -94,7 +101,7 @@ def _floor_row(name: str, floor: Mapping[str, Any], groups: Sequence[str]) -> li
         _share(main),
         None,
         interval,
-        *(_share(estimates.get(group)) for group in (*groups, "graded")),
+        *(_share(estimates.get(group)) for group in groups),
     ]
 
 

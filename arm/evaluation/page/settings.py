@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from arm.evaluation.page.charts import share_bar
-from arm.evaluation.page.markup import Markup, Node, details, join, number, section, table, tag, words
+from arm.evaluation.page.markup import Markup, details, join, number, section, table, tag, words
 from arm.evaluation.page.paper import Compared, compare
 from arm.evaluation.page.store import Step
 
@@ -41,14 +41,13 @@ def render_weights(steps: Sequence[Step]) -> Markup:
 
 def render_mixture(steps: Sequence[Step]) -> Markup:
     """Share of tokens of each source: what was asked for, and what was read."""
-    rows: list[tuple[Node, ...]] = []
-    for step in steps:
-        mixture = step.manifest.config.get("mixture")
-        if step.manifest.job == "train-model" and isinstance(mixture, dict):
-            rows += [_share_row(step, mixture, name) for name in SHARES if name in mixture]
-    head = ("Stage", "Source", "Target", "Read", "")
-    note = "Share of the tokens of each stage: the target of Table 1 against what the packed sequences held."
-    return section("Mixture", note, table(head, rows)) if rows else Markup("")
+    rows = [
+        (step.name, *(_share_cell(step, mixture, name) for name in SHARES))
+        for step in steps
+        if step.manifest.job == "train-model" and isinstance(mixture := step.manifest.config.get("mixture"), dict)
+    ]
+    note = "Share of the tokens of each stage: the target of Table 1, and below it what the packed sequences held."
+    return section("Mixture", note, table(("Stage", *map(words, SHARES)), rows)) if rows else Markup("")
 
 
 def realised_share(step: Step, name: str) -> float | None:
@@ -60,11 +59,11 @@ def realised_share(step: Step, name: str) -> float | None:
     return None
 
 
-def _share_row(step: Step, mixture: dict[str, Any], name: str) -> tuple[Node, ...]:
+def _share_cell(step: Step, mixture: dict[str, Any], name: str) -> Markup:
     found = realised_share(step, name)
+    read = tag("small", "not recorded" if found is None else f"read {found:.4f}")
     bar = share_bar(found) if found is not None else None
-    first = tag("span", step.name) if name == SHARES[0] else ""
-    return first, words(name), _schedule(mixture[name]), None if found is None else f"{found:.3f}", bar
+    return tag("div", tag("b", _schedule(mixture[name]) if name in mixture else "–"), tag("br"), read, bar)
 
 
 def _schedule(points: Any) -> str:

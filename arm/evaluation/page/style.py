@@ -29,8 +29,8 @@ tbody tr:last-child>*{border-bottom:0}
 .scores td{white-space:nowrap}
 .chain td{min-width:90px}
 .chain td:nth-child(2){min-width:230px}
-.chain td:nth-child(6){min-width:70px}
-.chain td:nth-child(3),.chain td:nth-child(4){min-width:170px;color:var(--soft)}
+.chain td:nth-child(3),.chain td:nth-child(4){min-width:200px;color:var(--soft)}
+.chain td:nth-child(5),.chain td:nth-child(6){white-space:nowrap}
 code{font:12px/1.4 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;overflow-wrap:anywhere}
 details{margin-top:8px}
 summary{cursor:pointer;color:var(--soft);font-size:13px}

@@ -1,0 +1,119 @@
+"""What a user does with a release: draw an image, edit one, ask about one.
+
+    release = load_release("store/26-register-model")
+    generate(release, "a red circle and a blue square", seed=0).save("drawn.png")
+    edit(release, Path("drawn.png"), "make the red circle blue").save("edited.png")
+    ask(release, Path("edited.png"), "how many circles are there?")    ->  "one"
+
+Where a release is wanted, the address of one does too; it is then loaded for this one call.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import torch
+
+from arm import manifest as manifests
+from arm.data.shards import flatten
+from arm.errors import UserError
+from arm.evaluation.benchmark import Item, Pixels
+from arm.evaluation.config import EvaluateConfig, SamplingConfig
+from arm.evaluation.subject import Subject, Tools
+
+MAX_PIXELS = 100_000_000
+"""A larger picture is refused before it is decoded."""
+
+
+PARTS = ("model", "tokenizer", "detokenizer")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """A loaded release: the model with the tools around it."""
+
+    subject: Subject
+
+
+def load_release(
+    url: str | Path, *, image_size: int | None = None, sampling: SamplingConfig | None = None, bfloat16: bool = False
+) -> Release:
+    """Load a release by its folder; images have the size that the encoder was trained at, unless another is given."""
+    from arm.model.generation import Generator
+
+    folders = _folders(url)
+    config = EvaluateConfig(
+        image_size=image_size or _trained_size(folders["tokenizer"]),
+        sampling=sampling or SamplingConfig(),
+        bfloat16=bfloat16,
+    )
+    tools = Tools(tokenizer=folders["tokenizer"], detokenizer=folders["detokenizer"], encoder=None, config=config)
+    generator = Generator.from_pretrained(folders["model"], torch.bfloat16 if bfloat16 else torch.float32)
+    return Release(subject=Subject(name="release", tools=tools, generator=generator))
+
+
+def generate(release: Release | str | Path, prompt: str, *, seed: int = 0) -> PIL.Image.Image:
+    """Draw an image of a text; another seed draws another image."""
+    _refuse_empty(prompt, "prompt", "say what the image should show")
+    return _draw(release, Item(uid="0", group="all", prompt=prompt), seed)
+
+
+def edit(release: Release | str | Path, image: Path, instruction: str, *, seed: int = 0) -> PIL.Image.Image:
+    """Edit an image as the instruction says; the result has the image's aspect ratio."""
+    _refuse_empty(instruction, "instruction", "say what to change")
+    return _draw(release, Item(uid="0", group="all", prompt=instruction, source=read_image(image)), seed)
+
+
+def ask(release: Release | str | Path, image: Path, question: str) -> str:
+    """The model's answer to a question about an image."""
+    _refuse_empty(question, "question", "ask something about the image")
+    item = Item(uid="0", group="all", prompt=question, source=read_image(image))
+    return _loaded(release).subject.answer([item])[0].strip()
+
+
+def read_image(path: Path) -> Pixels:
+    """An image file as RGB pixels (H, W, 3), transparency laid on white; a UserError when it is none."""
+    try:
+        with PIL.Image.open(path) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise UserError(f"{path} has {picture.width}×{picture.height} pixels; at most {MAX_PIXELS:,} are read.")
+            return np.asarray(flatten(picture))
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UserError(f"{path} cannot be read as an image ({error}).") from None
+
+
+def _draw(release: Release | str | Path, item: Item, seed: int) -> PIL.Image.Image:
+    subject = _loaded(release).subject
+    codes = subject.draw([item], seeds=[seed])
+    return PIL.Image.fromarray(subject.tools.render(codes, [seed])[0])
+
+
+def _loaded(release: Release | str | Path) -> Release:
+    return release if isinstance(release, Release) else load_release(release)
+
+
+def _folders(url: str | Path) -> dict[str, Path]:
+    """The release's parts: of a plain folder that holds them, or of a release in a store, verified."""
+    if all((Path(url) / name).is_dir() for name in PARTS):
+        return {name: Path(url) / name for name in PARTS}
+    manifest = manifests.load(str(url))
+    if manifest.kind != "release":
+        raise UserError(
+            f"{url} is of the kind {manifest.kind!r}; give the folder of a release, made by register-model."
+        )
+    return {name: manifest.local_folder(name) for name in PARTS}
+
+
+def _refuse_empty(text: str, name: str, remedy: str) -> None:
+    if not text.strip():
+        raise UserError(f"The {name} is empty; {remedy}.")
+
+
+def _trained_size(tokenizer: Path) -> int:
+    """Side in pixels that the frozen encoder was trained at."""
+    from transformers import AutoConfig
+
+    config: Any = AutoConfig.from_pretrained(tokenizer / "encoder")
+    return int(getattr(config, "image_size", None) or config.num_patches**0.5 * config.patch_size)
