@@ -103,9 +103,10 @@ def document(scene: Scene, rng: random.Random) -> str:
     """A short text about a scene, without its image: a description, what follows from it, questions and answers."""
     names = [named(item, size=True) for item in scene.objects]
     lines = [f"in the garden there {'is' if len(names) == 1 else 'are'} {listed(names)}."]
-    lines += [f"the {name_of(item)} is at the {item.place}." for item in scene.objects]
-    if len(scene.objects) > 1:
-        first, second = rng.sample(scene.objects, 2)
+    unique = [o for o in scene.objects if sum(other.kind == o.kind for other in scene.objects) == 1]
+    lines += [f"the {name_of(item)} is at the {item.place}." for item in unique]
+    if len(unique) > 1:
+        first, second = rng.sample(unique, 2)
         relation = relation_of(first, second)
         if relation:
             lines.append(f"the {name_of(first)} is {relation} the {name_of(second)}.")
