@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,6 +39,18 @@ def moto_address() -> Iterator[str]:
     server.start()
     yield "http://{}:{}".format(*server.get_host_and_port())
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def swift_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """OpenStack Swift on a free port; it ends when its stdin does."""
+    pytest.importorskip("swift", reason="OpenStack Swift is not installed: pip install -e .[dev]")
+    folder = tmp_path_factory.mktemp("swift")
+    command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("swift_server.py")), str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        yield f"http://127.0.0.1:{int(server.stdout.readline())}"
+        server.kill()
 
 
 @pytest.fixture(params=["local", "moto", pytest.param("swift", marks=pytest.mark.slow)])
@@ -106,9 +120,13 @@ def test_a_published_file_appears_at_the_end_only(folder: Folder) -> None:
 
 
 def test_a_writer_that_fails_leaves_nothing(folder: Folder) -> None:
-    with pytest.raises(RuntimeError, match="half-way"), folder.publish("shards/0.tar") as path:
-        path.write_bytes(b"half")
-        raise RuntimeError("half-way")
+    def fail_half_way() -> None:
+        with folder.publish("shards/0.tar") as path:
+            path.write_bytes(b"half")
+            raise RuntimeError("half-way")
+
+    with pytest.raises(RuntimeError, match="half-way"):
+        fail_half_way()
     assert not folder.exists("shards/0.tar")
     assert folder.list() == []
 
@@ -183,9 +201,7 @@ def test_an_endpoint_that_refuses_is_one_sentence(tmp_path: Path, monkeypatch: p
         open_folder("s3://bucket/x").exists("manifest.json")
 
 
-def test_a_missing_bucket_is_one_sentence(
-    moto_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_bucket_is_one_sentence(moto_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_s3(moto_address, "key", "secret", tmp_path, monkeypatch)
     with pytest.raises(UserError, match="no such bucket"):
         open_folder("s3://never-made/x").write("a", b"1")
