@@ -58,8 +58,7 @@ class Object:
     @property
     def cell(self) -> int:
         """Index into CELLS of the cell that holds the centre."""
-        column, row = (min(max(int(value // CELL), 0), 2) for value in (self.x, self.y))
-        return row * 3 + column
+        return min(int(self.y) // CELL, 2) * 3 + min(int(self.x) // CELL, 2)
 
     @property
     def place(self) -> str:
@@ -165,7 +164,7 @@ def free_center(
 ) -> tuple[float, float] | None:
     """A random centre where one more object fits, in an empty cell; None when every cell is taken."""
     taken = [o for o in scene.objects if o is not ignoring]
-    cells = [cell for cell in range(9) if cell not in {o.cell for o in scene.objects}]
+    cells = sorted(set(range(9)) - {o.cell for o in scene.objects})
     rng.shuffle(cells)
     for cell in cells:
         for _ in range(8):
