@@ -1,14 +1,15 @@
 """Configs of the data jobs. Defaults are those of published sets where one is named, ours otherwise."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
 from arm.config import operational
 from arm.errors import UserError
+from arm.records import TASKS
 
-ImportFormat = Literal[
-    "samples", "webdataset", "llava", "edit_parquet", "image_text_folder", "frames_folder", "jsonl_text"
-]
+ImportFormat = Literal["samples", "webdataset", "llava", "edit_parquet", "image_text_folder", "jsonl_text"]
+"""Keys of arm.data.formats.FORMATS."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,12 +231,18 @@ class ImportSource:
     """A file, a folder or a glob; inside the input `source` when that is given."""
     format: ImportFormat
     """How it is read: see arm.data.formats."""
-    task: str
-    """One of records.TASKS, for samples that do not say theirs."""
+    task: str = ""
+    """One of records.TASKS; the format `samples` needs none, its samples say theirs."""
     licence: str = "unknown"
     """For samples that do not say theirs."""
     num_samples: int | None = None
     """Take at most so many; None takes all."""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", self.name):
+            raise UserError(f"ImportSource.name is {self.name!r}; use lower-case letters, digits, - and _.")
+        if self.format != "samples" and self.task not in TASKS:
+            raise UserError(f"ImportSource.task of {self.name} is {self.task!r}; give one of {', '.join(TASKS)}.")
 
 
 @dataclass(frozen=True, kw_only=True)

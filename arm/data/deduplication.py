@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 import PIL.Image
@@ -125,13 +126,14 @@ def _phash(grey: NDArray[np.float32]) -> int:
 def _cosines() -> NDArray[np.float32]:
     """The first 8 rows of the DCT-II of length 32."""
     frequency, position = np.arange(HASH_SIDE)[:, None], np.arange(GREY_SIDE)[None, :]
-    return np.cos(np.pi / GREY_SIDE * (position + 0.5) * frequency).astype(np.float32)
+    cosines: NDArray[np.float32] = np.cos(np.pi / GREY_SIDE * (position + 0.5) * frequency).astype(np.float32)
+    return cosines
 
 
 def _band_candidates(hashes: NDArray[np.uint64], distance: int) -> Iterator[NDArray[np.int64]]:
     """Pairs (i, j), i < j, whose hashes agree in a band: by the pigeonhole principle none within the distance is missed."""
     edges = np.linspace(0, HASH_BITS, distance + 2).astype(int)
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges.tolist()):
         mask = np.uint64((1 << int(high - low)) - 1)
         keys = (hashes >> np.uint64(low)) & mask if high - low < HASH_BITS else hashes
         order = np.argsort(keys, kind="stable")
@@ -162,7 +164,7 @@ def _alike(
 ) -> NDArray[np.bool_]:
     """Whether the images of each pair (index into first, index into second) look alike: array (P,)."""
     bits = np.bitwise_count(first.phash[pairs[:, 0]] ^ second.phash[pairs[:, 1]])
-    alike = bits <= distance
+    alike: NDArray[np.bool_] = bits <= distance
     near = pairs[alike]
     apart = np.abs(first.thumbnail[near[:, 0]].astype(np.int16) - second.thumbnail[near[:, 1]])
     alike[alike] = apart.max(axis=1, initial=0) <= difference

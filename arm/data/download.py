@@ -20,8 +20,8 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from arm.children import start_child, stop
 from arm.data.config import DownloadConfig
@@ -182,7 +182,7 @@ def _exceptions(site: Manifest | None, config: DownloadConfig) -> Iterator[dict[
         yield declared
         return
     archives = [site.local(entry) for entry in site.select("crawl/", ".warc.gz")]
-    command = [sys.executable, "-m", "arm.data.replay", *archives]
+    command: list[str | Path] = [sys.executable, "-m", "arm.data.replay", *archives]
     server = start_child(command, env={"PYTHONPATH": import_path()}, stdout=subprocess.PIPE)
     try:
         line = server.stdout.readline() if server.stdout else b""

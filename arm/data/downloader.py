@@ -15,7 +15,7 @@ from typing import Any
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
-import img2dataset.downloader
+import img2dataset.downloader  # type: ignore[import-untyped]
 from img2dataset.downloader import Downloader
 
 from arm.data.guard import Guard, Policy

@@ -13,9 +13,9 @@ from itertools import groupby
 from math import ceil
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.compute as pc  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from arm.data.config import FilterConfig
 from arm.data.extraction import PAIRS

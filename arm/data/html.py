@@ -71,7 +71,7 @@ def parse_page(body: bytes, url: str, charset: str | None, max_images: int) -> P
     base = _base(tree, url)
     root = tree.css_first("html")
     found = list(_images(tree, base, max_images))
-    found += _open_graph(tree, base, len(found))
+    found += _open_graph(tree, base, len(tree.css("img")))
     return Page(
         url=url,
         title=_text(tree.css_first("title")),

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from arm.data.config import SourceRule
@@ -55,7 +55,8 @@ def measure_shard(task: Task) -> Path:
     """Measure the samples of a shard; a table that is there already is kept."""
     if task.target.exists():
         return task.target
-    rows, wanted, images, captions = [], [], [], []
+    rows: list[dict[str, Any]] = []
+    wanted, images, captions = list[int](), list[NDArray[np.uint8]](), list[str]()
     for sample in read_shard(task.shard):
         row, decoded = _row(sample)
         caption = _caption(sample)

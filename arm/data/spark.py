@@ -27,7 +27,7 @@ from arm.errors import ArmError, UserError
 from arm.progress import Progress
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    import pyarrow as pa  # type: ignore[import-untyped]
     from pyspark.sql import SparkSession
 
 MIN_JAVA = 17

@@ -42,24 +42,45 @@ def write_members(path: Path, members: Iterable[tuple[str, bytes]]) -> int:
 def read_members(path: Path) -> Iterator[tuple[str, bytes]]:
     """Yield (name, bytes) of each regular file of an archive (ustar, GNU or pax); IntegrityError when it is damaged."""
     with path.open("rb", buffering=1 << 20) as stream:
-        size, name = os.fstat(stream.fileno()).st_size, ""
-        while True:
-            header = stream.read(BLOCK)
-            if not header or header == ZERO_BLOCK:
-                return
-            kind, length = _checked(header, path)
-            if stream.tell() + length > size:
-                raise IntegrityError(f"{path} is truncated: a member of {length} bytes ends after the file.")
-            if kind == b"L":
-                name = _text(_data(stream, length, MAX_NAME_BYTES, path))
-            elif kind == b"x":
-                name = _pax_path(_data(stream, length, MAX_NAME_BYTES, path)) or name
-            elif kind in (b"0", b"\0"):
-                yield name or _name(header), _data(stream, length, MAX_MEMBER_BYTES, path)
-                name = ""
-            else:
-                stream.seek(length + -length % BLOCK, os.SEEK_CUR)
-                name = ""
+        for name, length in _walk(stream, path):
+            yield name, _data(stream, length, MAX_MEMBER_BYTES, path)
+
+
+def list_members(path: Path) -> Iterator[tuple[str, int, int]]:
+    """Yield (name, offset of the bytes, length) of each regular file: what `read_member` needs."""
+    with path.open("rb") as stream:
+        for name, length in _walk(stream, path):
+            yield name, stream.tell(), length
+            stream.seek(length + -length % BLOCK, os.SEEK_CUR)
+
+
+def read_member(path: Path, offset: int, length: int) -> bytes:
+    """The bytes of one member found by `list_members`."""
+    with path.open("rb") as stream:
+        stream.seek(offset)
+        return _data(stream, length, MAX_MEMBER_BYTES, path)
+
+
+def _walk(stream: BinaryIO, path: Path) -> Iterator[tuple[str, int]]:
+    """Name and length of each regular file, the stream at its bytes; the caller moves it past them."""
+    size, name = os.fstat(stream.fileno()).st_size, ""
+    while True:
+        header = stream.read(BLOCK)
+        if not header or header == ZERO_BLOCK:
+            return
+        kind, length = _checked(header, path)
+        if stream.tell() + length > size:
+            raise IntegrityError(f"{path} is truncated: a member of {length} bytes ends after the file.")
+        if kind == b"L":
+            name = _text(_data(stream, length, MAX_NAME_BYTES, path))
+        elif kind == b"x":
+            name = _pax_path(_data(stream, length, MAX_NAME_BYTES, path)) or name
+        elif kind in (b"0", b"\0"):
+            yield name or _name(header), length
+            name = ""
+        else:
+            stream.seek(length + -length % BLOCK, os.SEEK_CUR)
+            name = ""
 
 
 def _header(name: str, size: int) -> bytes:
