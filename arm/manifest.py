@@ -112,8 +112,7 @@ class Manifest:
 def load(url: str) -> Manifest:
     """Open a manifest by its folder, its family folder (the newest), its file, or a reference made by `save_reference`."""
     if "://" not in url and Path(url).is_file() and Path(url).name != NAME:
-        values = json.loads(Path(url).read_text())
-        return _checked(load(values["manifest"]), values["digest"])
+        return _load_reference(Path(url))
     folder_url = url.removesuffix("/" + NAME).rstrip("/")
     folder = open_folder(folder_url)
     if not folder.exists(NAME) and folder.exists("current.json"):
@@ -128,6 +127,17 @@ def load(url: str) -> Manifest:
     except json.JSONDecodeError:
         raise IntegrityError(f"{folder_url}/{NAME} is damaged; delete that folder and run the job again.") from None
     return from_values(values, folder)
+
+
+def _load_reference(path: Path) -> Manifest:
+    try:
+        values = json.loads(path.read_text())
+        address, digest = str(values["manifest"]), str(values["digest"])
+    except (ValueError, TypeError, KeyError):
+        raise UserError(
+            f"{path} is neither a manifest nor a reference to one; give the folder of a finished job."
+        ) from None
+    return _checked(load(address), digest)
 
 
 def from_values(values: dict[str, Any], folder: Folder) -> Manifest:

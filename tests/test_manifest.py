@@ -96,6 +96,12 @@ def test_a_folder_without_manifest_is_one_sentence(tmp_path: Path) -> None:
         manifests.load(str(tmp_path))
 
 
+def test_a_file_that_is_no_manifest_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "shard.tar").write_bytes(b"\xff\x00")
+    with pytest.raises(UserError, match="is neither a manifest nor a reference"):
+        manifests.load(str(tmp_path / "shard.tar"))
+
+
 @pytest.mark.parametrize("text", ["{", '{"files": []}', '{"files": [{"path": 1}]}', "[]"])
 def test_a_damaged_manifest_is_one_sentence(tmp_path: Path, text: str) -> None:
     (tmp_path / manifests.NAME).write_text(text)

@@ -222,8 +222,8 @@ def _find(connection: "Connection", text: str) -> list[Node]:
     digest = _digest_of_folder(text) or text
     rows = connection.execute(select(artifacts).where(artifacts.c.digest.startswith(digest, autoescape=True))).all()
     if not rows:
-        name = _inside_artifact(text)
-        held = or_(members.c.path == name, members.c.sha256.startswith(text, autoescape=True))
+        name = _checksum_of_file(text) or text
+        held = or_(members.c.path == name, members.c.sha256.startswith(name, autoescape=True))
         query = select(artifacts).join(members, members.c.artifact == artifacts.c.digest).where(held).distinct()
         rows = connection.execute(query).all()
     if not rows:
@@ -233,13 +233,14 @@ def _find(connection: "Connection", text: str) -> list[Node]:
     return [Node(*row) for row in rows]
 
 
-def _inside_artifact(text: str) -> str:
-    """A file's path inside the artifact that it lies in; any other text as it is."""
+def _checksum_of_file(text: str) -> str:
+    """The checksum of a file on disk, from the manifest of the artifact that it lies in; empty for any other text."""
     path = Path(text).absolute()
     for parent in path.parents:
         if (parent / manifests.NAME).is_file():
-            return path.relative_to(parent).as_posix()
-    return text
+            entries = manifests.load(str(parent)).select(path.relative_to(parent).as_posix())
+            return entries[0].sha256 if entries else ""
+    return ""
 
 
 def _walk(connection: "Connection", starts: list[str], forward: bool, roles: tuple[str, ...]) -> list[Node]:
