@@ -71,6 +71,8 @@ class PolicyConfig:
     """Constant. Table 2."""
     betas: tuple[float, float] = (0.9, 0.95)
     """AdamW. Table 2."""
+    epsilon: float = 1e-8
+    """AdamW's; ours."""
     weight_decay: float = 0.01
     """Table 2."""
     gradient_clip: float = 1.0
@@ -101,6 +103,8 @@ class PolicyConfig:
     """Images generated and rendered at once, per rank."""
     learn_batch: int = 1
     """Images in one forward and backward pass, per rank."""
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """Type of weights and activations, in rollouts and learning alike; the optimizer keeps float32 masters."""
     logits_chunk: int = 1024
     """Code positions whose logits exist at once in a forward pass."""
     checkpoint_every: int = operational(20)

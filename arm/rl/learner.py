@@ -9,7 +9,7 @@ runs out computes one more with weight 0, because ranks must meet in every backw
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,24 +17,34 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from arm.errors import UserError
-from arm.model.vocabulary import Vocabulary
 from arm.rl.config import PolicyConfig
 from arm.rl.grpo import Objective, clip_shares, importance_weights, k3, log_ratios, rollout_losses, sampler_gap
-from arm.rl.policy import MicroBatch, code_log_probs, micro_batches
+from arm.rl.policy import CodePolicy, MicroBatch, PromptIds, micro_batches
 from arm.rl.rollout import Rollout, all_ranks
 
 
 class Engine(Protocol):
-    """What the learner needs of a training engine."""
+    """What the learner needs of a training engine around a CodePolicy."""
 
-    module: Any
-
-    def backward(self, loss: Tensor, *, last: bool) -> None:
-        """Add a loss's gradient; ranks average their gradients at the last one before a step."""
+    @property
+    def gradient_norm(self) -> float:
+        """Norm of the last step's gradient, over all ranks, before clipping."""
         ...
 
-    def step(self) -> float:
-        """Clip, update, forget the gradient; returns its norm."""
+    def mark(self, *, last: bool) -> None:
+        """Say before a forward pass whether its backward is the last of this step."""
+        ...
+
+    def __call__(self, batch: MicroBatch, /) -> tuple[Tensor, Tensor]:
+        """CodePolicy's forward."""
+        ...
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient of this rank's share of the step's loss."""
+        ...
+
+    def step(self, learning_rate: float) -> None:
+        """Sum the gradient over the ranks, clip, update, forget it."""
         ...
 
 
@@ -71,14 +81,13 @@ class Learner:
     def __init__(
         self,
         engine: Engine,
-        reference: Any,
-        vocabulary: Vocabulary,
-        prompt_ids: Any,
+        reference: CodePolicy,
+        prompt_ids: PromptIds,
         config: PolicyConfig,
         rank: int = 0,
         num_ranks: int = 1,
     ) -> None:
-        self._engine, self._reference, self._vocabulary, self._prompt_ids = engine, reference, vocabulary, prompt_ids
+        self._engine, self._reference, self._prompt_ids = engine, reference, prompt_ids
         self._config, self._rank, self._num_ranks = config, rank, num_ranks
         self._objective = Objective(clip=config.clip, kl_coefficient=config.kl_coefficient, ratio=config.ratio)
 
@@ -87,26 +96,25 @@ class Learner:
 
         Raises GapTooWide, before anything changes, when the sampler's log-probabilities are not the learner's.
         """
-        batches = list(
-            micro_batches(rollouts, advantages, self._prompt_ids, self._vocabulary.first_code, self._config.learn_batch)
-        )
+        first_code, size = self._reference.vocabulary.first_code, self._config.learn_batch
+        batches = list(micro_batches(rollouts, advantages, self._prompt_ids, first_code, size))
         mine, num_passes = self._deal(batches)
         remembered: list[Remembered | None] = [None] * num_passes
         metrics: dict[str, float] = {}
         for number in range(self._config.updates_per_step):
             measured = []
             for index, batch in enumerate(mine):
-                loss, found, remembered[index] = self._loss(batch, remembered[index])
+                self._engine.mark(last=index + 1 == num_passes)
+                loss_B, found, remembered[index] = self._loss(batch, remembered[index])
                 real = self._rank + index * self._num_ranks < len(batches)
-                scale = self._num_ranks / len(rollouts) if real else 0.0
-                self._engine.backward(loss.sum() * scale, last=index + 1 == num_passes)
+                self._engine.backward(loss_B.sum() / len(rollouts) if real else loss_B.sum() * 0.0)
                 measured += [found] if real else []
             everything = [one for part in all_ranks(measured) for one in part]
             if number == 0:
                 self._check_gap(everything)
                 metrics |= gap_metrics(everything)
-            metrics["gradient_norm"] = self._engine.step()
-            metrics |= update_metrics(everything)
+            self._engine.step(self._config.learning_rate)
+            metrics |= {"gradient_norm": self._engine.gradient_norm, **update_metrics(everything)}
         return metrics
 
     def _deal(self, batches: list[MicroBatch]) -> tuple[list[MicroBatch], int]:
@@ -116,10 +124,10 @@ class Learner:
         return mine + [batches[0]] * (num_passes - len(mine)), num_passes
 
     def _loss(self, batch: MicroBatch, known: Remembered | None) -> tuple[Tensor, Measured, Remembered]:
-        logp_BN, entropy_BN = self._log_probs(self._engine.module, batch)
+        logp_BN, entropy_BN = self._engine(batch)
         if known is None:
             with torch.no_grad():
-                reference_BN, _ = self._log_probs(self._reference, batch)
+                reference_BN, _ = self._reference(batch)
             old_BN = logp_BN.detach()
             known = Remembered(old_BN, reference_BN, sampler_gap(batch.sampled_BN, batch.log_kept_BN, old_BN))
         weights_BN = importance_weights(known.gap_BN, self._config.importance_cap)
@@ -128,10 +136,6 @@ class Learner:
         )
         measured = _measure(logp_BN.detach(), entropy_BN, known, batch, loss_B.detach(), self._objective)
         return loss_B, measured, known
-
-    def _log_probs(self, model: Any, batch: MicroBatch) -> tuple[Tensor, Tensor]:
-        temperature, chunk = self._config.temperature, self._config.logits_chunk
-        return code_log_probs(model, batch, self._vocabulary, temperature=temperature, chunk=chunk)
 
     def _check_gap(self, measured: Sequence[Measured]) -> None:
         gap = float(np.abs(_joined(measured, "gap")).mean())

@@ -1,23 +1,28 @@
 """What the learner computes of a model: the log-probability of every drawn code, under the logits contract.
 
-Policy, old policy and reference all go through `code_log_probs`: logits of the rows that the grammar allows (the codes),
+Policy, old policy and reference all go through `CodePolicy`: logits of the rows that the grammar allows (the codes),
 divided by the temperature, and never top-k or top-p, whose support moves with every update.
 
 Shapes: B rollouts of one grid, N codes of an image, D width, V codes of the vocabulary.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from arm.evaluation.imaging import by_grid
+from arm.evaluation.imaging import Grid, by_grid
+from arm.model.attention import NAME as DOCUMENTS
 from arm.model.attention import Documents
+from arm.model.generation import Prompt
 from arm.model.vocabulary import Vocabulary
 from arm.rl.rollout import Rollout
+
+PromptIds = Callable[[Prompt, Grid], list[int]]
+"""A prompt's tokens, up to the image to come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,7 @@ class MicroBatch:
 
 
 def micro_batches(
-    rollouts: Sequence[Rollout], advantages: Sequence[float], prompt_ids: Any, first_code: int, size: int
+    rollouts: Sequence[Rollout], advantages: Sequence[float], prompt_ids: PromptIds, first_code: int, size: int
 ) -> Iterator[MicroBatch]:
     """Pack rollouts, at most `size` of one grid at once; `prompt_ids(prompt, grid)` gives a prompt's tokens."""
     for grid, chosen in by_grid([rollout.codes.shape for rollout in rollouts], size):
@@ -54,19 +59,26 @@ def micro_batches(
         )
 
 
-def code_log_probs(
-    model: Any, batch: MicroBatch, vocabulary: Vocabulary, *, temperature: float, chunk: int
-) -> tuple[Tensor, Tensor]:
-    """Log-probability of each drawn code and entropy of the distribution it was drawn from: (B, N) each, float32."""
-    hidden_ND = _hidden(model, batch)
-    head_VD = model.lm_head.weight[vocabulary.code_rows]
-    targets_M = batch.codes_BN.reshape(-1)
-    parts = []
-    for first in range(0, len(targets_M), chunk):
-        some = slice(first, first + chunk)
-        parts.append(_checkpointed(hidden_ND[some], head_VD, targets_M[some], temperature, chunk < len(targets_M)))
-    logp_M, entropy_M = (torch.cat(items) for items in zip(*parts, strict=True))
-    return logp_M.view_as(batch.codes_BN), entropy_M.view_as(batch.codes_BN)
+class CodePolicy(nn.Module):
+    """A language model as a policy over codes: what the engine wraps, and what the frozen reference is."""
+
+    def __init__(self, model: Any, vocabulary: Vocabulary, *, temperature: float, chunk: int) -> None:
+        super().__init__()
+        model.set_attn_implementation(DOCUMENTS)
+        self.model, self.vocabulary, self.temperature, self.chunk = model, vocabulary, temperature, chunk
+
+    def forward(self, batch: MicroBatch) -> tuple[Tensor, Tensor]:
+        """Log-probability of each drawn code and entropy of the distribution it was drawn from: (B, N) float32 each."""
+        hidden_MD = _hidden(self.model, batch)
+        head_VD = self.model.lm_head.weight[self.vocabulary.code_rows]
+        targets_M = batch.codes_BN.reshape(-1)
+        parts = []
+        for first in range(0, len(targets_M), self.chunk):
+            some = slice(first, first + self.chunk)
+            save_memory = self.chunk < len(targets_M)
+            parts.append(_checkpointed(hidden_MD[some], head_VD, targets_M[some], self.temperature, save_memory))
+        logp_M, entropy_M = (torch.cat(items) for items in zip(*parts, strict=True))
+        return logp_M.view_as(batch.codes_BN), entropy_M.view_as(batch.codes_BN)
 
 
 def _hidden(model: Any, batch: MicroBatch) -> Tensor:

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_policy import VOCABULARY, Letters, build_rig, tiny_config, tiny_model  # type: ignore[import-not-found]
+from tiny_policy import VOCABULARY, Letters, build_rig, tiny_config, tiny_model, tiny_policy  # type: ignore[import-not-found]
 
 from arm.model.generation import Generator, Sampling
 from arm.rl.learner import GapTooWide
-from arm.rl.policy import code_log_probs, micro_batches
+from arm.rl.policy import micro_batches
 from arm.rl.prompts import noise_seed
 from arm.rl.rewards import Reward
 from arm.rl.rollout import Rollout
@@ -41,7 +41,7 @@ PROMPTS: list[Any] = [("ab",), ("a longer one",), (SOURCE, "edit it")]
 def test_log_probs_are_those_of_a_plain_forward_pass(generator: Generator, chunk: int) -> None:
     rollouts = rollouts_of(generator, PROMPTS, Sampling(temperature=0.7))
     (batch,) = micro_batches(rollouts, [0.0] * 3, generator.prompt_ids, VOCABULARY.first_code, 8)
-    found, entropy = code_log_probs(generator.model, batch, VOCABULARY, temperature=0.7, chunk=chunk)
+    found, entropy = tiny_policy(generator.model, temperature=0.7, chunk=chunk)(batch)
     plain = tiny_model().eval()
     for row, rollout in enumerate(rollouts):
         ids = generator.prompt_ids(rollout.prompt, GRID) + (rollout.codes.reshape(-1) + VOCABULARY.first_code).tolist()
@@ -59,7 +59,7 @@ def test_chunked_logits_give_the_same_gradient(generator: Generator) -> None:
     gradients = []
     for chunk in (5, 1024):
         generator.model.zero_grad()
-        code_log_probs(generator.model, batch, VOCABULARY, temperature=1.0, chunk=chunk)[0].sum().backward()
+        tiny_policy(generator.model, chunk=chunk)(batch)[0].sum().backward()
         gradients.append(generator.model.model.embed_tokens.weight.grad.clone())
     assert torch.allclose(*gradients, atol=1e-5)
 
@@ -68,7 +68,7 @@ def test_truncated_sampling_leaves_no_gap(generator: Generator) -> None:
     rollouts = rollouts_of(generator, PROMPTS, Sampling(temperature=0.7, top_k=3, top_p=0.8))
     assert min(rollout.log_kept.min() for rollout in rollouts) < -0.05
     (batch,) = micro_batches(rollouts, [0.0] * 3, generator.prompt_ids, VOCABULARY.first_code, 8)
-    learner, _ = code_log_probs(generator.model, batch, VOCABULARY, temperature=0.7, chunk=1024)
+    learner, _ = tiny_policy(generator.model, temperature=0.7)(batch)
     assert torch.allclose(batch.sampled_BN + batch.log_kept_BN, learner, atol=1e-4)
 
 
@@ -100,7 +100,7 @@ def test_micro_batches_of_any_size_give_the_same_update() -> None:
 def test_text_is_never_a_target(generator: Generator) -> None:
     rollouts = rollouts_of(generator, PROMPTS, Sampling())
     (batch,) = micro_batches(rollouts, [0.0] * 3, generator.prompt_ids, VOCABULARY.first_code, 8)
-    code_log_probs(generator.model, batch, VOCABULARY, temperature=1.0, chunk=1024)[0].sum().backward()
+    tiny_policy(generator.model)(batch)[0].sum().backward()
     gradient = generator.model.lm_head.weight.grad
     assert gradient[: VOCABULARY.first_code].abs().max() == 0
     assert gradient[VOCABULARY.code_rows].abs().max() > 0

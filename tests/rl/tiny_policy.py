@@ -16,6 +16,7 @@ from arm.model.vocabulary import Vocabulary
 from arm.rl.config import PolicyConfig, RewardConfig
 from arm.rl.learner import Learner
 from arm.rl.loop import State, run_loop
+from arm.rl.policy import CodePolicy, MicroBatch
 from arm.rl.prompts import PromptStream, RolloutPrompt
 from arm.rl.rewards import Judgeable, Reward
 from arm.rl.rollout import Picture, RolloutMaker
@@ -47,18 +48,29 @@ def tiny_model(seed: int = 0) -> Any:
 class PlainEngine:
     """The engine's interface over torch's AdamW."""
 
-    def __init__(self, module: Any, learning_rate: float = 3e-3) -> None:
-        self.module = module
-        self.optimizer = torch.optim.AdamW(module.parameters(), lr=learning_rate, weight_decay=0.0)
+    def __init__(self, policy: CodePolicy) -> None:
+        self.policy, self.gradient_norm = policy, 0.0
+        self.optimizer = torch.optim.AdamW(policy.parameters(), betas=(0.9, 0.95), weight_decay=0.01)
 
-    def backward(self, loss: Tensor, *, last: bool) -> None:
+    def mark(self, *, last: bool) -> None:
+        pass
+
+    def __call__(self, batch: MicroBatch) -> tuple[Tensor, Tensor]:
+        found: tuple[Tensor, Tensor] = self.policy(batch)
+        return found
+
+    def backward(self, loss: Tensor) -> None:
         loss.backward()
 
-    def step(self) -> float:
-        norm = torch.nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
+    def step(self, learning_rate: float) -> None:
+        self.optimizer.param_groups[0]["lr"] = learning_rate
+        self.gradient_norm = float(torch.nn.utils.clip_grad_norm_(self.policy.parameters(), 1.0))
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return float(norm)
+
+
+def tiny_policy(model: Any, temperature: float = 1.0, chunk: int = 1024) -> CodePolicy:
+    return CodePolicy(model, VOCABULARY, temperature=temperature, chunk=chunk)
 
 
 class CodesAsPixels:
@@ -109,7 +121,7 @@ def tiny_config(**changes: Any) -> PolicyConfig:
     values: dict[str, Any] = {
         "stage": "t2i", "reward": RewardConfig(judge="t"), "steps": 3, "prompts_per_step": 4, "group_size": 4,
         "image_size": 4, "temperature": 1.0, "top_k": 0, "rollout_batch": 8, "learn_batch": 4, "logits_chunk": 1024,
-        "samples_every": 2, "refill_rounds": 0,
+        "samples_every": 2, "refill_rounds": 0, "learning_rate": 3e-3,
     }  # fmt: skip
     return PolicyConfig(**(values | changes))
 
@@ -137,10 +149,9 @@ def build_rig(function: Callable[[Judgeable], Reward], config: PolicyConfig, mod
     generator = Generator(model, VOCABULARY, Letters())
     reference = tiny_model()
     reference.load_state_dict(model.state_dict())
-    reference.eval().set_attn_implementation("documents")
-    engine = PlainEngine(model)
+    engine = PlainEngine(tiny_policy(model, config.temperature))
     prompts = [RolloutPrompt(uid=f"{i:032x}", task="text_to_image", text=f"p{i}", meta={}) for i in range(12)]
     stream = PromptStream({"text_to_image": prompts}, 0.0, config.seed)
     maker = RolloutMaker(generator, CodesAsPixels(), FunctionJudge(function), config)  # type: ignore[arg-type]
-    learner = Learner(engine, reference, VOCABULARY, generator.prompt_ids, config)
+    learner = Learner(engine, tiny_policy(reference, config.temperature), generator.prompt_ids, config)
     return Rig(config, model, engine, maker, learner, stream, MemoryHost())

@@ -1,0 +1,207 @@
+"""train-policy: improve the model with GRPO against a judge, one stage a run.
+
+    model ─┬─ policy (under the engine) ── rollouts ── detokenizer ── judge
+           └─ reference (frozen)               └──────── learner ───────┘
+
+    out: model/ (as train-model's), curves.jsonl, samples/step-000000.{png,json}
+
+Every rank keeps its own checkpoints; after a kill the run goes on from the newest step that all of them hold.
+"""
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from arm.manifest import Manifest, Outcome
+from arm.model import lmm
+from arm.model.generation import Generator
+from arm.model.lmm import VisualCodes
+from arm.model.vocabulary import Vocabulary
+from arm.progress import Progress
+from arm.rl.config import PolicyConfig
+from arm.rl.engine import PolicyEngine, engine_config
+from arm.rl.judging import judge_address
+from arm.rl.learner import Learner
+from arm.rl.loop import Row, State, run_loop
+from arm.rl.policy import CodePolicy
+from arm.rl.prompts import PromptStream, read_prompts
+from arm.rl.rendering import TokenizerRenderer
+from arm.rl.rewards import JudgeClient
+from arm.rl.rollout import Picture, RolloutMaker, all_ranks, draw_sheet
+from arm.storage import Folder
+from arm.tokenizer.detokenizer import Detokenizer
+from arm.tokenizer.visual import VisualTokenizer
+from arm.tracking import tracker
+from arm.training.checkpoint import Checkpoints, common_step
+from arm.training.engine import num_ranks, rank, start_process_group
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """The policy under the engine, its frozen start, and what belongs to both."""
+
+    engine: PolicyEngine
+    reference: CodePolicy
+    text_tokenizer: Any
+
+    @property
+    def policy(self) -> Any:
+        """The language model that learns."""
+        return self.engine.module.model
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Where codes lie among its rows."""
+        return self.reference.vocabulary
+
+
+def train_policy(
+    *,
+    model: Manifest,
+    prompts: Manifest,
+    tokenizer: Manifest,
+    detokenizer: Manifest,
+    output: Folder,
+    config: PolicyConfig,
+) -> Outcome:
+    """Run one stage of GRPO from `model`, with its visual tokens rendered by `detokenizer` and judged over HTTP."""
+    torch.use_deterministic_algorithms(True)
+    stream = PromptStream(read_prompts(prompts, config.share_of_edits), config.share_of_edits, config.seed)
+    with shared_judge(config) as judge:
+        models = load_models(model.local_folder("model"), tokenizer.local_folder("tokenizer"), config)
+        generator = Generator(models.policy, models.vocabulary, models.text_tokenizer, batch_size=config.rollout_batch)
+        renderer = load_renderer(tokenizer, detokenizer, config)
+        host = JobHost(models.engine, output, config)
+        state = host.load()
+        maker = RolloutMaker(generator, renderer, judge, config)
+        learner = Learner(models.engine, models.reference, generator.prompt_ids, config, rank(), num_ranks())
+        run_loop(maker, learner, stream, host, state, config, rank(), num_ranks())
+        host.close()
+    if rank() == 0:
+        publish(models, output, state)
+    return outcome_of(state)
+
+
+@contextlib.contextmanager
+def shared_judge(config: PolicyConfig) -> Iterator[JudgeClient]:
+    """A client of the one judge: rank 0 finds or starts it, and tells the others its address."""
+    with contextlib.ExitStack() as stack:
+        own = stack.enter_context(judge_address(config.reward)) if rank() == 0 else ""
+        start_process_group()
+        client = JudgeClient(all_ranks(own)[0], config.reward)
+        stack.callback(client.close)
+        yield client
+
+
+def load_models(folder: Path, tokenizer_folder: Path, config: PolicyConfig) -> Models:
+    """Load the start of the stage twice: as the policy under the engine, and frozen as the reference."""
+    policy, text_tokenizer, vocabulary = lmm.load_trained(folder, VisualCodes.load(tokenizer_folder))
+    reference, _ = lmm.load_base(folder)
+    reference.to(getattr(torch, config.dtype)).requires_grad_(False)
+
+    def as_policy(model: Any) -> CodePolicy:
+        return CodePolicy(model, vocabulary, temperature=config.temperature, chunk=config.logits_chunk)
+
+    return Models(PolicyEngine(as_policy(policy), engine_config(config)), as_policy(reference).eval(), text_tokenizer)
+
+
+def load_renderer(tokenizer: Manifest, detokenizer: Manifest, config: PolicyConfig) -> TokenizerRenderer:
+    """The frozen visual side."""
+    visual = VisualTokenizer.from_pretrained(tokenizer.local_folder("tokenizer")).eval()
+    pixels = Detokenizer.from_pretrained(detokenizer.local_folder("detokenizer")).eval()
+    return TokenizerRenderer(visual, pixels, config)
+
+
+class JobHost:
+    """Checkpoints, pictures and numbers of one run of the job."""
+
+    def __init__(self, engine: PolicyEngine, output: Folder, config: PolicyConfig) -> None:
+        self._engine, self._output, self._config = engine, output, config
+        self._checkpoints = Checkpoints(output.scratch(f"rank-{rank()}-of-{num_ranks()}"))
+        self._progress: Progress | None = None
+
+    def load(self) -> State:
+        """Go on from the newest step that every rank holds, or start."""
+        step = common_step(all_ranks(self._checkpoints.good_steps()))
+        state = State()
+        if step is not None:
+            self._checkpoints.discard_after(step)
+            saved = self._checkpoints.load(step)
+            self._engine.load_state_dict(saved["engine"])
+            state = State.from_plain(saved["state"])
+        self._progress = Progress(f"train-policy {self._config.stage}", self._config.steps, state.step)
+        return state
+
+    def save(self, state: State) -> None:
+        """Write a checkpoint of this rank."""
+        self._checkpoints.save(state.step, {"engine": self._engine.state_dict(), "state": state.to_plain()})
+
+    def show(self, step: int, pictures: Sequence[Picture]) -> None:
+        """Publish a sheet of rollouts and what they were asked for."""
+        if rank() > 0:
+            return
+        listed = [{"prompt": picture.text, "rewards": picture.rewards} for picture in pictures]
+        self._output.write(f"samples/step-{step:06d}.json", (json.dumps(listed, indent=1) + "\n").encode())
+        with self._output.publish(f"samples/step-{step:06d}.png") as path:
+            path.write_bytes(draw_sheet(pictures))
+            tracker.log_file(path, "samples")
+
+    def log(self, row: Row, seconds: Row) -> None:
+        """Tell the tracker and the progress bar."""
+        tracker.log({**row, **seconds}, step=int(row["step"]))
+        if self._progress:
+            rewards = [
+                f"{name.split('/')[0]} {value:.3f}" for name, value in row.items() if name.endswith("/reward/mean")
+            ]
+            self._progress.advance(note=", ".join(rewards))
+
+    def close(self) -> None:
+        """End the progress bar."""
+        if self._progress:
+            self._progress.close()
+
+
+def publish(models: Models, output: Folder, state: State) -> None:
+    """Write the model and the curves."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "model"
+        lmm.save(models.policy, models.text_tokenizer, models.vocabulary, folder)
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            with output.publish(f"model/{path.relative_to(folder).as_posix()}") as target:
+                target.write_bytes(path.read_bytes())
+    lines = [json.dumps(row, sort_keys=True) for row in state.rows]
+    output.write("curves.jsonl", ("\n".join(lines) + "\n").encode())
+
+
+def outcome_of(state: State) -> Outcome:
+    """Counts over the run, and the mean reward of its first and last quarter."""
+    num_groups = sum(int(row["num_groups"]) for row in state.rows)
+    flat = sum(round(row["groups/zero_variance"] * row["num_groups"]) for row in state.rows)
+    missing = sum(round(row["rewards/missing"] * row["num_rollouts"]) for row in state.rows)
+    counts = {
+        "steps": state.step,
+        "groups": num_groups,
+        "groups_learned": num_groups - flat,
+        "groups_zero_variance": flat,
+        "rollouts": sum(int(row["num_rollouts"]) for row in state.rows),
+        "rewards_missing": missing,
+    }
+    return Outcome(counts=counts, metrics=reward_gains(state.rows))
+
+
+def reward_gains(rows: Sequence[Row]) -> dict[str, float]:
+    """Mean reward of each task over the first and the last quarter of the steps."""
+    metrics = {}
+    for name in sorted({name for row in rows for name in row if name.endswith("/reward/mean")}):
+        values = [row[name] for row in rows if name in row]
+        quarter = max(1, len(values) // 4)
+        task = name.split("/")[0]
+        metrics[f"{task}/reward_first"] = round(sum(values[:quarter]) / quarter, 6)
+        metrics[f"{task}/reward_last"] = round(sum(values[-quarter:]) / quarter, 6)
+    return metrics
