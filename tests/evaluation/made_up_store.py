@@ -2,6 +2,7 @@
 
 import json
 import random
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,14 @@ CATEGORIES = ("color_attr", "colors", "counting", "position", "single_object", "
 
 
 def add(
-    store: Path, name: str, job: str, kind: str, *, files: dict[str, bytes] | None = None, config: Any = None, **fields: Any
+    store: Path,
+    name: str,
+    job: str,
+    kind: str,
+    *,
+    files: dict[str, bytes] | None = None,
+    config: Any = None,
+    **fields: Any,
 ) -> Manifest:
     """Publish an artifact the way `jobs.run` does."""
     folder = open_folder(str(store / name / "0123456789abcdef"))
@@ -31,7 +39,9 @@ def add(
     folder.write("manifest.json", manifest.to_json())
     run = {"started": 1.79e9, "seconds": fields.get("seconds", 10.0), "host": "garden", "ranks": "1", "threads": "2"}
     folder.write("run.json", json.dumps(run).encode())
-    open_folder(str(store / name)).write("current.json", b'{"manifest": "0123456789abcdef/manifest.json", "digest": ""}')
+    open_folder(str(store / name)).write(
+        "current.json", b'{"manifest": "0123456789abcdef/manifest.json", "digest": ""}'
+    )
     return manifest
 
 
@@ -65,7 +75,12 @@ def make_store(store: Path) -> Path:
 
 
 def _add_trained(store: Path) -> None:
-    losses = {"loss/caption": (5.0, 2.2), "loss/pixel": (1.1, 0.2), "loss/sigmoid": (6.0, 0.9), "loss/feature": (1.0, 0.3)}
+    losses = {
+        "loss/caption": (5.0, 2.2),
+        "loss/pixel": (1.1, 0.2),
+        "loss/sigmoid": (6.0, 0.9),
+        "loss/feature": (1.0, 0.3),
+    }
     picture = np.random.default_rng(0).integers(0, 255, (80, 240, 3), dtype=np.uint8)
     add(store, "10-train-tokenizer", "train-tokenizer", "tokenizer", seconds=148.0,
         config={"caption_weight": 1.0, "pixel_weight": 5.0, "sigmoid_weight": 5.0, "feature_weight": 1.0,
@@ -105,9 +120,14 @@ def evaluation_files() -> dict[str, bytes]:
         captions[f"{stage}.editing.png"] = _captions(("source", "edited"))
     compared = [
         {"benchmark": "text_to_image", "before": a, "after": b, "difference": 0.03, "low": -0.01, "high": 0.07, "not_lower": True,
-         "num_items": 1200} for a, b in zip(STAGES, STAGES[1:], strict=False)
+         "num_items": 1200} for a, b in pairwise(STAGES)
     ]  # fmt: skip
-    texts = {"protocols.json": protocols, "comparisons.json": compared, "images/captions.json": captions, "scores.json": {}}
+    texts = {
+        "protocols.json": protocols,
+        "comparisons.json": compared,
+        "images/captions.json": captions,
+        "scores.json": {},
+    }
     return images | {name: json.dumps(value).encode() for name, value in texts.items()}
 
 
@@ -131,7 +151,14 @@ def _tiles(rows: int) -> bytes:
 
 
 def _captions(rows: tuple[str, ...]) -> dict[str, Any]:
-    prompts = ["a red circle", "two squares", HOSTILE, "a cross left of a circle", "a blue triangle", "a photo of a green cross"]
+    prompts = [
+        "a red circle",
+        "two squares",
+        HOSTILE,
+        "a cross left of a circle",
+        "a blue triangle",
+        "a photo of a green cross",
+    ]
     entries = [
         {"uid": str(i), "prompt": prompt, "group": CATEGORIES[i], "strict": i % 2 == 0, "reasons": [] if i % 2 == 0 else ["missing"]}
         for i, prompt in enumerate(prompts)
@@ -146,5 +173,12 @@ def _release() -> bytes:
          "sentence": "editing/strict of joint_policy is 0.050, but it must be at least 0.1."},
     ]  # fmt: skip
     return json.dumps(
-        {"name": "arm", "alias": "champion", "alias_moves": False, "digests": {}, "gates": gates, "licences": ["CC0-1.0"]}
+        {
+            "name": "arm",
+            "alias": "champion",
+            "alias_moves": False,
+            "digests": {},
+            "gates": gates,
+            "licences": ["CC0-1.0"],
+        }
     ).encode()

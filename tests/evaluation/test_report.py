@@ -1,0 +1,196 @@
+"""The report page: it balances the books, escapes what the web says, and works while parts are missing."""
+
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made_up_store import HOSTILE, add, make_store
+
+from arm import config as configs
+from arm.errors import UserError
+from arm.evaluation.page.chain import balances, losses
+from arm.evaluation.page.charts import line_chart, thin
+from arm.evaluation.page.markup import VOID, duration, number, size, tag
+from arm.evaluation.page.paper import STATED, look_up
+from arm.evaluation.report import write_report
+from arm.rl.config import PolicyConfig, RewardConfig
+from arm.tokenizer.config import DetokenizerConfig, TokenizerConfig
+from arm.training.config import StageConfig
+
+SECTIONS = ("release", "scores", "pictures", "the-chain", "curves", "samples-from-training", "mixture", "loss-weights",
+            "departures-from-the-paper", "speeds", "where-everything-lies")  # fmt: skip
+
+
+class Reader(HTMLParser):
+    """Collects the elements and addresses of a page, and checks that every element is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.text: list[str] = []
+        self.ids: list[str] = []
+
+    def handle_starttag(self, name: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(name)
+        found = dict(attributes)
+        self.addresses += [found[key] or "" for key in ("src", "href") if key in found]
+        self.ids += [found["id"] or ""] if "id" in found else []
+        assert not [key for key in found if key.startswith("on")]
+        if name not in VOID:
+            self.open.append(name)
+
+    def handle_startendtag(self, name: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(name, attributes)
+        if name not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, name: str) -> None:
+        assert self.open.pop() == name
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def read(path: Path) -> Reader:
+    reader = Reader()
+    reader.feed(path.read_text())
+    assert reader.open == []
+    return reader
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_store(tmp_path_factory.mktemp("store"))
+
+
+def test_the_page_has_every_part(store: Path) -> None:
+    path = write_report(str(store))
+    assert path == store / "report" / "index.html"
+    assert tuple(read(path).ids) == SECTIONS
+
+
+def test_the_page_loads_nothing_and_runs_nothing(store: Path) -> None:
+    reader = read(write_report(str(store)))
+    assert "script" not in reader.tags
+    assert all(address.startswith(("data:image/png;base64,", "#")) for address in reader.addresses)
+    page = (store / "report" / "index.html").read_text()
+    assert "@import" not in page
+    assert not re.findall(r"url\((?!data:)", page)
+
+
+def test_hostile_text_is_shown_as_text(store: Path) -> None:
+    reader = read(write_report(str(store)))
+    assert "evil.test" not in "".join(reader.addresses)
+    assert "".join(reader.text).count(HOSTILE) >= 4
+
+
+def test_the_same_store_gives_the_same_page(store: Path) -> None:
+    assert write_report(str(store)).read_bytes() == write_report(str(store)).read_bytes()
+
+
+def test_the_numbers_on_the_page_are_those_of_the_artifacts(store: Path) -> None:
+    text = " ".join("".join(read(write_report(str(store))).text).split())
+    for said in ("4,800 pairs read = 3,500 pairs kept + 1,300 dropped", "900 records read = 700 pages read + 200 skipped",
+                 "75.0%", "read 0.7040", "copying the source", "held back", "loss_normalisation"):  # fmt: skip
+        assert said in text
+
+
+@pytest.mark.parametrize(
+    ("name", "lost"),
+    [("30-evaluate-model", {"scores", "pictures"}), ("31-register-model", {"release"}), ("10-train-tokenizer", {"samples-from-training"})],
+)  # fmt: skip
+def test_a_missing_part_leaves_out_its_section_alone(store: Path, tmp_path: Path, name: str, lost: set[str]) -> None:
+    copy = Path(shutil.copytree(store, tmp_path / "copy"))
+    shutil.rmtree(copy / name)
+    assert set(SECTIONS) - set(read(write_report(str(copy))).ids) == lost
+
+
+def test_a_single_artifact_is_enough_and_none_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no finished artifact"):
+        write_report(str(tmp_path))
+    add(tmp_path, "01-make-world", "make-world", "world", counts={"images": 12})
+    assert "the-chain" in read(write_report(str(tmp_path))).ids
+
+
+def test_damaged_files_cost_their_own_part_only(store: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(store, tmp_path / "copy"))
+    inside = copy / "30-evaluate-model" / "0123456789abcdef"
+    (inside / "protocols.json").write_text("{")
+    (inside / "images" / "reconstruction.png").write_bytes(b"")
+    (copy / "31-register-model" / "0123456789abcdef" / "run.json").write_text("[]")
+    (copy / "05-filter-pairs" / "0123456789abcdef" / "manifest.json").write_text("nonsense")
+    ids = read(write_report(str(copy))).ids
+    assert "scores" not in ids
+    assert {"pictures", "the-chain", "release"} <= set(ids)
+
+
+def test_the_report_needs_the_standard_library_only() -> None:
+    code = "import sys, arm.evaluation.report; sys.exit(bool({'torch', 'numpy', 'PIL', 'boto3', 'mlflow'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_books_balance_by_kind_of_loss_else_over_all() -> None:
+    counts = {"found": 5, "kept": 4, "dropped/a": 1, "records": 9, "pages": 7, "skipped/b": 2}
+    assert [(b.read, b.kept, b.kind, b.lost) for b in balances(counts)] == [
+        ("records", "pages", "skipped", 2), ("found", "kept", "dropped", 1),
+    ]  # fmt: skip
+    mixed = balances({"read": 6, "kept": 3, "dropped/a": 1, "failed/b": 2})
+    assert [(b.read, b.kept, b.kind, b.lost) for b in mixed] == [("read", "kept", "lost", 3)]
+    assert balances({"read": 6, "kept": 3, "dropped/a": 1}) == []
+    assert balances({"read": 6, "kept": 6, "dropped/a": 0}) == []
+    assert losses({"dropped/a": 1, "dropped/b": 3, "dropped/c": 0, "kept": 3, "share/x": 1}) == {
+        "dropped/b": 3,
+        "dropped/a": 1,
+    }
+
+
+def test_a_chart_puts_the_highest_value_at_the_top_and_the_last_at_the_right() -> None:
+    """Plot area: x 44 to 252, y 8 (highest) to 100 (lowest)."""
+    chart = line_chart("loss", [(0, 1.0), (5, 3.0), (10, 2.0)])
+    assert 'points="44.0,100.0 148.0,8.0 252.0,54.0"' in chart
+    assert "<b>2.00</b>" in chart
+
+
+def test_many_points_are_thinned_to_means() -> None:
+    assert thin([(1, 4), (2, 6), (3, 0), (4, 2)], 2) == [(2, 5), (4, 1)]
+    assert thin([(1, 4)], 2) == [(1, 4)]
+    assert len(thin([(float(i), 0.0) for i in range(1001)], 160)) == 160
+
+
+@given(st.text())
+def test_no_text_can_leave_its_element(text: str) -> None:
+    shown = tag("td", text, title=text)
+    assert shown.count("<") == shown.count(">") == 2
+    assert shown.count('"') == 2
+
+
+def test_numbers_are_written_for_people() -> None:
+    assert [number(value) for value in (0, 0.1234, 1.234, 18.04, 123.4, 1234.5, 0.0001)] == [
+        "0", "0.123", "1.23", "18.0", "123", "1,234", "0.0001",
+    ]  # fmt: skip
+    assert [duration(value) for value in (4.2, 42, 200, 7500)] == ["4.2 s", "42 s", "3 min 20 s", "2 h 05 min"]
+    assert [size(value) for value in (12, 3400, 5.6e6)] == ["12 B", "3.4 kB", "5.6 MB"]
+
+
+def test_every_value_of_the_paper_names_a_field_of_its_config_whose_default_is_the_papers() -> None:
+    """A renamed field would silently leave the report. Stages other than the default's differ in numbers."""
+    reward = RewardConfig(judge="made-up")
+    defaults: dict[str, Any] = {
+        "train-tokenizer": TokenizerConfig(), "train-detokenizer": DetokenizerConfig(),
+        "train-model": StageConfig(), "train-policy": PolicyConfig(stage="t2i", reward=reward),
+    }  # fmt: skip
+    plain = {job: configs.to_dict(config) for job, config in defaults.items()}
+    for stated in STATED:
+        found, value = look_up(plain[stated.job], stated.field)
+        assert found, f"{stated.job} has no field {stated.field}"
+        if stated.stage in ("", plain[stated.job].get("stage")):
+            assert value == stated.value, f"{stated.job} {stated.field}: {value} is not the paper's {stated.value}"
