@@ -86,11 +86,13 @@ def attend(
     groups = query_1HNE.shape[1] // key_1KNE.shape[1]
     if isinstance(documents, Columns):
         return _attend_columns(query_1HNE * scale, key_1KNE, value_1KNE, documents), None
-    query, key, value = (_token_major(x, g) for x, g in ((query_1HNE * scale, 1), (key_1KNE, groups), (value_1KNE, groups)))
+    query, key, value = (
+        _token_major(x, g) for x, g in ((query_1HNE * scale, 1), (key_1KNE, groups), (value_1KNE, groups))
+    )
     outputs = [_attend_block(query, key, value, block) for block in documents.blocks]
     outputs += [_attend_long(query, key, value, span) for span in documents.long_spans]
     joined = torch.cat(outputs) if len(outputs) > 1 else outputs[0]
-    return _Gather.apply(joined, documents.home_N).unsqueeze(0), None
+    return _rows(joined, documents.home_N).unsqueeze(0), None
 
 
 def _token_major(x_1KNE: Tensor, groups: int) -> Tensor:
@@ -104,7 +106,7 @@ def _attend_block(query_NHE: Tensor, key_NHE: Tensor, value_NHE: Tensor, block: 
     heads, width = query_NHE.shape[1:]
 
     def pad(x_NHE: Tensor) -> Tensor:
-        flat = _Gather.apply(x_NHE, block.slots_DL.reshape(-1))
+        flat = _rows(x_NHE, block.slots_DL.reshape(-1))
         return flat.view(num_documents, longest, heads, width).transpose(1, 2)
 
     q_DHLE, k_DHLE, v_DHLE = pad(query_NHE), pad(key_NHE), pad(value_NHE)
@@ -126,6 +128,11 @@ def _attend_columns(query_BH1E: Tensor, key_BKTE: Tensor, value_BKTE: Tensor, co
     scores_BKGT = query_BKGE @ key_BKTE.transpose(2, 3) + columns.mask_BT[:, None, None]
     weights_BKGT = functional.softmax(scores_BKGT, dim=-1)
     return (weights_BKGT @ value_BKTE).reshape(batch, 1, heads, width)
+
+
+def _rows(x: Tensor, index: Tensor) -> Tensor:
+    rows: Tensor = _Gather.apply(x, index)  # type: ignore[no-untyped-call]
+    return rows
 
 
 class _Gather(torch.autograd.Function):

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
@@ -122,7 +121,9 @@ class Generator:
         return codes, logp, log_kept
 
     def _answer(self, prompts: Sequence[Prompt], max_tokens: int) -> list[str]:
-        opened = [self.prompt_ids(p) + ([self.vocabulary.answer_start] if isinstance(p[-1], str) else []) for p in prompts]
+        opened = [
+            self.prompt_ids(p) + ([self.vocabulary.answer_start] if isinstance(p[-1], str) else []) for p in prompts
+        ]
         stops = torch.tensor([self.vocabulary.end_of_text, self.vocabulary.answer_end, self.vocabulary.vision_start])
         head_VD = self.model.lm_head.weight[: self.vocabulary.num_text]
         cache = Cache(opened, max_tokens)

@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.compute as pc  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from arm.errors import IntegrityError, UserError
 from arm.manifest import Manifest
@@ -42,40 +43,48 @@ PART = pa.struct(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One part of a tokenised sample: a text, or an image as codes."""
+    """One part of a tokenised sample: an image when it has codes, else a text."""
 
-    kind: str
-    role: str = ""
     text: str = ""
-    codes: npt.NDArray[np.uint16]
+    is_answer: bool = False
+    codes: npt.NDArray[np.uint16] | None = None
     height: int = 0
     width: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
-    """An open shard and its lengths; rows are read where they lie (memory map)."""
+    """An open shard with its lengths, flat: the parts of row r are `starts[r]` to `starts[r + 1]`. Texts and codes are
+    read where they lie (memory map)."""
 
     name: str
-    table: pa.Table
     tasks: npt.NDArray[np.str_]
     uid_keys: npt.NDArray[np.uint64]
     """First eight bytes of each uid: the key of every random choice about it."""
-    lengths: list[npt.NDArray[np.int64]]
-    """Per row: tokens of each part."""
-    is_text: list[npt.NDArray[np.bool_]]
-    """Per row: which parts are text."""
-    roles: list[list[str]]
     held_out: npt.NDArray[np.bool_]
+    starts: npt.NDArray[np.int64]
+    is_text: npt.NDArray[np.bool_]
+    is_answer: npt.NDArray[np.bool_]
+    lengths: npt.NDArray[np.int64]
+    """Tokens of each part."""
+    heights: npt.NDArray[np.int64]
+    widths: npt.NDArray[np.int64]
+    code_starts: npt.NDArray[np.int64]
+    codes: npt.NDArray[np.uint16]
+    texts: pa.Array
+
+    def __len__(self) -> int:
+        return len(self.tasks)
 
     def parts(self, row: int) -> list[Part]:
         """The parts of one sample."""
-        return [_part(value) for value in self.table["parts"][row].as_py()]
+        return [self._part(index) for index in range(int(self.starts[row]), int(self.starts[row + 1]))]
 
-    def uid(self, row: int) -> bytes:
-        """The 16 bytes of its uid."""
-        value: bytes = self.table["uid"][row].as_py()
-        return value
+    def _part(self, index: int) -> Part:
+        if self.is_text[index]:
+            return Part(text=self.texts[index].as_py(), is_answer=bool(self.is_answer[index]))
+        codes = self.codes[self.code_starts[index] : self.code_starts[index + 1]]
+        return Part(codes=codes, height=int(self.heights[index]), width=int(self.widths[index]))
 
 
 def schema(*, tokenizer_fingerprint: str, num_codes: int) -> pa.Schema:
@@ -114,7 +123,9 @@ def write_shard(path: Path, rows: Sequence[dict[str, Any]], *, tokenizer_fingerp
         writer.write_table(pa.Table.from_pylist(list(rows), schema=layout))
 
 
-def write_lengths(path: Path, lengths: Sequence[Sequence[int]], held_out: Sequence[bool], *, text_fingerprint: str) -> None:
+def write_lengths(
+    path: Path, lengths: Sequence[Sequence[int]], held_out: Sequence[bool], *, text_fingerprint: str
+) -> None:
     """Write the sidecar of one shard."""
     layout = lengths_schema(text_fingerprint=text_fingerprint)
     columns = {"lengths": [list(row) for row in lengths], "held_out": list(held_out)}
@@ -149,32 +160,35 @@ def _check(metadata: dict[bytes, bytes], path: str, fingerprint: str, num_codes:
 def _open(name: str, table: pa.Table, sidecar: pa.Table) -> Shard:
     if len(table) != len(sidecar):
         raise IntegrityError(f"Shard {name} has {len(table)} rows, its lengths {len(sidecar)}; tokenize again.")
-    parts = table["parts"].combine_chunks()
-    offsets = np.asarray(parts.offsets)
-    kinds = np.asarray(parts.values.field("kind")) == "text"
-    roles = parts.values.field("role").to_pylist()
-    lengths = sidecar["lengths"].combine_chunks()
-    flat, starts = np.asarray(lengths.values, dtype=np.int64), np.asarray(lengths.offsets)
-    spans = [slice(int(a), int(b)) for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+    starts, parts = _flat(table["parts"])
+    _, lengths = _flat(sidecar["lengths"])
+    if len(lengths) != len(parts):
+        raise IntegrityError(f"Shard {name} has {len(parts)} parts, its lengths {len(lengths)}; tokenize again.")
+    code_starts, codes = _flat(parts.field("codes"))
     uids = b"".join(table["uid"].to_pylist())
     return Shard(
         name=name,
-        table=table,
         tasks=np.asarray(table["task"].to_pylist(), dtype=np.str_),
         uid_keys=np.frombuffer(uids, dtype="<u8").reshape(-1, 2)[:, 0].copy(),
-        lengths=[flat[a:b] for a, b in zip(starts[:-1], starts[1:], strict=True)],
-        is_text=[kinds[span] for span in spans],
-        roles=[roles[span] for span in spans],
         held_out=np.asarray(sidecar["held_out"].to_pylist(), dtype=np.bool_),
+        starts=starts,
+        is_text=_equals(parts.field("kind"), "text"),
+        is_answer=_equals(parts.field("role"), "answer"),
+        lengths=np.asarray(lengths, dtype=np.int64),
+        heights=np.asarray(parts.field("height").fill_null(0), dtype=np.int64),
+        widths=np.asarray(parts.field("width").fill_null(0), dtype=np.int64),
+        code_starts=code_starts,
+        codes=np.asarray(codes),
+        texts=parts.field("text"),
     )
 
 
-def _part(value: dict[str, Any]) -> Part:
-    return Part(
-        kind=value["kind"],
-        role=value["role"],
-        text=value["text"],
-        codes=np.asarray(value["codes"], dtype=np.uint16),
-        height=value["height"],
-        width=value["width"],
-    )
+def _flat(lists: Any) -> tuple[npt.NDArray[np.int64], Any]:
+    """A list column as its offsets, starting at 0, and its flat values."""
+    array = lists.combine_chunks() if isinstance(lists, pa.ChunkedArray) else lists
+    offsets = np.asarray(array.offsets, dtype=np.int64)
+    return offsets - offsets[0], array.values.slice(int(offsets[0]), int(offsets[-1] - offsets[0]))
+
+
+def _equals(column: Any, word: str) -> npt.NDArray[np.bool_]:
+    return np.asarray(pc.equal(column, word).fill_null(False)).astype(np.bool_)

@@ -113,7 +113,9 @@ class Vocabulary:
     def shape_id(self, side: int) -> int:
         """The token of a grid side of 1..num_shapes."""
         if not 1 <= side <= self.num_shapes:
-            raise UserError(f"A grid side of {side} codes has no shape token; this vocabulary knows 1..{self.num_shapes}.")
+            raise UserError(
+                f"A grid side of {side} codes has no shape token; this vocabulary knows 1..{self.num_shapes}."
+            )
         return self.num_text + side - 1
 
     def image_prefix(self, height: int, width: int) -> list[int]:
@@ -128,7 +130,7 @@ class Vocabulary:
         flat = np.asarray(codes, dtype=np.int64).reshape(-1)
         if flat.size != height * width:
             raise UserError(f"An image of {height}×{width} needs {height * width} codes, not {flat.size}.")
-        if flat.size and not (0 <= flat.min() and flat.max() < self.num_codes):
+        if flat.size and not (flat.min() >= 0 and flat.max() < self.num_codes):
             raise UserError(f"A code lies outside 0..{self.num_codes - 1}: {flat.min()}..{flat.max()}.")
         prefix = self.image_prefix(height, width)
         return np.concatenate([prefix, flat + self.first_code, [self.vision_end]]).astype(np.int64)
@@ -139,7 +141,7 @@ class Vocabulary:
 
     def check(self, ids: Ids) -> None:
         """Refuse ids outside the vocabulary."""
-        if ids.size and not (0 <= ids.min() and ids.max() < self.size):
+        if ids.size and not (ids.min() >= 0 and ids.max() < self.size):
             raise UserError(f"A token lies outside 0..{self.size - 1}: {ids.min()}..{ids.max()}.")
 
 
@@ -157,7 +159,7 @@ def text_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
 
 
 def _special_id(tokenizer: Any, text: str) -> int:
-    index = tokenizer.convert_tokens_to_ids(text)
-    if index is None or index == tokenizer.unk_token_id:
+    index = tokenizer.get_vocab().get(text)
+    if index is None:
         raise UserError(f"The text tokenizer has no special token {text}; give one with Qwen2.5's special tokens.")
     return int(index)

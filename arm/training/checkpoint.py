@@ -67,7 +67,7 @@ class Checkpoints:
         try:
             seal = json.loads(self._seal(step).read_text())
             data = self._data(step)
-            return data.stat().st_size == seal["bytes"] and sha256_of(data) == seal["sha256"]
+            return bool(data.stat().st_size == seal["bytes"] and sha256_of(data) == seal["sha256"])
         except (OSError, ValueError, KeyError):
             return False
 

@@ -1,0 +1,167 @@
+"""Documents: what the model reads of one sample, as tokens and a mask of what it learns.
+
+    text              t t t <eos>                                   learns all
+    caption           [image] t t <eos>                             learns the text
+    question          [image] q q <as> a <ae> q q q <as> a <ae>     learns the answers
+    text_to_image     t t [image]                                   learns the codes     dropped text: [image]
+    edit              [image] t t [image]                           learns the codes of the last image
+    interleaved_*     [image] t t [image] t <eos>                   learns texts and codes
+
+[image] = <|vision_start|> H W <|image_pad|> codes <|vision_end|>; <as>, <ae> = <|im_start|>, <|im_end|>. The frame of an
+image (shape, pad, end) is given or fixed by the grammar, so it is never learned under `targets`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from arm.model.token_shards import Part, Shard
+from arm.model.vocabulary import Vocabulary, text_ids
+
+KINDS = ("text", "caption", "question", "text_to_image", "interleaved_video", "edit", "interleaved_web")
+"""Kinds of documents, in the order of the plan's numbers."""
+TASKS_OF_KIND = {kind: (kind,) for kind in KINDS} | {
+    "caption": ("caption", "text_to_image"),
+    "text_to_image": ("text_to_image", "caption"),
+}
+"""Which samples a kind is made of: a captioned image serves in both directions."""
+KEEP_ALL, DROP_TEXT, DROP_IMAGE, DROP_BOTH = range(4)
+"""What a document has lost, for guidance."""
+
+Ids = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """Tokens, and which of them the model learns to predict."""
+
+    ids: Ids
+    learned: Mask
+
+
+class TextEncoder:
+    """Ids of texts, remembered: captions and questions come back in every epoch."""
+
+    def __init__(self, tokenizer: Any, capacity: int = 500_000) -> None:
+        self._tokenizer, self._capacity, self._known = tokenizer, capacity, dict[str, Ids]()
+
+    def __call__(self, texts: Sequence[str]) -> list[Ids]:
+        """The ids of each text, without special tokens."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if len(self._known) + len(new) > self._capacity:
+            self._known.clear()
+            new = list(dict.fromkeys(texts))
+        for text, ids in zip(new, text_ids(self._tokenizer, new), strict=True):
+            self._known[text] = np.asarray(ids, dtype=np.int64)
+        return [self._known[text] for text in texts]
+
+
+def document_lengths(shard: Shard, rows: npt.NDArray[np.int64], kind: str, drops: npt.NDArray[np.int64]) -> Ids:
+    """Tokens of the documents that these rows give, from the lengths of the parts alone."""
+    texts = _sums(shard, np.where(shard.is_text, shard.lengths, 0))[rows]
+    images = _sums(shard, np.where(shard.is_text, 0, shard.lengths))[rows]
+    if kind == "text":
+        return texts + 1
+    if kind == "question":
+        return images + texts + 2 * _sums(shard, shard.is_answer.astype(np.int64))[rows]
+    if kind not in ("text_to_image", "edit"):
+        return images + texts + 1
+    no_text = (drops == DROP_TEXT) | (drops == DROP_BOTH)
+    no_image = (drops == DROP_IMAGE) | (drops == DROP_BOTH)
+    last = shard.lengths[shard.starts[rows + 1] - 1] if kind == "edit" else images
+    return np.where(no_image, last, images) + np.where(no_text, 0, texts)
+
+
+def build(
+    kind: str, parts: Sequence[Part], drop: int, vocabulary: Vocabulary, encode: TextEncoder, *, learn_all: bool = False
+) -> Document:
+    """The document of a sample; `drop` is one of KEEP_ALL, DROP_TEXT, DROP_IMAGE, DROP_BOTH."""
+    texts = iter(encode([part.text for part in parts if part.codes is None]))
+    made = [(part, _ids(part, vocabulary, texts)) for part in parts]
+    pieces = _BUILDERS[kind](made, drop, vocabulary)
+    ids = np.concatenate([piece for piece, _ in pieces])
+    vocabulary.check(ids)
+    if learn_all:
+        return Document(ids, np.ones(len(ids), dtype=np.bool_))
+    learned = [_learned(piece, vocabulary) if learn else np.zeros(len(piece), np.bool_) for piece, learn in pieces]
+    return Document(ids, np.concatenate(learned))
+
+
+Made = list[tuple[Part, Ids]]
+Pieces = list[tuple[Ids, bool]]
+
+
+def _text(made: Made, drop: int, vocabulary: Vocabulary) -> Pieces:
+    return [(ids, True) for _, ids in made] + [(np.asarray([vocabulary.end_of_text]), True)]
+
+
+def _caption(made: Made, drop: int, vocabulary: Vocabulary) -> Pieces:
+    images, texts = _split(made)
+    return (
+        [(ids, False) for ids in images]
+        + [(ids, True) for ids in texts]
+        + [(np.asarray([vocabulary.end_of_text]), True)]
+    )
+
+
+def _question(made: Made, drop: int, vocabulary: Vocabulary) -> Pieces:
+    pieces: Pieces = []
+    for part, ids in made:
+        if part.is_answer:
+            pieces += [(np.asarray([vocabulary.answer_start]), False), (np.append(ids, vocabulary.answer_end), True)]
+        else:
+            pieces.append((ids, False))
+    return pieces
+
+
+def _text_to_image(made: Made, drop: int, vocabulary: Vocabulary) -> Pieces:
+    images, texts = _split(made)
+    kept = [] if drop in (DROP_TEXT, DROP_BOTH) else texts
+    return [(ids, False) for ids in kept] + [(ids, True) for ids in images]
+
+
+def _edit(made: Made, drop: int, vocabulary: Vocabulary) -> Pieces:
+    images, texts = _split(made)
+    sources = [] if drop in (DROP_IMAGE, DROP_BOTH) else images[:-1]
+    kept = [] if drop in (DROP_TEXT, DROP_BOTH) else texts
+    return [(ids, False) for ids in (*sources, *kept)] + [(images[-1], True)]
+
+
+_BUILDERS: dict[str, Callable[[Made, int, Vocabulary], Pieces]] = {
+    "text": _text,
+    "caption": _caption,
+    "question": _question,
+    "text_to_image": _text_to_image,
+    "interleaved_video": _text,
+    "edit": _edit,
+    "interleaved_web": _text,
+}
+
+
+def _ids(part: Part, vocabulary: Vocabulary, texts: Any) -> Ids:
+    if part.codes is None:
+        found: Ids = next(texts)
+        return found
+    return vocabulary.image_ids(part.codes, part.height, part.width)
+
+
+def _split(made: Made) -> tuple[list[Ids], list[Ids]]:
+    return [ids for part, ids in made if part.codes is not None], [ids for part, ids in made if part.codes is None]
+
+
+def _learned(ids: Ids, vocabulary: Vocabulary) -> Mask:
+    """Of a learned part: every token of a text, the codes of an image."""
+    if len(ids) and ids[0] == vocabulary.vision_start:
+        return vocabulary.is_code(ids)
+    return np.ones(len(ids), dtype=np.bool_)
+
+
+def _sums(shard: Shard, values: npt.NDArray[np.int64]) -> Ids:
+    """Per row, the sum over its parts."""
+    totals = np.concatenate([[0], np.cumsum(values)])
+    sums: Ids = totals[shard.starts[1:]] - totals[shard.starts[:-1]]
+    return sums

@@ -1,0 +1,140 @@
+"""The large multimodal model: a stock `Qwen2ForCausalLM` whose vocabulary also holds shape tokens and visual codes.
+
+    base checkpoint        rows: text                                  tied or not
+    initialise(...)        rows: text | shape tokens | codes           embedding and head untied
+    save(...)              a folder that plain transformers loads, with vocabulary.json and the text tokenizer
+
+New rows start at the mean of the text rows plus a little noise, or, for codes, as a random linear map of their FSQ
+values: codes that share digits then start close together, which learns much faster at toy size.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoTokenizer, Qwen2ForCausalLM
+
+from arm.errors import UserError
+from arm.model.vocabulary import Vocabulary
+
+INDEX_ORDER = 1
+"""The order of FSQ digits in an index that `code_values` implements: mixed radix, dimension 0 least significant."""
+NOISE = 0.1
+"""Noise of new rows against the spread of the text rows (ours)."""
+
+
+@dataclass(frozen=True, slots=True)
+class VisualCodes:
+    """What training needs to know of a visual tokenizer: which one it is, and the levels behind its codes."""
+
+    fingerprint: str
+    levels: tuple[int, ...]
+
+    @classmethod
+    def load(cls, folder: Path) -> "VisualCodes":
+        """Read it from the `visual_tokenizer.json` of a saved tokenizer."""
+        record = json.loads((folder / "visual_tokenizer.json").read_text())
+        if record["index_order"] != INDEX_ORDER:
+            raise UserError(f"{folder} has index order {record['index_order']}; this program reads {INDEX_ORDER}.")
+        return cls(record["fingerprint"], tuple(record["quantizer"]["levels"]))
+
+    @property
+    def num_codes(self) -> int:
+        """Size of the codebook."""
+        count = 1
+        for level in self.levels:
+            count *= level
+        return count
+
+
+def code_values(levels: tuple[int, ...]) -> Tensor:
+    """The values in [-1, 1] of every code's digits: (codes, dimensions).
+
+    levels (2, 2)  ->  [[-1, -1], [1, -1], [-1, 1], [1, 1]]
+    """
+    index = torch.arange(VisualCodes("", levels).num_codes)
+    columns = []
+    for level in levels:
+        columns.append((index % level).float() * 2 / (level - 1) - 1)
+        index = index // level
+    return torch.stack(columns, dim=1)
+
+
+def load_base(folder: Path) -> tuple[Any, Any]:
+    """Load a language model in float32 and its text tokenizer."""
+    return Qwen2ForCausalLM.from_pretrained(folder, dtype=torch.float32), AutoTokenizer.from_pretrained(folder)
+
+
+def load_trained(folder: Path, codes: VisualCodes) -> tuple[Any, Any, Vocabulary]:
+    """Load a model made here; codes of another visual tokenizer are refused."""
+    vocabulary = Vocabulary.load(folder)
+    if vocabulary.visual_fingerprint != codes.fingerprint:
+        raise UserError(
+            f"{folder} was trained on codes of visual tokenizer {vocabulary.visual_fingerprint[:12]}, "
+            f"not {codes.fingerprint[:12]}; give that one."
+        )
+    return (*load_base(folder), vocabulary)
+
+
+def initialise(
+    model: Any, tokenizer: Any, codes: VisualCodes, *, num_shapes: int, from_digits: bool, added_layers: int, seed: int
+) -> Vocabulary:
+    """Turn a language model into the start of pretraining, in place; returns its vocabulary."""
+    generator = torch.Generator().manual_seed(seed)
+    vocabulary = Vocabulary.create(
+        tokenizer,
+        num_text=model.config.vocab_size,
+        num_shapes=num_shapes,
+        num_codes=codes.num_codes,
+        visual_fingerprint=codes.fingerprint,
+    )
+    values = code_values(codes.levels) if from_digits else None
+    embedding, head = model.model.embed_tokens.weight.data, model.lm_head.weight.data.clone()
+    model.config.tie_word_embeddings = False
+    model.config.vocab_size = model.vocab_size = model.model.vocab_size = vocabulary.size
+    rows = _extended(embedding, vocabulary, values, generator)
+    model.model.embed_tokens = nn.Embedding.from_pretrained(rows, freeze=False, padding_idx=model.model.padding_idx)
+    model.lm_head = nn.Linear(rows.shape[1], rows.shape[0], bias=False)
+    model.lm_head.weight = nn.Parameter(_extended(head, vocabulary, values, generator))
+    _add_layers(model, added_layers, generator)
+    return vocabulary
+
+
+def save(model: Any, tokenizer: Any, vocabulary: Vocabulary, folder: Path) -> None:
+    """Write a folder that plain transformers loads: weights, config, text tokenizer, vocabulary."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    vocabulary.save(folder)
+
+
+def _extended(old: Tensor, vocabulary: Vocabulary, values: Tensor | None, generator: torch.Generator) -> Tensor:
+    """The old rows, then shape tokens, then codes."""
+    mean, spread = old.mean(dim=0, keepdim=True), old.std()
+    num_new = vocabulary.num_shapes + vocabulary.num_codes
+    new = mean + torch.randn(num_new, old.shape[1], generator=generator) * spread * NOISE
+    if values is not None:
+        directions = torch.randn(values.shape[1], old.shape[1], generator=generator) / values.shape[1] ** 0.5
+        new[vocabulary.num_shapes :] += values @ directions * spread
+    return torch.cat([old, new])
+
+
+def _add_layers(model: Any, number: int, generator: torch.Generator) -> None:
+    """Put layers on top that change nothing at first: copies of the last shape with zero output projections."""
+    config = model.config
+    layer_type = type(model.model.layers[-1])
+    for index in range(config.num_hidden_layers, config.num_hidden_layers + number):
+        config.layer_types = [*config.layer_types, config.layer_types[-1]]
+        layer = layer_type(config, index)
+        for parameter in layer.parameters():
+            if parameter.dim() == 2:
+                parameter.data.normal_(0, config.initializer_range, generator=generator)
+        for bias in (layer.self_attn.q_proj.bias, layer.self_attn.k_proj.bias, layer.self_attn.v_proj.bias):
+            bias.data.zero_()
+        layer.self_attn.o_proj.weight.data.zero_()
+        layer.mlp.down_proj.weight.data.zero_()
+        model.model.layers.append(layer)
+    config.num_hidden_layers += number

@@ -1,0 +1,180 @@
+"""Configs of a training stage."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from arm.config import operational
+from arm.errors import UserError
+
+Schedule = tuple[tuple[float, float], ...]
+"""Points (fraction of the stage's tokens, share), joined by straight lines; one point is a constant share."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixtureConfig:
+    """What the model reads: the share of tokens of each of the five sources of the paper (Table 1)."""
+
+    text_only: Schedule = ((0.0, 0.05),)
+    """Share of documents without an image (Table 1: .05, .05, .05)."""
+    image_to_text: Schedule = ((0.0, 0.10),)
+    """Share of captions and questions (Table 1: .10, .10, .05)."""
+    text_to_image: Schedule = ((0.0, 0.70),)
+    """Share of captions followed by their image (Table 1: .70, .55, .50)."""
+    interleaved_video: Schedule = ((0.0, 0.10),)
+    """Share of frame sequences with texts (Table 1: .10, .15, .20)."""
+    interleaved_web: Schedule = ((0.0, 0.05),)
+    """Share of web pages and edits (Table 1: .05, .15, .20)."""
+    caption_share: float = 0.3
+    """Part of image_to_text that are captions; the rest are questions (ours)."""
+    edit_share: float = 0.8
+    """Part of interleaved_web that are edits; the rest are pages (ours)."""
+    drop_text: float = 0.1
+    """Text-to-image documents that lose their text, for guidance; they keep the shape tokens (ours)."""
+    edit_drop_text: float = 0.05
+    """Edits that lose their instruction (ours)."""
+    edit_drop_image: float = 0.05
+    """Edits that lose their source image (ours)."""
+    edit_drop_both: float = 0.05
+    """Edits that lose both; the three are exclusive (ours)."""
+    grid_sides: tuple[int, int] = (1, 1024)
+    """Shortest and longest side, in codes, of images that documents may hold (Table 1's resolutions over the patch)."""
+    window_rows: int = 64
+    """Rows open at once while documents are packed by best fit (ours)."""
+    shuffle_shards: int = 64
+    """Shards read side by side while their documents are shuffled (ours)."""
+
+    def __post_init__(self) -> None:
+        for name in SOURCES:
+            _check_schedule(name, getattr(self, name))
+        places = sorted({place for name in SOURCES for place, _ in getattr(self, name)})
+        for place in places:
+            total = sum(share_at(getattr(self, name), place) for name in SOURCES)
+            if abs(total - 1) > 1e-6:
+                raise UserError(
+                    f"The shares of the five sources add up to {total:.4f} at {place}; they must add up to 1."
+                )
+        for name in ("caption_share", "edit_share", "drop_text"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"MixtureConfig.{name} is {getattr(self, name)}; give a share of 0 to 1.")
+        drops = (self.edit_drop_text, self.edit_drop_image, self.edit_drop_both)
+        if min(drops) < 0 or sum(drops) > 1:
+            raise UserError(f"The three drops of an edit are {drops}; they exclude each other and add up to at most 1.")
+        if not 1 <= self.grid_sides[0] <= self.grid_sides[1]:
+            raise UserError(f"MixtureConfig.grid_sides is {self.grid_sides}; give (shortest, longest).")
+        if self.window_rows < 1 or self.shuffle_shards < 1:
+            raise UserError("MixtureConfig.window_rows and shuffle_shards must be at least 1.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """One stage of training. The defaults are the paper's pretraining (Table 1) where it states them."""
+
+    stage: Literal["pretrain", "continue", "finetune"] = "pretrain"
+    """Which stage of Table 1: the first starts from the language model, the others from the stage before."""
+    mixture: MixtureConfig = field(default_factory=MixtureConfig)
+    """What is read."""
+    steps: int = 100_000
+    """Optimiser steps (Table 1)."""
+    sequence_length: int = 81_920
+    """Tokens of a packed row (Table 1: 80K). No document may be longer."""
+    rows_per_step: int = 200
+    """Rows of one step over all ranks (Table 1 states GPUs and not rows; one row a GPU is ours)."""
+    rows_per_micro_batch: int = 1
+    """Rows of one forward and backward pass on a rank; the rest is accumulated (ours)."""
+    learning_rate: float = 2e-4
+    """Constant after the warm-up (Table 1: 2e-4, 2e-4, 5e-5)."""
+    new_rows_learning_rate: float = 1.0
+    """Factor on the learning rate of the embedding and the head (1: none, the paper's)."""
+    warmup_steps: int = 2_000
+    """Linear warm-up (Table 1: 2,000, 2,000, 0)."""
+    decay_fraction: float = 0.0
+    """Last part of the stage over which the rate falls linearly to a tenth (0: constant, the paper's)."""
+    weight_decay: float = 0.0
+    """Table 1: 0."""
+    gradient_clip: float = 1.0
+    """Table 1: 1.0."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """Table 1: (0.9, 0.95)."""
+    epsilon: float = 1e-15
+    """AdamW's eps (not stated; BAGEL's)."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """AdamW (the paper's), or Muon for the matrices of the layers and AdamW for the rest."""
+    muon_learning_rate: float = 0.02
+    """Learning rate of Muon's matrices (no effect with adamw)."""
+    loss_rows: Literal["modality", "all"] = "modality"
+    """Rows of the head that the softmax runs over: those of the target's modality (the paper's separate head), or all."""
+    loss_on: Literal["targets", "all"] = "targets"
+    """Learn what the model will be asked for (codes to draw, answers, interleaved parts), or every token (ours)."""
+    text_weight: float = 1.0
+    """Weight of a text target in the loss (ours)."""
+    code_weight: float = 1.0
+    """Weight of a code target in the loss (ours)."""
+    z_loss: float = 0.0
+    """Weight of the squared log-normaliser (ours: off)."""
+    loss_chunk: int = 8_192
+    """Targets whose logits exist at once; a longer row goes through in checkpointed chunks."""
+    code_initialisation: Literal["mean", "digits"] = "mean"
+    """New code rows start as the mean row plus noise, or as a projection of their FSQ digits."""
+    num_shapes: int = 128
+    """Shape tokens: the longest grid side in codes."""
+    added_layers: int = 0
+    """Layers put on top of the language model at the first stage; they start as the identity (0: the paper's)."""
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """Type of weights, activations and gradients; the optimiser keeps float32 masters."""
+    zero_stage: Literal[1, 2] = 1
+    """DeepSpeed ZeRO stage."""
+    activation_checkpointing: bool = False
+    """Recompute layers in the backward pass."""
+    seed: int = 0
+    """Of the order of data, the drops and the new rows."""
+    validate_every: int = 1_000
+    """Steps between held-out losses; they are always measured at the end."""
+    validation_documents: int = 256
+    """Held-out documents of each kind."""
+    checkpoint_every_steps: int = operational(1_000)
+    """Steps between checkpoints."""
+    checkpoint_every_seconds: float = operational(600.0)
+    """Seconds between checkpoints, whichever comes first."""
+    log_every: int = 10
+    """Steps between entries of the curves; losses are means over them."""
+
+    def __post_init__(self) -> None:
+        counts = ("steps", "sequence_length", "rows_per_step", "rows_per_micro_batch", "loss_chunk", "num_shapes")
+        for name in (*counts, "validate_every", "checkpoint_every_steps", "log_every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"StageConfig.{name} is {getattr(self, name)}; it must be at least 1.")
+        for name in ("learning_rate", "new_rows_learning_rate", "gradient_clip"):
+            if getattr(self, name) <= 0:
+                raise UserError(f"StageConfig.{name} is {getattr(self, name)}; it must be above 0.")
+        if not 0 <= self.decay_fraction <= 1:
+            raise UserError(f"StageConfig.decay_fraction is {self.decay_fraction}; give 0 to 1.")
+        if self.optimizer == "adamw" and self.muon_learning_rate != 0.02:
+            raise UserError("StageConfig.muon_learning_rate has no effect with the optimizer 'adamw': leave it out.")
+        if self.stage != "pretrain" and (self.added_layers or self.code_initialisation != "mean"):
+            raise UserError(f"added_layers and code_initialisation have no effect in {self.stage}: leave them out.")
+
+
+SOURCES = ("text_only", "image_to_text", "text_to_image", "interleaved_video", "interleaved_web")
+"""The five sources of Table 1."""
+
+
+def share_at(schedule: Schedule, place: float) -> float:
+    """The share at a fraction of the stage.
+
+    ((0, .7), (1, .5)) at .25  ->  .65
+    """
+    before = schedule[0]
+    for point in schedule:
+        if point[0] > place:
+            width = point[0] - before[0]
+            return before[1] + (point[1] - before[1]) * (place - before[0]) / width
+        before = point
+    return before[1]
+
+
+def _check_schedule(name: str, schedule: Schedule) -> None:
+    places = [place for place, _ in schedule]
+    if not schedule or places[0] != 0 or places != sorted(set(places)) or places[-1] > 1:
+        raise UserError(f"MixtureConfig.{name} is {schedule}; give rising points (fraction, share) that start at 0.")
+    if any(not 0 <= share <= 1 for _, share in schedule):
+        raise UserError(f"MixtureConfig.{name} is {schedule}; shares lie between 0 and 1.")

@@ -1,0 +1,180 @@
+"""The engine: DeepSpeed ZeRO on GPUs, and on the CPU over gloo, with everything about it said explicitly.
+
+    engine = Engine(module, EngineConfig(...))
+    loss = engine(batch);  engine.backward(loss);  engine.step(learning_rate)
+    engine.state_dict() / engine.load_state_dict(state)       this rank's part, plain tensors
+
+2026 releases of DeepSpeed changed defaults, so clipping, overflow checks and accumulation are all set. Nothing is
+compiled: torch's AdamW, and DeepSpeed's shared-memory op (one inference op uses it) is declared unavailable.
+"""
+
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from arm.training.optimizer import Muon, parameter_groups
+
+TIMEOUT = timedelta(minutes=30)
+BUCKET_ELEMENTS = 500_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineConfig:
+    """What the optimiser and the collectives need to know."""
+
+    betas: tuple[float, float] = (0.9, 0.95)
+    epsilon: float = 1e-15
+    weight_decay: float = 0.0
+    gradient_clip: float = 1.0
+    accumulation: int = 1
+    """Backward passes of one step."""
+    micro_batch: int = 1
+    zero_stage: Literal[1, 2] = 1
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    new_rows_factor: float = 1.0
+    """Factor on the learning rate of embedding and head."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    muon_factor: float = 1.0
+    """Muon's learning rate over AdamW's."""
+
+
+def rank() -> int:
+    """This process among the ranks."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def num_ranks() -> int:
+    """Processes that train together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def start_process_group() -> None:
+    """Join the other ranks (or be the only one), without compiling DeepSpeed's shared-memory op."""
+    import deepspeed  # type: ignore[import-untyped]
+
+    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}.items():
+        os.environ.setdefault(name, value)
+    if "MASTER_PORT" not in os.environ:
+        os.environ["MASTER_PORT"] = str(_free_port())
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+        compatible = getattr(deepspeed.ops, "__compatible_ops__", {})
+        if "deepspeed_shm_comm" in compatible:
+            compatible["deepspeed_shm_comm"] = False
+    if not torch.distributed.is_initialized():
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        deepspeed.init_distributed(dist_backend=backend, timeout=TIMEOUT, verbose=False)
+
+
+class Engine:
+    """A module under DeepSpeed."""
+
+    def __init__(self, module: nn.Module, config: EngineConfig) -> None:
+        import deepspeed
+
+        start_process_group()
+        self.config = config
+        groups = parameter_groups(
+            module,
+            muon=config.optimizer == "muon",
+            muon_factor=config.muon_factor,
+            rows_factor=config.new_rows_factor,
+        )
+        self._factors = [group["factor"] for group in groups]
+        self._engine, *_ = deepspeed.initialize(
+            model=module, optimizer=_optimizer(groups, config), config=_deepspeed_config(config)
+        )
+
+    @property
+    def module(self) -> nn.Module:
+        """The wrapped module, in the training dtype."""
+        module: nn.Module = self._engine.module
+        return module
+
+    @property
+    def skipped_steps(self) -> int:
+        """Steps left out because a gradient was not finite."""
+        return int(self._engine.skipped_steps)
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._engine(*arguments)
+
+    def backward(self, loss: Tensor) -> None:
+        """Accumulate the gradient of this rank's share of the step's mean loss (see `Trainer`)."""
+        self._engine.backward(loss * (self.config.accumulation * num_ranks()))
+
+    def step(self, learning_rate: float) -> None:
+        """After the last backward of a step: reduce, clip, update."""
+        for group, factor in zip(self._engine.optimizer.param_groups, self._factors, strict=True):
+            group["lr"] = learning_rate * factor
+        self._engine.step()
+
+    @property
+    def gradient_norm(self) -> float:
+        """Norm of the last step's gradient before clipping, over all ranks."""
+        return float(self._engine.get_global_grad_norm() or 0.0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Master weights and optimiser state of this rank, and the module's own weights."""
+        masters, inner = self._masters()
+        return {
+            "module": {name: value.detach().clone() for name, value in self.module.state_dict().items()},
+            "masters": [master.detach().clone() for master in masters],
+            "optimizer": [dict(inner.state[master]) for master in masters],
+            "skipped_steps": self.skipped_steps,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict` of the same rank in the same number of ranks."""
+        masters, inner = self._masters()
+        self.module.load_state_dict(state["module"])
+        for master, saved, moments in zip(masters, state["masters"], state["optimizer"], strict=True):
+            master.data.copy_(saved)
+            inner.state[master] = dict(moments)
+        self._engine.skipped_steps = state["skipped_steps"]
+
+    def _masters(self) -> tuple[list[Tensor], torch.optim.Optimizer]:
+        """This rank's float32 partitions, and the optimiser that holds their state."""
+        zero = self._engine.optimizer
+        return list(zero.single_partition_of_fp32_groups), zero.optimizer
+
+
+def _optimizer(groups: list[dict[str, Any]], config: EngineConfig) -> torch.optim.Optimizer:
+    if config.optimizer == "muon":
+        return Muon(groups, betas=config.betas, epsilon=config.epsilon, weight_decay=config.weight_decay)
+    return torch.optim.AdamW(
+        groups, lr=0.0, betas=config.betas, eps=config.epsilon, weight_decay=config.weight_decay, fused=True
+    )
+
+
+def _deepspeed_config(config: EngineConfig) -> dict[str, Any]:
+    return {
+        "train_micro_batch_size_per_gpu": config.micro_batch,
+        "gradient_accumulation_steps": config.accumulation,
+        "gradient_clipping": config.gradient_clip,
+        "bf16": {"enabled": config.dtype == "bfloat16", "check_grad_overflow": True},
+        "zero_optimization": {
+            "stage": config.zero_stage,
+            "overlap_comm": False,
+            "contiguous_gradients": False,
+            "reduce_scatter": False,
+            "reduce_bucket_size": BUCKET_ELEMENTS,
+            "allgather_bucket_size": BUCKET_ELEMENTS,
+        },
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "steps_per_print": 10**9,
+        "wall_clock_breakdown": False,
+    }
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,218 @@
+"""train-model: one stage of training (pretrain, continue or finetune) from token shards to a stock checkpoint.
+
+model/              what plain transformers loads, with vocabulary.json and the text tokenizer
+curves.jsonl        losses by modality, held-out losses by kind of document, gradient norms
+plan/*.parquet      every document in the order of the rows: what step reads what
+ledger.parquet      what was consumed at each step: documents, tokens, a digest over their tokens
+"""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
+import torch
+import torch.distributed as dist
+
+from arm.errors import UserError
+from arm.manifest import Manifest, Outcome
+from arm.model.attention import NAME as DOCUMENTS
+from arm.model.documents import KINDS, TextEncoder
+from arm.model.lmm import VisualCodes, initialise, load_base, load_trained, save
+from arm.model.token_shards import Shard, open_shards
+from arm.model.vocabulary import Vocabulary
+from arm.storage import Folder
+from arm.tracking import tracker
+from arm.training.config import StageConfig
+from arm.training.engine import Engine, EngineConfig, num_ranks, rank, start_process_group
+from arm.training.loader import Loader, held_out_batches
+from arm.training.loss import PackedModel
+from arm.training.mixture import Plan, plan
+from arm.training.trainer import History, Trainer
+
+PLAN_CHUNK_STEPS = 1_000
+"""Steps of one Parquet file of the plan."""
+
+
+def train_model(
+    *, tokens: Manifest, base: Manifest, tokenizer: Manifest, output: Folder, config: StageConfig
+) -> Outcome:
+    """Train one stage; every rank calls this, rank 0 publishes."""
+    torch.use_deterministic_algorithms(True)
+    torch.manual_seed(config.seed)
+    start_process_group()
+    codes = VisualCodes.load(tokenizer.local("tokenizer/visual_tokenizer.json").parent)
+    shards = open_shards(tokens, tokenizer_fingerprint=codes.fingerprint, num_codes=codes.num_codes)
+    planned = plan_stage(shards, config)
+    model, text_tokenizer, vocabulary = _model(base, codes, config)
+    trainer = _trainer(model, text_tokenizer, vocabulary, shards, planned, output, config)
+    history = trainer.run()
+    if rank() == 0:
+        _publish_model(trainer, text_tokenizer, vocabulary, output)
+        _publish_curves(history, output)
+        _publish_plan(shards, planned, config, output)
+        _publish_ledger(history, output)
+    dist.barrier()
+    return _outcome(history, planned, config)
+
+
+def plan_stage(shards: list[Shard], config: StageConfig) -> Plan:
+    """The plan of a stage: the same on every rank."""
+    return plan(
+        shards,
+        config.mixture,
+        seed=config.seed,
+        num_rows=config.steps * config.rows_per_step,
+        sequence_length=config.sequence_length,
+    )
+
+
+def _model(base: Manifest, codes: VisualCodes, config: StageConfig) -> tuple[Any, Any, Vocabulary]:
+    folder = base.local_folder("model")
+    if config.stage != "pretrain":
+        return load_trained(folder, codes)
+    model, text_tokenizer = load_base(folder)
+    vocabulary = initialise(
+        model,
+        text_tokenizer,
+        codes,
+        num_shapes=config.num_shapes,
+        from_digits=config.code_initialisation == "digits",
+        added_layers=config.added_layers,
+        seed=config.seed,
+    )
+    return model, text_tokenizer, vocabulary
+
+
+def _trainer(
+    model: Any,
+    text_tokenizer: Any,
+    vocabulary: Vocabulary,
+    shards: list[Shard],
+    planned: Plan,
+    output: Folder,
+    config: StageConfig,
+) -> Trainer:
+    model.train().set_attn_implementation(DOCUMENTS)
+    if config.activation_checkpointing:
+        model.gradient_checkpointing_enable()
+    encode = TextEncoder(text_tokenizer)
+    here = {"rank": rank(), "num_ranks": num_ranks()}
+    loader = Loader(
+        shards,
+        planned,
+        vocabulary,
+        encode,
+        rows_per_step=config.rows_per_step,
+        rows_per_micro_batch=config.rows_per_micro_batch,
+        learn_all=config.loss_on == "all",
+        **here,
+    )
+    held_out = held_out_batches(
+        shards,
+        config.mixture,
+        vocabulary,
+        encode,
+        num_documents=config.validation_documents,
+        max_tokens=config.sequence_length * config.rows_per_micro_batch,
+        **here,
+    )
+    engine = Engine(PackedModel(model, vocabulary, config), engine_config(config))
+    scratch = output.scratch("checkpoints")
+    return Trainer(engine, loader, config, held_out=held_out, folder=scratch, name=f"train-model {config.stage}")
+
+
+def engine_config(config: StageConfig) -> EngineConfig:
+    """The engine of a stage; refuses rows that do not divide among the ranks."""
+    rows_per_pass = num_ranks() * config.rows_per_micro_batch
+    if config.rows_per_step % rows_per_pass:
+        raise UserError(
+            f"rows_per_step is {config.rows_per_step}; it must divide by {num_ranks()} ranks times "
+            f"{config.rows_per_micro_batch} rows of a micro-batch."
+        )
+    return EngineConfig(
+        optimizer=config.optimizer,
+        muon_factor=config.muon_learning_rate / config.learning_rate,
+        betas=config.betas,
+        epsilon=config.epsilon,
+        weight_decay=config.weight_decay,
+        gradient_clip=config.gradient_clip,
+        accumulation=config.rows_per_step // rows_per_pass,
+        micro_batch=config.rows_per_micro_batch,
+        zero_stage=config.zero_stage,
+        dtype=config.dtype,
+        new_rows_factor=config.new_rows_learning_rate,
+    )
+
+
+def _publish_model(trainer: Trainer, text_tokenizer: Any, vocabulary: Vocabulary, output: Folder) -> None:
+    module = trainer.engine.module
+    assert isinstance(module, PackedModel)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "model"
+        save(module.model, text_tokenizer, vocabulary, folder)
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                with output.publish(f"model/{path.relative_to(folder).as_posix()}") as target:
+                    target.write_bytes(path.read_bytes())
+
+
+def _publish_curves(history: History, output: Folder) -> None:
+    lines = (json.dumps(record, sort_keys=True) + "\n" for record in history.curves)
+    output.write("curves.jsonl", "".join(lines).encode())
+    tracker.log({name: value for record in history.curves[-2:] for name, value in record.items()}, step=0)
+
+
+def _publish_plan(shards: list[Shard], planned: Plan, config: StageConfig, output: Folder) -> None:
+    """One Parquet file for each thousand steps; columns say where each document lies and what it lost."""
+    rows_per_file = PLAN_CHUNK_STEPS * config.rows_per_step
+    for number, first in enumerate(range(0, planned.num_rows, rows_per_file)):
+        rows = range(first, min(first + rows_per_file, planned.num_rows))
+        start, end = planned.packed_starts[rows.start], planned.packed_starts[rows.stop]
+        documents = planned.packed[start:end]
+        sizes = np.diff(planned.packed_starts[rows.start : rows.stop + 1])
+        row = np.repeat(np.arange(rows.start, rows.stop), sizes)
+        names = pa.array([shard.name for shard in shards])
+        table = pa.table(
+            {
+                "step": (row // config.rows_per_step).astype(np.uint32),
+                "row": row.astype(np.uint32),
+                "kind": pa.DictionaryArray.from_arrays(planned.kinds[documents].astype(np.int8), pa.array(KINDS)),
+                "shard": pa.DictionaryArray.from_arrays(planned.shards[documents].astype(np.int32), names),
+                "shard_row": planned.rows[documents].astype(np.uint32),
+                "epoch": planned.epochs[documents].astype(np.uint16),
+                "drop": planned.drops[documents].astype(np.uint8),
+                "length": planned.lengths[documents].astype(np.uint32),
+            }
+        )
+        with output.publish(f"plan/rows-{number:05d}.parquet") as path:
+            pq.write_table(table, path, compression="zstd")
+
+
+def _publish_ledger(history: History, output: Folder) -> None:
+    documents, tokens, digests = (list(column) for column in zip(*history.consumed, strict=True))
+    table = pa.table(
+        {
+            "step": pa.array(range(len(documents)), pa.uint32()),
+            "documents": pa.array(documents, pa.uint32()),
+            "tokens": pa.array(tokens, pa.uint32()),
+            "digest": pa.array(digests, pa.uint64()),
+        }
+    )
+    with output.publish("ledger.parquet") as path:
+        pq.write_table(table, path, compression="zstd")
+
+
+def _outcome(history: History, planned: Plan, config: StageConfig) -> Outcome:
+    shares = {f"share/{kind}": round(share, 6) for kind, share in planned.share_of_tokens().items()}
+    last = {name: value for record in history.curves[-2:] for name, value in record.items() if name != "step"}
+    fill = {"fill": round(planned.fill(config.sequence_length), 6)}
+    counts = {
+        "steps": config.steps,
+        "documents": sum(documents for documents, _, _ in history.consumed),
+        "tokens": sum(tokens for _, tokens, _ in history.consumed),
+    }
+    return Outcome(counts=counts, metrics=last | shares | fill)
