@@ -146,9 +146,10 @@ def generate(arguments: list[str]) -> None:
     parser.add_argument("--output", default="generated.png", help="where the image goes (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="another seed draws another image")
     options = parser.parse_args(arguments)
+    release = _release(options)
     from arm.evaluation import inference
 
-    inference.generate(_release(options), options.prompt, seed=options.seed).save(options.output)
+    inference.generate(release, options.prompt, seed=options.seed).save(options.output)
     print(options.output)
 
 
@@ -160,10 +161,10 @@ def edit(arguments: list[str]) -> None:
     parser.add_argument("--output", default="edited.png", help="where the image goes (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="another seed draws another image")
     options = parser.parse_args(arguments)
+    image, release = _existing(options.image), _release(options)
     from arm.evaluation import inference
 
-    image = _existing(options.image)
-    inference.edit(_release(options), image, options.instruction, seed=options.seed).save(options.output)
+    inference.edit(release, image, options.instruction, seed=options.seed).save(options.output)
     print(options.output)
 
 
@@ -173,9 +174,10 @@ def ask(arguments: list[str]) -> None:
     parser.add_argument("image", help="the image that the question is about")
     parser.add_argument("question", help="the question")
     options = parser.parse_args(arguments)
+    image, release = _existing(options.image), _release(options)
     from arm.evaluation import inference
 
-    print(inference.ask(_release(options), _existing(options.image), options.question))
+    print(inference.ask(release, image, options.question))
 
 
 def report(arguments: list[str]) -> None:
@@ -192,8 +194,8 @@ def _with_release(parser: Parser) -> Parser:
     return parser
 
 
-def _release(options: argparse.Namespace) -> Path:
-    """A local folder that holds a whole release, verified."""
+def _release(options: argparse.Namespace) -> str:
+    """The folder of the release that is asked; checked before anything heavy is imported."""
     from arm import manifest
     from arm.recipes import folder_name
 
@@ -201,8 +203,7 @@ def _release(options: argparse.Namespace) -> Path:
     found = manifest.load(place)
     if found.kind != "release":
         raise UserError(f"{found.folder.url} is a {found.kind}, no release; give the folder of register-model.")
-    folders = [found.local_folder(part) for part in ("model", "tokenizer", "detokenizer")]
-    return folders[0].parent
+    return found.folder.url
 
 
 def _existing(path: str) -> Path:

@@ -1,0 +1,157 @@
+"""The command line: every job with its config as flags, and every error as one sentence."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from made_up_jobs import MADE_UP, CountConfig
+
+from arm import cli, command_line, jobs
+from arm.config import from_json
+
+
+@pytest.fixture
+def made_up_jobs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(jobs, "JOBS", MADE_UP)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("MKL_NUM_THREADS", "1")
+    return
+
+
+def failure(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """What a command prints when it fails with exit code 1."""
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    assert caught.value.code == 1
+    return capsys.readouterr().err
+
+
+def test_alone_it_lists_the_verbs(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main([])
+    printed = capsys.readouterr().out
+    assert all(f"  {verb} " in printed for verb in cli.VERBS)
+    assert "one of the 15 jobs" in printed
+
+
+def test_jobs_are_listed_in_order(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["jobs"])
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [job.name for job in jobs.JOBS]
+
+
+@pytest.mark.usefixtures("made_up_jobs")
+def test_flags_go_over_the_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--config", '{"num_units": 9, "factor": 4}', "--num-units", "2", "--resources", '{"threads": 1}']
+    cli.main(["count", "--output", str(tmp_path / "x"), *flags])
+    folder = Path(capsys.readouterr().out.strip())
+    assert json.loads((folder / "manifest.json").read_text())["config"] == {
+        "factor": 4.0,
+        "how": "well",
+        "num_units": 2,
+    }
+
+
+@pytest.mark.usefixtures("made_up_jobs")
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["cuont"], "There is no verb or job 'cuont'; did you mean 'count'?"),
+        (["count"], "The following arguments are required: --output; see `arm count --help`."),
+        (["count", "--output", "x", "--unit", "1"], "Unrecognized arguments: --unit 1; see `arm count --help`."),
+        (["count", "--output", "x", "--num-units", "0"], "CountConfig.num_units is 0; give at least 1."),
+        (["count", "--output", "x", "--num-units", "many"], "CountConfig.num_units must be int, not 'many'."),
+        (
+            ["count", "--output", "x", "--config", '{"num_unit": 1}'],
+            "CountConfig has no field 'num_unit'; did you mean 'num_units'?",
+        ),
+        (
+            ["count", "--output", "gs://x"],
+            "The store 'gs://x' has an unknown scheme; give a local folder or s3://bucket/prefix.",
+        ),
+        (["ask", "absent.png", "how many?", "--release", "."], "There is no image at 'absent.png'."),
+    ],
+)
+def test_a_wrong_command_is_one_sentence(
+    arguments: list[str],
+    sentence: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert failure(arguments, capsys) == sentence + "\n"
+
+
+@pytest.mark.usefixtures("made_up_jobs")
+def test_an_input_without_manifest_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = failure(["count", "--output", str(tmp_path / "x"), "--source", str(tmp_path)], capsys)
+    assert (
+        message
+        == f"{tmp_path} holds no manifest.json: not an artifact, or its job has not finished; run that job first.\n"
+    )
+
+
+@pytest.mark.usefixtures("made_up_jobs")
+def test_a_stopped_command_says_how_to_go_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(arguments: list[str]) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(cli.VERBS, "jobs", ("", interrupted))
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["jobs"])
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == "stopped; run the same command to go on\n"
+
+
+@pytest.mark.usefixtures("made_up_jobs")
+def test_lineage_is_printed_a_line_an_artifact(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = jobs.run("count", output=str(tmp_path / "first"))
+    jobs.run("count", output=str(tmp_path / "second"), inputs={"source": first.url})
+    cli.main(["lineage", "upstream", str(tmp_path / "second"), "--store", str(tmp_path)])
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.split() == [first.digest[:12], "numbers", "count", first.folder.url]
+
+
+@pytest.mark.parametrize("job", jobs.JOBS, ids=lambda job: job.name)
+def test_every_field_of_every_job_is_explained(job: jobs.Job) -> None:
+    unexplained = [name for name, _, _, text in command_line.fields_of(jobs.resolve(job.config)) if len(text) < 5]
+    assert unexplained == []
+
+
+@pytest.mark.parametrize("job", jobs.JOBS, ids=lambda job: job.name)
+def test_every_job_has_help(job: jobs.Job, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main([job.name, "--help"])
+    assert caught.value.code == 0
+    assert job.purpose.split()[0] in capsys.readouterr().out
+
+
+def test_the_default_and_the_docstring_are_shown(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "JOBS", MADE_UP)
+    with pytest.raises(SystemExit):
+        cli.main(["count", "--help"])
+    assert "--num-units INT           How many files to write. (default: 3)" in capsys.readouterr().out
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nested:
+    """A config within a config."""
+
+    inner: CountConfig = field(default_factory=CountConfig)
+    source: str = "7"
+    """Shares its name with an input."""
+
+
+def test_nested_fields_have_dots_and_text_stays_text() -> None:
+    parser = cli.Parser(prog="x")
+    parser.add_argument("--source")
+    command_line.add_fields(parser, Nested)
+    values = vars(parser.parse_args(["--inner.num-units", "5", "--config.source", "08", "--source", "DIR"]))
+    found = from_json(Nested, command_line.collect(Nested, "{}", values))
+    assert found == Nested(inner=CountConfig(num_units=5), source="08")
+    assert values["source"] == "DIR"

@@ -1,0 +1,154 @@
+"""A release is self-contained, its gates are held to the scores, and the alias moves only when they hold."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from arm import jobs
+from arm.errors import UserError
+from arm.manifest import Manifest, entries_of
+from arm.storage import LocalFolder
+from arm.tracking.config import Gate, RegisterConfig
+from arm.tracking.registration import judge
+from arm.tracking.sender import Sender, connect
+
+SCORES = {
+    "finetuned": {"text_to_image/mean": 0.43, "questions/accuracy": 0.7},
+    "t2i_policy": {"text_to_image/mean": 0.42, "questions/accuracy": 0.6},
+}
+
+
+@pytest.fixture(autouse=True)
+def own_tracker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "ARM_PIPELINE_KEY", "ARM_LINEAGE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    return
+
+
+def artifact(store: Path, kind: str, files: dict[str, str], **config: Any) -> Manifest:
+    """An artifact of those files, as its job would have left it."""
+    folder = LocalFolder(store / kind / "k")
+    for name, text in files.items():
+        folder.write(name, text.encode())
+    made = Manifest(
+        kind=kind, job=f"make-{kind}", version=1, key=kind, config=config, inputs={}, counts={}, metrics={},
+        files=entries_of(folder), folder=folder,
+    )  # fmt: skip
+    folder.write("manifest.json", made.to_json())
+    folder.write("run.json", b'{"inputs": {}}')
+    return made
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> dict[str, str]:
+    return {
+        "model": artifact(tmp_path, "model", {"model/config.json": "{}", "curves.jsonl": ""}, licence="Apache-2.0").url,
+        "tokenizer": artifact(tmp_path, "tokenizer", {"tokenizer/a/b.bin": "t"}, source={"licence": "CC-BY-4.0"}).url,
+        "detokenizer": artifact(tmp_path, "detokenizer", {"detokenizer/w.bin": "d"}).url,
+        "evaluation": artifact(tmp_path, "evaluation", {"scores.json": json.dumps(SCORES)}).url,
+    }
+
+
+def register(store: Path, inputs: dict[str, str], gates: str = "[]") -> Manifest:
+    return jobs.run(
+        "register-model", output=str(store / "23-register-model"), config=f'{{"gates": {gates}}}', inputs=inputs
+    )
+
+
+def test_a_release_holds_all_that_inference_needs(tmp_path: Path, inputs: dict[str, str]) -> None:
+    made = register(tmp_path, inputs)
+    assert [entry.path for entry in made.files] == [
+        "detokenizer/w.bin", "model/config.json", "release.json", "tokenizer/a/b.bin",
+    ]  # fmt: skip
+    assert made.local("tokenizer/a/b.bin").read_text() == "t"
+    release = json.loads(made.local("release.json").read_text())
+    assert release["licences"] == ["Apache-2.0", "CC-BY-4.0"]
+    assert release["digests"].keys() == {"model", "tokenizer", "detokenizer", "evaluation"}
+    assert len(release["made_from"]) == 4
+
+
+def test_a_release_does_not_depend_on_where_it_was_made(tmp_path: Path) -> None:
+    def files(store: Path) -> dict[str, str]:
+        return {
+            "model": artifact(store, "model", {"model/config.json": "{}"}).url,
+            "tokenizer": artifact(store, "tokenizer", {"tokenizer/a": "t"}).url,
+            "detokenizer": artifact(store, "detokenizer", {"detokenizer/w": "d"}).url,
+            "evaluation": artifact(store, "evaluation", {"scores.json": "{}"}).url,
+        }
+
+    assert (
+        register(tmp_path / "a", files(tmp_path / "a")).digest == register(tmp_path / "b", files(tmp_path / "b")).digest
+    )
+
+
+@pytest.mark.parametrize(
+    ("gate", "holds"),
+    [
+        (Gate(metric="text_to_image/mean", stage="finetuned", minimum=0.40), True),
+        (Gate(metric="text_to_image/mean", stage="finetuned", minimum=0.43), True),
+        (Gate(metric="text_to_image/mean", stage="finetuned", minimum=0.44), False),
+        (Gate(metric="text_to_image/mean", stage="t2i_policy", not_below="finetuned"), False),
+        (Gate(metric="text_to_image/mean", stage="t2i_policy", not_below="finetuned", tolerance=0.02), True),
+        (Gate(metric="questions/accuracy", stage="t2i_policy", not_below="finetuned", tolerance=0.02), False),
+    ],
+)
+def test_a_gate_is_held_to_the_scores(gate: Gate, holds: bool) -> None:
+    verdict = judge(gate, SCORES, [])
+    assert verdict.holds is holds
+    assert f"{gate.metric} of {gate.stage} is" in verdict.sentence
+
+
+def test_the_bootstrap_decides_where_two_stages_were_compared() -> None:
+    gate = Gate(metric="text_to_image/mean", stage="t2i_policy", not_below="finetuned")
+    compared = {"benchmark": "text_to_image", "before": "finetuned", "after": "t2i_policy", "not_lower": True}
+    assert judge(gate, SCORES, [compared]).holds
+    assert not judge(gate, SCORES, [{**compared, "not_lower": False}]).holds
+    assert not judge(gate, SCORES, [{**compared, "before": "continued"}]).holds
+
+
+@pytest.mark.parametrize(
+    ("gate", "sentence"),
+    [
+        (
+            Gate(metric="text_to_image/mean", stage="finetune", minimum=0),
+            "no stage 'finetune' for a gate; did you mean 'fin",
+        ),
+        (
+            Gate(metric="text_to_image/men", stage="finetuned", minimum=0),
+            "no 'text_to_image/men'; did you mean 'text_to",
+        ),
+    ],
+)
+def test_a_gate_on_what_was_not_measured_is_one_sentence(gate: Gate, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        judge(gate, SCORES, [])
+
+
+def test_a_gate_that_checks_nothing_is_refused() -> None:
+    with pytest.raises(UserError, match="checks nothing"):
+        Gate(metric="text_to_image/mean")
+    with pytest.raises(UserError, match="cannot name a model"):
+        RegisterConfig(name="a/b")
+
+
+def test_the_alias_moves_only_when_the_gates_hold(tmp_path: Path, inputs: dict[str, str]) -> None:
+    gate = '[{{"metric": "text_to_image/mean", "stage": "finetuned", "minimum": {}}}]'
+    good = register(tmp_path, inputs, gate.format(0.4))
+    bad = register(tmp_path, inputs, gate.format(0.5))
+    assert Sender(str(tmp_path)).send_all()
+    client = connect(str(tmp_path))
+    versions = {v.tags["arm.digest"]: v for v in client.search_model_versions("name='arm'")}
+    assert versions.keys() == {good.digest, bad.digest}
+    assert versions[bad.digest].tags["arm.gates"] == "not held"
+    assert "is 0.430, but it must be at least 0.5" in versions[bad.digest].description
+    assert client.get_model_version_by_alias("arm", "champion").version == versions[good.digest].version
+    assert bad.counts == {"files": 3, "gates": 1, "gates_held": 0}
+
+
+def test_a_part_without_its_folder_makes_no_release(tmp_path: Path, inputs: dict[str, str]) -> None:
+    broken = {**inputs, "model": artifact(tmp_path / "other", "model", {"weights.bin": "x"}).url}
+    with pytest.raises(UserError, match="holds no model/"):
+        register(tmp_path, broken)
