@@ -8,11 +8,15 @@ from typing import Any
 
 from arm import config as configs
 from arm.launch import Resources
+from arm.launch_kubernetes import SECRET, SECRET_KEYS
 from arm.recipes import STEPS, Recipe
 from components import images
 
 SPARK_JOBS = ("extract-pairs", "filter-pairs")
 TRAIN_JOBS = ("train-tokenizer", "train-detokenizer", "train-model", "train-policy")
+ADDRESSES = "arm-addresses"
+ADDRESS_KEYS = ("AWS_ENDPOINT_URL", "AWS_REGION", "MLFLOW_TRACKING_URI", "ARM_LINEAGE_URL")
+"""Where store, tracker and lineage answer: the config map of infra/kubernetes."""
 LAUNCHER_CPU, LAUNCHER_MEMORY = "1", "2Gi"
 """A pod that only starts an object on the cluster and waits for it."""
 
@@ -49,8 +53,14 @@ class Placement:
         """Set the limits of the task's own pod; a launcher's pod stays small."""
         if not self.cluster:
             return
+        from kfp import kubernetes
+
         compute = self.recipe.computes_on(step)
         launcher = self._place(step) != "here"
+        kubernetes.use_secret_as_env(task, secret_name=SECRET, secret_key_to_env={key: key for key in SECRET_KEYS})
+        kubernetes.use_config_map_as_env(
+            task, config_map_name=ADDRESSES, config_map_key_to_env={k: k for k in ADDRESS_KEYS}
+        )
         task.set_cpu_limit(LAUNCHER_CPU if launcher else compute.cpu)
         task.set_memory_limit(LAUNCHER_MEMORY if launcher else compute.memory)
         if compute.gpus and not launcher:

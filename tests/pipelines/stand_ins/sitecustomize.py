@@ -5,5 +5,6 @@ import dataclasses
 from arm import jobs
 
 jobs.JOBS = tuple(
-    dataclasses.replace(job, function="stand_ins:stand_in", config="stand_ins:StandInConfig") for job in jobs.JOBS
+    dataclasses.replace(job, function="stand_ins:stand_in", config="stand_ins:StandInConfig", makes="stand-in")
+    for job in jobs.JOBS
 )

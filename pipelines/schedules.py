@@ -1,0 +1,111 @@
+"""Schedules: from `schedules.yaml` to KFP's recurring runs.
+
+python -m pipelines.schedules                     prints the requests
+python -m pipelines.schedules --host URL          uploads the pipelines and creates the recurring runs
+"""
+
+import argparse
+import json
+import re
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from arm import config as configs
+from arm import recipes
+from arm.errors import ArmError, UserError
+
+FILE = Path(__file__).with_name("schedules.yaml")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """One pipeline that a cluster starts by itself."""
+
+    name: str
+    """Name of the recurring run; creating it again replaces it."""
+    description: str
+    """Why it runs."""
+    pipeline: str
+    """`toy`, `full` or `experiment`."""
+    recipe: str
+    """Name of a recipe."""
+    cron: str
+    """Six fields: second, minute, hour, day of the month, month, day of the week; UTC."""
+    store: str
+    """`s3://bucket/prefix` of the artifacts."""
+
+    def __post_init__(self) -> None:
+        if len(self.cron.split()) != 6 or re.search(r"[^\d*,/\-? ]", self.cron):
+            raise UserError(
+                f"The schedule {self.name} has the cron {self.cron!r}; give six fields, seconds first, as in '0 0 3 * * 1'."
+            )
+        if not self.store.startswith("s3://"):
+            raise UserError(f"The schedule {self.name} writes to {self.store!r}; a cluster needs s3://bucket/prefix.")
+
+
+def read(path: Path = FILE) -> list[Schedule]:
+    """The schedules of a YAML file, strictly read."""
+    import yaml
+
+    return [configs.from_dict(Schedule, values) for values in yaml.safe_load(path.read_text())]
+
+
+def to_request(schedule: Schedule) -> dict[str, Any]:
+    """The body of KFP's `CreateRecurringRun` (v2beta1), without the ids that only a server knows."""
+    return {
+        "display_name": schedule.name,
+        "description": schedule.description,
+        "mode": "ENABLE",
+        "no_catchup": True,
+        "max_concurrency": "1",
+        "trigger": {"cron_schedule": {"cron": schedule.cron}},
+        "runtime_config": {"parameters": {"store": schedule.store}},
+    }
+
+
+def create(host: str, schedules: list[Schedule]) -> None:
+    """Upload each pipeline and create its recurring run; one of the same name is replaced."""
+    import kfp
+
+    from pipelines.run import compile_to, refuse_exceptions
+
+    client = kfp.Client(host=host)
+    experiment = client.create_experiment("arm").experiment_id
+    known = {run.display_name: run.recurring_run_id for run in client.list_recurring_runs().recurring_runs or []}
+    with tempfile.TemporaryDirectory() as folder:
+        for schedule in schedules:
+            recipe = recipes.find(schedule.recipe)
+            refuse_exceptions(recipe)
+            package = compile_to(Path(folder), schedule.pipeline, recipe, cluster=True)
+            body = to_request(schedule)
+            if schedule.name in known:
+                client.delete_recurring_run(known[schedule.name])
+            client.create_recurring_run(
+                experiment, schedule.name, description=schedule.description, cron_expression=schedule.cron,
+                max_concurrency=1, no_catchup=True, params=body["runtime_config"]["parameters"],
+                pipeline_package_path=str(package), enable_caching=False,
+            )  # fmt: skip
+            print(f"{schedule.name}: {schedule.cron}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print the requests, or create the recurring runs."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.schedules", description="KFP recurring runs.")
+    parser.add_argument("--host", help="address of a Kubeflow Pipelines server")
+    options = parser.parse_args(arguments)
+    try:
+        schedules = read()
+        if options.host:
+            create(options.host, schedules)
+        else:
+            print(json.dumps([to_request(schedule) for schedule in schedules], indent=1))
+    except ArmError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""The compiled pipelines are as they were: golden files of KFP's intermediate representation.
+
+After a wanted change: `python tests/pipelines/test_compiled.py` writes them anew; read the difference before committing.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+GOLDEN = Path(__file__).parent / "golden"
+if __name__ == "__main__":
+    sys.path[:0] = [str(Path(__file__).parent / "stand_ins"), str(Path(__file__).parents[2])]
+
+from stand_ins import stand_in_recipe  # noqa: E402
+
+from pipelines import run  # noqa: E402
+
+CASES = [("toy", False), ("full", True), ("experiment", False)]
+
+
+def compiled(folder: Path, name: str, cluster: bool) -> str:
+    """The YAML without the version of the SDK and the comment above, whose dicts KFP writes in any order."""
+    path = run.compile_to(folder, name, stand_in_recipe(), cluster=cluster)
+    return re.sub(r"sdkVersion: .*\n|^#.*\n", "", path.read_text(), flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize(("name", "cluster"), CASES)
+def test_the_compiled_pipeline_equals_its_golden_file(tmp_path: Path, name: str, cluster: bool) -> None:
+    golden = (GOLDEN / f"{name}.yaml").read_text()
+    assert compiled(tmp_path, name, cluster) == golden, f"wanted? then run: python {Path(__file__).name}"
+
+
+def test_every_parameter_of_the_run_form_is_typed_and_described(tmp_path: Path) -> None:
+    spec = yaml.safe_load_all(compiled(tmp_path, "full", True))
+    parameters = next(spec)["root"]["inputDefinitions"]["parameters"]
+    assert len(parameters) == 1 + 21
+    assert all(value["parameterType"] == "STRING" and value["description"] for value in parameters.values())
+    assert "min_caption" not in parameters["filter_pairs"]["description"]
+    assert parameters["filter_pairs"]["description"].startswith("Config of filter-pairs as JSON. Keep the pairs")
+
+
+def test_limits_are_set_on_a_cluster_and_not_here(tmp_path: Path) -> None:
+    here = compiled(tmp_path, "full", False)
+    there = compiled(tmp_path, "full", True)
+    assert "memoryLimit" not in here
+    assert '"where":"here"' in here
+    assert "train-job" not in here
+    assert there.count('"where":"train-job"') == 8
+    assert there.count('"where":"spark-application"') == 2
+
+
+def test_no_task_uses_kfps_own_cache(tmp_path: Path) -> None:
+    assert "enableCache" not in compiled(tmp_path, "full", True)
+
+
+if __name__ == "__main__":
+    GOLDEN.mkdir(exist_ok=True)
+    for case, placed in CASES:
+        (GOLDEN / f"{case}.yaml").write_text(compiled(Path("build"), case, placed))

@@ -1,0 +1,133 @@
+"""The runner, over stand-ins: the whole road through KFP, resumed, failing, killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from stand_ins import StandInConfig
+
+from arm import manifest as manifests
+from arm.errors import UserError
+from arm.recipes import STEPS, folder_name
+
+Run = Callable[..., list[str]]
+Road = tuple[Path, list[str]]
+STAND_INS = Path(__file__).parent / "stand_ins"
+MAIN = """
+from stand_ins import StandInConfig, stand_in_recipe
+from pipelines import run
+configs = dict(train_teachers=StandInConfig(seconds={seconds}), import_model_encoder=StandInConfig(problem="Enough."))
+try:
+    run.run_here("toy", stand_in_recipe(**configs), {store!r})
+except run.UserError as error:
+    print(error)
+"""
+
+
+def test_the_toy_road_runs_every_step_in_order(road: Road) -> None:
+    _, lines = road
+    assert [line.split()[1] for line in lines[1:-1]] == [folder_name(step) for step in STEPS]
+    assert "7 of 9 pairs" in lines[1]
+    assert lines[-1].startswith("23 jobs in")
+
+
+def test_a_second_run_redoes_nothing(run_stand_ins: Run, road: Road) -> None:
+    store, _ = road
+    before = {path: path.stat().st_mtime_ns for path in store.rglob("manifest.json")}
+    lines = run_stand_ins("toy", store)
+    assert all(line.endswith("already done") for line in lines[1:-1])
+    assert lines[-1].endswith("23 of them done before.")
+    assert {path: path.stat().st_mtime_ns for path in store.rglob("manifest.json")} == before
+
+
+def test_every_step_gets_its_own_config_and_the_artifacts_of_the_right_steps(road: Road) -> None:
+    store, _ = road
+    made = {step: manifests.load(str(store / folder_name(step))) for step in STEPS}
+    digests = {step: manifest.digest for step, manifest in made.items()}
+    assert all(manifest.config["word"] == step for step, manifest in made.items())
+    assert made["train-model-continue"].inputs == {
+        "tokens": digests["tokenize-images"],
+        "base": digests["train-model-pretrain"],
+        "tokenizer": digests["train-tokenizer"],
+    }
+    assert made["curate-images"].inputs == {
+        "crawled": digests["download-images"],
+        "imported": digests["import-samples-training"],
+        "scorer": digests["import-model-encoder"],
+        "evaluation": digests["import-samples-evaluation"],
+    }
+    assert made["evaluate-model"].inputs["joint_policy"] == digests["train-policy-joint"]
+    assert made["evaluate-model"].inputs["samples"] == digests["import-samples-evaluation"]
+    assert made["register-model"].inputs["model"] == digests["train-policy-joint"]
+
+
+def test_the_experiment_trains_each_mixture_and_compares_them_in_one_table(run_stand_ins: Run, road: Road) -> None:
+    store, _ = road
+    lines = run_stand_ins("experiment", store)
+    assert (store / "experiment/comparison.md").read_text() == (
+        "| mixture | text_to_image/mean |\n|---|---|\n| paper | 0.500 |\n| even | 0.500 |\n"
+    )
+    trained = [json.loads(path.read_text()) for path in (store / "experiment/train-model").glob("*/manifest.json")]
+    assert {manifest["config"]["word"] for manifest in trained} == {"paper", "even"}
+    assert lines[-1].startswith("19 jobs in")
+    assert lines[-1].endswith("15 of them done before.")
+
+
+def test_a_wrong_input_is_one_sentence(run_stand_ins: Run, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        run_stand_ins("full", tmp_path, import_model_encoder=StandInConfig(problem="There is no file at 'weights'."))
+    assert str(error.value) == "There is no file at 'weights'."
+
+
+def test_a_crash_names_the_step_its_error_and_the_log(run_stand_ins: Run, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        run_stand_ins("toy", tmp_path, make_world=StandInConfig(crash=True))
+    log = tmp_path / ".pipeline/kfp.log"
+    assert str(error.value) == f"01-make-world failed: ZeroDivisionError: a bug\nThe log is at {log}."
+    assert "Traceback" in log.read_text()
+
+
+def test_after_a_kill_nothing_lives_on_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(STAND_INS), str(STAND_INS.parents[2])])}
+    slow = [sys.executable, "-c", MAIN.format(seconds=600, store=str(tmp_path))]
+    runner = subprocess.Popen(slow, env=environment, stdout=subprocess.DEVNULL)
+    _wait_until(lambda: '"start"' in _last_line(tmp_path / ".pipeline/progress.jsonl", "train-teachers"))
+    runner.send_signal(signal.SIGKILL)
+    runner.wait()
+    _wait_until(lambda: not _processes_of(tmp_path), seconds=5)
+
+    quick = [sys.executable, "-c", MAIN.format(seconds=0, store=str(tmp_path))]
+    lines = subprocess.run(quick, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert lines[1].endswith("already done")
+    assert lines[2].split()[1] == "02-train-teachers"
+    assert lines[3] == "Enough."
+
+
+def _wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.1)
+
+
+def _last_line(path: Path, word: str) -> str:
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return lines[-1] if lines and word in lines[-1] else ""
+
+
+def _processes_of(store: Path) -> list[int]:
+    """Processes that inherited the run's progress file, the shells that KFP starts among them."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if str(store).encode() in (entry / "environ").read_bytes():
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
