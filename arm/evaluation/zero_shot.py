@@ -1,7 +1,8 @@
 """Zero-shot classification: does the encoder, or what the tokenizer's codes keep of it, know what an image shows?
 
-The classes are the distinct labels of the images: `meta["label"]` where there is one (ImageNet), else the colour and
-class of the only object that GenEval's meta data lists. An image belongs to the class whose text embedding is nearest.
+An image's label is `meta["label"]` where there is one (ImageNet), else the colour and class of the only object that
+GenEval's meta data lists. The classes are all labels, or every colour with every class that the evaluation set names. An
+image belongs to the class whose text embedding is nearest.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,7 +36,7 @@ class ZeroShot:
     def items(self, evaluation_set: EvaluationSet) -> list[Item]:
         """Images with a label; every item lists all the classes."""
         labelled = [(item, label_of(item.meta)) for item in evaluation_set.require("images")]
-        classes = sorted({label for _, label in labelled if label})
+        classes = classes_of([item.meta for item, _ in labelled])
         if len(classes) < 2:
             raise UserError("The evaluation set has fewer than 2 labels; leave out the zero-shot benchmarks.")
         return [
@@ -137,6 +138,17 @@ def label_of(meta: Mapping[str, Any]) -> str | None:
     if len(include) != 1 or include[0].get("count", 1) != 1 or "color" not in include[0]:
         return None
     return f"{include[0]['color']} {include[0]['class']}"
+
+
+def classes_of(metas: Sequence[Mapping[str, Any]]) -> list[str]:
+    """All classes, sorted: those that no single image shows are candidates too.
+
+    a red circle and a blue square  ->  blue circle, blue square, red circle, red square
+    """
+    labels = {str(meta["label"]) for meta in metas if "label" in meta}
+    named = [entry for meta in metas for entry in meta.get("include") or [] if "color" in entry]
+    colors, kinds = {str(entry["color"]) for entry in named}, {str(entry["class"]) for entry in named}
+    return sorted(labels or {f"{color} {kind}" for color in colors for kind in kinds})
 
 
 def unit(vectors_ND: torch.Tensor) -> torch.Tensor:

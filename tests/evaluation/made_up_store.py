@@ -94,7 +94,7 @@ def _add_trained(store: Path) -> None:
         add(store, f"1{index + 3}-train-model-{stage}", "train-model", "model", seconds=110.0,
             config={"stage": stage, "mixture": mixture, "learning_rate": 1e-3, "text_weight": 1.0, "code_weight": 0.5},
             files={"curves.jsonl": curve(index, {"loss/text": (3.0, 0.8), "loss/image": (6.2, 2.4)})},
-            counts={"steps": 400, "tokens": 1_500_000}, metrics={"share/text_to_image": share + 0.004, "share/text_only": 0.049})  # fmt: skip
+            counts={"steps": 400, "tokens": 1_500_000}, metrics={"share/text_to_image": share + 0.004, "share/text": 0.049, "share/caption": 0.03, "share/question": 0.0712})  # fmt: skip
     add(store, "20-train-policy-t2i", "train-policy", "model", seconds=40.0, config={"stage": "t2i", "clip": 0.2},
         files={"curves.jsonl": curve(9, {"reward/mean": (0.5, 0.62), "kl": (0.0, 0.03)}, 60)}, counts={"steps": 30})  # fmt: skip
 

@@ -13,7 +13,7 @@ from arm.evaluation.checker import judge_edits, judge_prompts, load_checker, par
 from arm.evaluation.evaluation_set import EvaluationSet, first_of_each_group, spread_over_groups
 from arm.evaluation.generation import TextToImage
 from arm.evaluation.understanding import ConstantAnswer, Understanding, constant_answers, normalise
-from arm.evaluation.zero_shot import label_of
+from arm.evaluation.zero_shot import classes_of, label_of
 
 SETTINGS: dict[str, Any] = {"num_bootstraps": 200, "seed": 0}
 BLACK = np.zeros((4, 4, 3), dtype=np.uint8)
@@ -152,6 +152,12 @@ def test_labels_are_given_or_the_one_coloured_object() -> None:
     assert label_of({"include": [{"class": "circle", "count": 1, "color": "red"}]}) == "red circle"
     assert label_of({"include": [{"class": "circle", "count": 2, "color": "red"}]}) is None
     assert label_of({"include": [{"class": "circle", "count": 1}]}) is None
+
+
+def test_classes_are_every_colour_with_every_shape_or_the_labels() -> None:
+    two = {"include": [{"class": "circle", "color": "red"}, {"class": "square", "color": "blue"}, {"class": "star"}]}
+    assert classes_of([two, {}]) == ["blue circle", "blue square", "red circle", "red square"]
+    assert classes_of([{"label": "tench"}, {"label": "hen"}, {"label": "tench"}]) == ["hen", "tench"]
 
 
 def test_every_benchmark_of_the_table_exists_under_its_name() -> None:

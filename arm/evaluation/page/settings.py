@@ -8,8 +8,14 @@ from arm.evaluation.page.markup import Markup, details, join, number, section, t
 from arm.evaluation.page.paper import Compared, compare
 from arm.evaluation.page.store import Step
 
-SHARES = ("text_only", "image_to_text", "text_to_image", "interleaved_video", "interleaved_web")
-"""The five sources of Table 1."""
+SHARES = {
+    "text_only": ("text",),
+    "image_to_text": ("caption", "question"),
+    "text_to_image": ("text_to_image",),
+    "interleaved_video": ("interleaved_video",),
+    "interleaved_web": ("interleaved_web", "edit"),
+}
+"""The five sources of Table 1, and the tasks whose shares (`share/caption`) add up to each."""
 
 
 def render_departures(steps: Sequence[Step]) -> Markup:
@@ -51,12 +57,10 @@ def render_mixture(steps: Sequence[Step]) -> Markup:
 
 
 def realised_share(step: Step, name: str) -> float | None:
-    """The share that the stage reports as read, whatever prefix it gives the metric: `share/text_to_image`."""
-    for metric, value in step.manifest.metrics.items():
-        prefix, _, last = metric.rpartition("/")
-        if last == name and "share" in prefix:
-            return value
-    return None
+    """The share of tokens of a source that the stage read; None when it was not recorded."""
+    metrics = step.manifest.metrics
+    found = [metrics[f"share/{task}"] for task in SHARES[name] if f"share/{task}" in metrics]
+    return sum(found) if found else None
 
 
 def _share_cell(step: Step, mixture: dict[str, Any], name: str) -> Markup:
