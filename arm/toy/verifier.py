@@ -29,7 +29,7 @@ CHROMA = 50.0
 """Max minus min of RGB above which a pixel belongs to an object: grounds stay below 35, half-covered edges lie above."""
 MIN_PIXELS = 5
 """Smaller spots are noise; the smallest object has 20 pixels."""
-MIN_FIT = 0.85
+MIN_FIT = 0.88
 """Worst template fit that still is a shape."""
 MAX_AMBIGUITY = 0.75
 """Misfit of the best shape over that of the second best: hybrids, near 1, are debris."""
