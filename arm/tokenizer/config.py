@@ -165,14 +165,14 @@ class EncodeConfig:
     """Pixels of the bucket."""
     batch_size: int = 256
     """Images encoded at a time: part of the identity, because rounding depends on it."""
-    held_out_share: float = 0.01
-    """Share of samples, by uid hash, that training never sees."""
+    max_dropped_share: float = 0.01
+    """The job fails when more than this share of the samples holds an unreadable image."""
     threads: int = 2
     """Threads of torch: part of the identity."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.held_out_share < 1:
-            raise UserError(f"EncodeConfig.held_out_share is {self.held_out_share}; give a share in [0, 1).")
+        if self.batch_size < 1 or not 0 <= self.max_dropped_share < 1:
+            raise UserError("EncodeConfig needs batch_size >= 1 and max_dropped_share in [0, 1).")
 
 
 @dataclass(frozen=True, kw_only=True)

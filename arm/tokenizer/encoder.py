@@ -47,6 +47,13 @@ class FrozenEncoder(nn.Module):
         return height // self.patch, width // self.patch
 
     @torch.no_grad()
+    def embed(self, images_BCHW: Tensor) -> Tensor:
+        """The patch embeddings (B, N, C) alone, hidden state 0: no block is run."""
+        inputs = self._inputs(images_BCHW * 2 - 1)
+        inputs.pop("pixel_attention_mask", None)
+        return self.model.embeddings(**inputs)  # type: ignore[no-any-return]
+
+    @torch.no_grad()
     def forward(self, images_BCHW: Tensor) -> tuple[Tensor, ...]:
         """Hidden states (B, N, C): [0] the patch embeddings, [i] after block i, [-1] after the post-layernorm."""
         outputs = self.model(**self._inputs(images_BCHW * 2 - 1), output_hidden_states=True)

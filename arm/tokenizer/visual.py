@@ -82,7 +82,9 @@ class VisualTokenizer(nn.Module):
     def encode(self, images_BCHW: Tensor) -> Tensor:
         """Images (B, 3, H, W) float32 in [0, 1] to codes (B, H/P, W/P) int64."""
         grid = self.encoder.grid(images_BCHW)
-        return self.quantizer.encode(self._project(self.encoder(images_BCHW))).unflatten(1, grid)
+        shallow = set(self.config.encoder_layers) == {0}
+        states = (self.encoder.embed(images_BCHW),) if shallow else self.encoder(images_BCHW)
+        return self.quantizer.encode(self._project(states)).unflatten(1, grid)
 
     @torch.no_grad()
     def embed(self, codes_BHW: Tensor) -> Tensor:

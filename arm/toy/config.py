@@ -86,3 +86,97 @@ class WorldConfig:
             raise UserError(f"WorldConfig.questions_per_image is {self.questions_per_image}; give 1 to 6.")
         if not 0 <= self.junk_share <= 10:
             raise UserError(f"WorldConfig.junk_share is {self.junk_share}; give 0 to 10.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiglipTeacherConfig:
+    """The image-text pair that stands in for SigLIP2."""
+
+    width: int = 128
+    """Hidden size of both towers."""
+    num_vision_layers: int = 4
+    """Blocks of the vision tower."""
+    num_text_layers: int = 2
+    """Blocks of the text tower."""
+    num_heads: int = 4
+    """Attention heads of both."""
+    patch: int = 12
+    """Side of a patch: one cell of the aligned world."""
+    text_length: int = 40
+    """Tokens that every text is padded to (SigLIP2: 64)."""
+    dense_weight: float = 1.0
+    """Weight of naming the content of each patch, the stand-in for SigLIP2's dense objectives; 0 leaves it out."""
+    num_steps: int = 170
+    """Steps of training."""
+    batch_size: int = 128
+    """Pairs a step."""
+    learning_rate: float = 2e-3
+    """Peak rate of Muon."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageTeacherConfig:
+    """The causal language model that stands in for Qwen2.5: it captions for the tokenizer and starts the big model."""
+
+    width: int = 192
+    """Hidden size."""
+    num_layers: int = 5
+    """Decoder layers."""
+    num_heads: int = 6
+    """Attention heads."""
+    num_kv_heads: int = 2
+    """Key and value heads."""
+    mlp_width: int = 512
+    """Hidden size of the MLPs."""
+    vocabulary_size: int = 768
+    """Byte-level BPE tokens at most, without the special ones."""
+    num_steps: int = 260
+    """Steps of training."""
+    batch_size: int = 32
+    """Texts a step."""
+    learning_rate: float = 2e-3
+    """Peak rate of Muon."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderTeacherConfig:
+    """The VAE: diffusers' AutoencoderKL, a factor of 4 to each side."""
+
+    widths: tuple[int, int, int] = (8, 32, 64)
+    """Channels at full, half and quarter resolution."""
+    latent_channels: int = 16
+    """Channels of the latents, as FLUX.1's."""
+    kl_weight: float = 1e-4
+    """Weight of the divergence from a unit normal."""
+    num_steps: int = 350
+    """Steps of training."""
+    batch_size: int = 16
+    """Images a step."""
+    learning_rate: float = 4e-3
+    """Peak rate of Muon."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherConfig:
+    """train-teachers."""
+
+    seed: int = 1_000_003
+    """Seed of scenes and weights; the scenes come from the training split, by other seeds than any world's."""
+    scene: SceneConfig = DEFAULT
+    """How scenes are drawn."""
+    num_scenes: int = 12_000
+    """Scenes drawn once for all three."""
+    siglip: SiglipTeacherConfig = SiglipTeacherConfig()
+    """Stands in for SigLIP2."""
+    language_model: LanguageTeacherConfig = LanguageTeacherConfig()
+    """Stands in for Qwen2.5."""
+    autoencoder: AutoencoderTeacherConfig = AutoencoderTeacherConfig()
+    """Stands in for the VAE of FLUX.1."""
+    processes: int = operational(2)
+    """Teachers that train at the same time, one thread each."""
+
+    def __post_init__(self) -> None:
+        if self.num_scenes < 1_000:
+            raise UserError(f"TeacherConfig.num_scenes is {self.num_scenes}; give at least 1000.")
+        if self.processes < 1:
+            raise UserError(f"TeacherConfig.processes is {self.processes}; give at least 1.")

@@ -1,0 +1,161 @@
+"""tokenize-images: every curated sample as codes and text, in Arrow token shards (`arm.model.token_shards`).
+
+The unit is an image shard: its token shard, its lengths and its account are published one after the other, the account
+last, and a rerun skips units with an account.
+
+    reports/garden-00000.json   {"samples": 2000, "images": 2600, "dropped": {"unreadable_image": 1}, "histogram": {"7": 12, …}}
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from arm.data.shards import read_shard, shard_paths
+from arm.errors import UserError
+from arm.manifest import Manifest, Outcome
+from arm.model import token_shards
+from arm.progress import track
+from arm.records import Image, Sample, Text
+from arm.storage import Folder
+from arm.tokenizer.config import EncodeConfig
+from arm.tokenizer.images import fit, to_images
+from arm.tokenizer.loop import make_deterministic
+from arm.tokenizer.metrics import entropy_bits
+from arm.tokenizer.visual import VisualTokenizer
+
+SPECIALS_PER_IMAGE = 5
+"""`<|vision_start|> H W <|image_pad|>` before the codes and `<|vision_end|>` after them."""
+
+Row = dict[str, Any]
+Codes = npt.NDArray[np.uint16]
+
+
+def tokenize_images(
+    *, images: Manifest, tokenizer: Manifest, text_tokenizer: Manifest, output: Folder, config: EncodeConfig
+) -> Outcome:
+    """Encode every image once and publish token shards, lengths and accounts."""
+    make_deterministic(0, config.threads)
+    visual = VisualTokenizer.from_pretrained(tokenizer.local_folder("tokenizer"))
+    writer = ShardWriter(visual, text_tokenizer.local_folder("model"), output, config)
+    reports = [writer.write(path) for path in track(shard_paths(images), "tokenize-images")]
+    return summarise(reports, visual.num_codes, config)
+
+
+class ShardWriter:
+    """Turns one image shard into one token shard."""
+
+    def __init__(self, visual: VisualTokenizer, text_folder: Path, output: Folder, config: EncodeConfig) -> None:
+        from transformers import AutoTokenizer
+
+        self.visual, self.output, self.config = visual, output, config
+        self.text: Any = AutoTokenizer.from_pretrained(text_folder)
+        self.text_fingerprint = token_shards.text_fingerprint(self.text)
+        self.fingerprint = visual.fingerprint
+
+    def write(self, path: Path) -> Row:
+        """Publish the token shard of an image shard, unless it is there; return its account."""
+        report_name = f"reports/{path.stem}.json"
+        if self.output.exists(report_name):
+            return dict(json.loads(self.output.read(report_name)))
+        dropped: Counter[str] = Counter()
+        samples = list(readable(read_shard(path), self.config, dropped))
+        codes = self._encode([pixels for _, images in samples for pixels in images])
+        rows = list(to_rows([sample for sample, _ in samples], iter(codes)))
+        with self.output.publish(f"shards/{path.stem}.arrow") as target:
+            token_shards.write_shard(
+                target, rows, tokenizer_fingerprint=self.fingerprint, num_codes=self.visual.num_codes
+            )
+        with self.output.publish(f"lengths/{path.stem}.parquet") as target:
+            held_out = [token_shards.is_held_out(row["uid"]) for row in rows]
+            token_shards.write_lengths(target, self._lengths(rows), held_out, text_fingerprint=self.text_fingerprint)
+        report = account(rows, dropped)
+        self.output.write(report_name, (json.dumps(report, sort_keys=True) + "\n").encode())
+        return report
+
+    def _encode(self, pixels: list[npt.NDArray[np.uint8]]) -> list[Codes]:
+        """Codes (rows, columns) of each image, in fixed batches."""
+        found: list[Codes] = []
+        for start in range(0, len(pixels), self.config.batch_size):
+            batch = to_images(np.stack(pixels[start : start + self.config.batch_size]))
+            codes = self.visual.encode(batch)
+            assert 0 <= int(codes.min()) and int(codes.max()) < self.visual.num_codes
+            found.extend(codes.numpy().astype(np.uint16))
+        return found
+
+    def _lengths(self, rows: list[Row]) -> list[list[int]]:
+        """Token length of every part: text ids without specials; codes and five more for an image."""
+        texts = [part["text"] for row in rows for part in row["parts"] if part["kind"] == "text"]
+        ids = self.text(texts, add_special_tokens=False)["input_ids"] if texts else []
+        counts = iter([len(row) for row in ids])
+        return [
+            [next(counts) if part["kind"] == "text" else len(part["codes"]) + SPECIALS_PER_IMAGE for part in row["parts"]]
+            for row in rows
+        ]
+
+
+def readable(
+    samples: Iterator[Sample], config: EncodeConfig, dropped: Counter[str]
+) -> Iterator[tuple[Sample, list[npt.NDArray[np.uint8]]]]:
+    """Samples with their images fitted to the bucket; one that holds an unreadable image is dropped and counted."""
+    for sample in samples:
+        try:
+            images = [fit(part, config.height, config.width) for part in sample.parts if isinstance(part, Image)]
+        except (OSError, ValueError, SyntaxError, UserError):
+            dropped["unreadable_image"] += 1
+            continue
+        yield sample, images
+
+
+def to_rows(samples: list[Sample], codes: Iterator[Codes]) -> Iterator[Row]:
+    """Rows of a token shard; `codes` holds one grid per image, in order."""
+    for sample in samples:
+        parts = [_text_part(part) if isinstance(part, Text) else _image_part(next(codes)) for part in sample.parts]
+        meta = json.dumps(sample.meta, sort_keys=True, ensure_ascii=False)
+        yield {
+            "uid": bytes.fromhex(sample.uid), "task": sample.task, "parts": parts,
+            "source": sample.source, "licence": sample.licence, "meta": meta,
+        }  # fmt: skip
+
+
+def account(rows: list[Row], dropped: Counter[str]) -> Row:
+    """What a shard holds and what was left out."""
+    grids = [part["codes"] for row in rows for part in row["parts"] if part["kind"] == "image"]
+    histogram = Counter(code for grid in grids for code in grid)
+    return {
+        "samples": len(rows),
+        "images": len(grids),
+        "dropped": dict(sorted(dropped.items())),
+        "histogram": {str(code): histogram[code] for code in sorted(histogram)},
+    }
+
+
+def summarise(reports: list[Row], num_codes: int, config: EncodeConfig) -> Outcome:
+    """Counts of the whole and statistics of its codes; too many dropped samples are a UserError."""
+    counts = Counter({"samples": 0, "images": 0})
+    histogram: Counter[str] = Counter()
+    for report in reports:
+        counts.update(samples=report["samples"], images=report["images"])
+        counts.update({f"dropped/{reason}": number for reason, number in report["dropped"].items()})
+        histogram.update(report["histogram"])
+    lost = sum(number for name, number in counts.items() if name.startswith("dropped/"))
+    if lost > config.max_dropped_share * (lost + counts["samples"]):
+        raise UserError(f"{lost} of {lost + counts['samples']} samples hold an unreadable image; curate them first.")
+    used = np.array(list(histogram.values()), dtype=np.float64)
+    entropy = entropy_bits(used) if len(used) else 0.0
+    metrics = {"code_usage": round(len(used) / num_codes, 6), "perplexity": round(2**entropy, 4)}
+    return Outcome(counts={**counts, "samples_read": counts["samples"] + lost}, metrics=metrics)
+
+
+def _text_part(part: Text) -> Row:
+    return {"kind": "text", "role": part.role, "text": part.text, "codes": [], "height": 0, "width": 0}
+
+
+def _image_part(grid: Codes) -> Row:
+    height, width = grid.shape
+    return {"kind": "image", "role": "", "text": "", "codes": grid.ravel().tolist(), "height": height, "width": width}
