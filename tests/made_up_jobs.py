@@ -6,18 +6,21 @@ python tests/made_up_jobs.py --rank   is a rank (`python -m arm.launch`)
 
 import json
 import os
+import shlex
+import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from typing import Literal
 
-from arm import jobs
+from arm import cli, jobs, launch
 from arm.config import operational
 from arm.errors import UserError
 from arm.jobs import Input, Job
 from arm.manifest import Manifest, Outcome
 from arm.storage import Folder
 from arm.tracking import tracker
+from arm.tracking.session import session
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +66,32 @@ MADE_UP = (
     ),
 )  # fmt: skip
 
-if __name__ == "__main__":
+
+def run_chain(store: str) -> None:
+    """Four jobs in a row, each a task below a shell as KFP starts it; the third runs on two ranks."""
+    os.environ["ARM_RUNNER_PID"] = str(os.getpid())
+    with session(store, pipeline="chain"):
+        source: list[str] = []
+        for index in range(4):
+            output = f"{store}/{index:02d}-count"
+            place = json.dumps({"ranks": 2 if index == 2 else 1, "threads": 1})
+            config = json.dumps({"num_units": 10, "factor": index + 1, "seconds_per_unit": 0.3})
+            task = [sys.executable, __file__, "count", "--output", output, "--config", config, "--resources", place]
+            subprocess.run(["sh", "-c", f"{shlex.join([*task, *source])}; exit $?"], check=True)
+            source = ["--source", output]
+
+
+def main() -> None:
+    """Be `arm`, a rank, or the runner of a chain, with the made-up jobs."""
     jobs.JOBS = MADE_UP
-    if sys.argv[1:] == ["--rank"]:
-        from arm.launch import main
+    launch.RANK_COMMAND = (sys.executable, __file__, "--rank")
+    if sys.argv[1:2] == ["--chain"]:
+        run_chain(sys.argv[2])
+    elif sys.argv[1:] == ["--rank"]:
+        launch.main()
     else:
-        from arm.cli import main
+        cli.main()
+
+
+if __name__ == "__main__":
     main()
