@@ -47,8 +47,9 @@ def micro_batches(
     for grid, chosen in by_grid([rollout.codes.shape for rollout in rollouts], size):
         group = [rollouts[index] for index in chosen]
         codes = torch.stack([torch.from_numpy(rollout.codes.reshape(-1)) for rollout in group])
-        starts = [prompt_ids(rollout.prompt, grid) for rollout in group]
-        rows = [torch.cat([torch.tensor(ids), code[:-1] + first_code]) for ids, code in zip(starts, codes, strict=True)]
+        places = {rollout.place: rollout.prompt for rollout in group}
+        starts = {place: torch.tensor(prompt_ids(prompt, grid)) for place, prompt in places.items()}
+        rows = [torch.cat([starts[r.place], code[:-1] + first_code]) for r, code in zip(group, codes, strict=True)]
         yield MicroBatch(
             ids_1N=torch.cat(rows)[None],
             lengths=tuple(len(row) for row in rows),
