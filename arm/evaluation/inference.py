@@ -80,7 +80,7 @@ def read_image(path: Path) -> Pixels:
             if picture.width * picture.height > MAX_PIXELS:
                 raise UserError(f"{path} has {picture.width}×{picture.height} pixels; at most {MAX_PIXELS:,} are read.")
             return np.asarray(flatten(picture))
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
         raise UserError(f"{path} cannot be read as an image ({error}).") from None
 
 

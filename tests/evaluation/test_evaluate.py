@@ -3,7 +3,6 @@
 import io
 import json
 import tarfile
-from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
-import torch
+from made_up_models import CALLS, Drawer, GreyDetokenizer, GreyTokenizer
 
 from arm import manifest as manifests
 from arm.data.shards import encode_image, write_shard
@@ -22,7 +21,6 @@ from arm.manifest import Manifest
 from arm.records import Image, Sample, Text, make_uid
 from arm.storage import Folder, open_folder
 
-CALLS: list[str] = []
 CONFIG = EvaluateConfig(
     benchmarks=("real_images", "reconstruction", "copy_source", "constant_answer", "text_to_image", "editing", "understanding"),
     checker=__name__, prompts_per_category=3, max_questions=4, max_edits=4, max_images=4, image_size=8, items_per_file=2,
@@ -41,39 +39,6 @@ def check_edit(image: np.ndarray, source_image: np.ndarray, meta: dict[str, Any]
     """Right when the image has become lighter."""
     strict = bool(image.mean() > source_image.mean())
     return SimpleNamespace(strict=strict, score=float(strict), reasons=())
-
-
-class GreyTokenizer:
-    """Codes are grey levels over 16, patches of 4 pixels."""
-
-    stride = 4
-
-    def encode(self, images_BCHW: torch.Tensor) -> torch.Tensor:
-        return (images_BCHW[:, 0, ::4, ::4] * 255 / 16).long()
-
-
-class GreyDetokenizer:
-    def render(self, codes_BHW: torch.Tensor, tokenizer: Any, *, seeds: Sequence[int], **_: Any) -> torch.Tensor:
-        assert len(seeds) == len(codes_BHW)
-        grey = (codes_BHW.float() * 16 / 255).repeat_interleave(4, 1).repeat_interleave(4, 2)
-        return grey[:, None].expand(-1, 3, -1, -1)
-
-
-class Drawer:
-    """Draws a code that depends on the item's seed alone; edits add one; answers 'two'."""
-
-    def __init__(self, shift: int) -> None:
-        self.shift = shift
-
-    def generate_images(self, prompts: Any, grid: tuple[int, int], sampling: Any, seeds: Sequence[int]) -> Any:
-        CALLS.append("draw")
-        codes = [
-            (p[0][0, 0] + 1 if len(p) == 2 else seed % 8 + self.shift) for p, seed in zip(prompts, seeds, strict=True)
-        ]
-        return SimpleNamespace(codes_BHW=torch.tensor(np.array(codes)).view(-1, 1, 1).expand(-1, *grid).long())
-
-    def answer(self, prompts: Any, max_tokens: int) -> list[str]:
-        return ["two"] * len(prompts)
 
 
 @pytest.fixture

@@ -75,7 +75,9 @@ def render_places(steps: Sequence[Step], store: str) -> Markup:
     ]  # fmt: skip
     note = tag(
         "span", "The store is ", tag("code", store),
-        ". Each folder holds manifest.json (identity, counts, checksums) and run.json (times, host, versions).",
+        ". Each folder holds manifest.json (identity, counts, checksums) and run.json (times, host, versions). Runs and "
+        "metrics: ", tag("code", "make ui"), " opens MLflow; where an artifact came from: ",
+        tag("code", "arm lineage upstream ARTIFACT"), ".",
     )  # fmt: skip
     return (
         section("Where everything lies", note, table(("Artifact", "Kind", "Folder", "Digest", "Files", "Size"), rows))

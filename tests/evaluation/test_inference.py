@@ -1,0 +1,67 @@
+"""What a user asks of a release, on made-up models, and the sentences for what cannot be."""
+
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+from made_up_models import Drawer, GreyDetokenizer, GreyTokenizer
+from made_up_store import add
+
+from arm.errors import UserError
+from arm.evaluation.config import EvaluateConfig
+from arm.evaluation.inference import Release, ask, edit, generate, load_release, read_image
+from arm.evaluation.subject import Subject, Tools
+
+
+@pytest.fixture
+def release(monkeypatch: pytest.MonkeyPatch) -> Release:
+    """A release that draws grey 16 times (the seed mod 8)."""
+    monkeypatch.setattr(Tools, "tokenizer", GreyTokenizer())
+    monkeypatch.setattr(Tools, "detokenizer", GreyDetokenizer())
+    config = EvaluateConfig(image_size=8)
+    tools = Tools(tokenizer=Path("t"), detokenizer=Path("d"), encoder=None, config=config)
+    return Release(subject=Subject(name="release", tools=tools, generator=Drawer(0)))  # type: ignore[arg-type]
+
+
+def test_an_image_is_drawn_at_the_models_size_and_follows_the_seed(release: Release) -> None:
+    image = generate(release, "a grey square", seed=3)
+    assert image.size == (8, 8)
+    assert image.getpixel((0, 0)) == (48, 48, 48)
+    assert generate(release, "a grey square", seed=4).getpixel((0, 0)) == (64, 64, 64)
+
+
+def test_an_edit_keeps_the_aspect_ratio_of_its_source(release: Release, tmp_path: Path) -> None:
+    """Grey 32 is code 2, drawn as 3: grey 48. 40 x 10 pixels become the nearest grid of 8² pixels: 16 x 4."""
+    PIL.Image.new("RGB", (40, 10), (32, 32, 32)).save(tmp_path / "source.png")
+    image = edit(release, tmp_path / "source.png", "make it lighter")
+    assert image.size == (16, 4)
+    assert image.getpixel((0, 0)) == (48, 48, 48)
+
+
+def test_a_question_is_answered(release: Release, tmp_path: Path) -> None:
+    PIL.Image.new("L", (8, 8)).save(tmp_path / "grey.png")
+    assert ask(release, tmp_path / "grey.png", "how many?") == "two"
+
+
+def test_transparent_pixels_are_laid_on_white(tmp_path: Path) -> None:
+    PIL.Image.new("RGBA", (2, 2), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    assert np.array_equal(read_image(tmp_path / "clear.png"), np.full((2, 2, 3), 255))
+
+
+def test_wrong_requests_are_one_sentence(release: Release, tmp_path: Path) -> None:
+    (tmp_path / "page.png").write_text("<html>")
+    with pytest.raises(UserError, match=r"page\.png cannot be read as an image"):
+        ask(release, tmp_path / "page.png", "what?")
+    with pytest.raises(UserError, match="cannot be read as an image"):
+        edit(release, tmp_path / "absent.png", "make it red")
+    with pytest.raises(UserError, match="The prompt is empty"):
+        generate(release, "  ")
+
+
+def test_only_a_release_is_loaded(tmp_path: Path) -> None:
+    add(tmp_path, "02-model", "train-model", "model")
+    with pytest.raises(UserError, match="of the kind 'model'; give the folder of a release"):
+        load_release(str(tmp_path / "02-model"))
+    with pytest.raises(UserError, match="holds no manifest"):
+        load_release(str(tmp_path / "nothing"))
