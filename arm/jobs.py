@@ -12,7 +12,6 @@ function under tracking, and writes the manifest last. The output lies at `<outp
 and MLflow are imported only after that check. Standard library only.
 """
 
-import errno
 import hashlib
 import importlib
 import json
@@ -232,13 +231,20 @@ def reuse(ready: Plan) -> Manifest | None:
 
 def execute(ready: Plan) -> Manifest:
     """Run the job's function on a plan and publish the manifest last. Every rank computes; rank 0 alone publishes."""
-    if int(os.environ.get("RANK", "0")) > 0:
-        _call(ready)
-        return _unpublished(ready)
+    from arm.storage.disk import full_disk_in_a_sentence
+
+    with full_disk_in_a_sentence(ready.folder.url):
+        if int(os.environ.get("RANK", "0")) > 0:
+            _call(ready)
+            return _unpublished(ready)
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # the launcher of the ranks holds the lock
+            return _record(ready)
+        return _record_alone(ready)
+
+
+def _record_alone(ready: Plan) -> Manifest:
     from arm.lock import output_lock
 
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # the launcher of the ranks holds the lock
-        return _record(ready)
     with output_lock(ready.folder, ready.job.name):
         ready.folder.sweep()
         return reuse(ready) or _record(ready)
@@ -255,18 +261,11 @@ def _record(ready: Plan) -> Manifest:
 
 
 def _call(ready: Plan) -> manifests.Outcome:
-    """Call the job's function; a full disk becomes one sentence, whichever library met it."""
+    """Call the job's function, with torch's deterministic algorithms where its module brings torch."""
     function: Callable[..., manifests.Outcome] = resolve(ready.job.function)
     if "torch" in sys.modules:
         sys.modules["torch"].use_deterministic_algorithms(True)
-    try:
-        return function(**ready.inputs, output=ready.folder, config=ready.config)
-    except Exception as error:
-        if "No space left on device" in str(error) or getattr(error, "errno", None) == errno.ENOSPC:
-            raise UserError(
-                f"The disk is full: {ready.job.name} could not write to {ready.folder.url}; free some space and run again."
-            ) from error
-        raise
+    return function(**ready.inputs, output=ready.folder, config=ready.config)
 
 
 def _open_inputs(job: Job, inputs: Mapping[str, str | None]) -> dict[str, Manifest]:

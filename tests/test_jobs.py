@@ -16,6 +16,8 @@ from arm.lock import output_lock
 from arm.manifest import Manifest
 from arm.storage import LocalFolder
 
+SCRIPT = str(Path(__file__).with_name("made_up_jobs.py"))
+
 
 @pytest.fixture(autouse=True)
 def made_up_jobs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -89,8 +91,27 @@ def test_without_manifest_there_is_no_artifact(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"The disk is full: count could not write to .*free some space and run again"):
+    with pytest.raises(UserError, match=r"^The disk that holds .*/01-count/\w+ is full; free some space"):
         count(tmp_path, '{"how": "full"}')
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_is_one_sentence_and_no_loss(tmp_path: Path) -> None:
+    """A tmpfs of 96 KiB: the job ends in a sentence; with more space the same command goes on."""
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96k", "tmpfs", str(small)], capture_output=True).returncode:
+        pytest.skip("mounting a tmpfs is not allowed here")
+    command = [sys.executable, SCRIPT, "count", "--output", str(small / "01-count"), "--num-units", "60"]
+    try:
+        full = subprocess.run(command, capture_output=True, text=True)
+        assert (full.returncode, full.stdout) == (1, "")
+        assert "is full; free some space and run the same command again.\n" in full.stderr
+        assert "Traceback" not in full.stderr
+        subprocess.run(["mount", "-o", "remount,size=8m", str(small)], check=True)
+        assert subprocess.run(command, capture_output=True).returncode == 0
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
 
 
 def test_a_failed_job_publishes_nothing_and_says_so_to_the_tracker(tmp_path: Path) -> None:
