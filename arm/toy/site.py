@@ -129,7 +129,7 @@ def _add_furniture(page: Page) -> None:
 
 
 def _add_good_image(page: Page, index: int, rng: random.Random, config: WorldConfig) -> None:
-    scene, caption = _good_scene(index, config)
+    scene, caption = good_scene(index, config)
     url = f"http://{page.host}/images/{index:05d}.png"
     page.answers[url] = _picture_of(scene, index, config)
     way = rng.choices(list(WAY_SHARES), weights=list(WAY_SHARES.values()))[0]
@@ -148,7 +148,7 @@ def _add_good_image(page: Page, index: int, rng: random.Random, config: WorldCon
         page.pictures.append(_image(url, caption))
 
 
-def _good_scene(index: int, config: WorldConfig) -> tuple[Scene, str]:
+def good_scene(index: int, config: WorldConfig) -> tuple[Scene, str]:
     """The scene of a good image and its caption, never under three words."""
     rng = random.Random(f"{config.seed}/image/{index}")
     scene, caption, _ = draw_captioned(rng, config.scene)
@@ -184,11 +184,11 @@ def _dead_link(page: Page, index: int, rng: random.Random, config: WorldConfig) 
     url = f"http://{page.host}/lost/{index:05d}-{len(page.pictures):02d}.png"
     if rng.random() < 0.5:
         page.answers[url] = Response(404, "Not Found", (("Content-Type", "text/html"),), b"<h1>Not Found</h1>\n")
-    page.pictures.append(_image(url, _good_scene(index, config)[1]))
+    page.pictures.append(_image(url, good_scene(index, config)[1]))
 
 
 def _exact_copy(page: Page, index: int, rng: random.Random, config: WorldConfig) -> None:
-    scene, caption = _good_scene(index, config)
+    scene, caption = good_scene(index, config)
     url = f"http://{page.host}/copies/{index:05d}-{len(page.pictures):02d}.png"
     page.answers[url] = _picture_of(scene, index, config)
     page.pictures.append(_image(url, caption))
@@ -196,7 +196,7 @@ def _exact_copy(page: Page, index: int, rng: random.Random, config: WorldConfig)
 
 def _near_copy(page: Page, index: int, rng: random.Random, config: WorldConfig) -> None:
     """The same picture as a JPEG, a little brighter."""
-    scene, caption = _good_scene(index, config)
+    scene, caption = good_scene(index, config)
     small = render([scene], [_noise(index, config)])[0]
     brighter = np.clip(small.astype(np.int16) + rng.choice((-4, 3, 5)), 0, 255).astype(np.uint8)
     buffer = io.BytesIO()
@@ -254,7 +254,7 @@ def _odd_address(page: Page, index: int, rng: random.Random, config: WorldConfig
             "file:///etc/hostname",
         )
     )
-    page.pictures.append(_image(address, _good_scene(index, config)[1]))
+    page.pictures.append(_image(address, good_scene(index, config)[1]))
 
 
 Junk = Callable[[Page, int, random.Random, WorldConfig], None]

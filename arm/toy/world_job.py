@@ -170,7 +170,11 @@ def _pool(config: WorldConfig) -> Iterator[Any]:
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(config.workers, context, _start_worker, (os.getpid(),)) as pool:
-        yield pool
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _start_worker(parent: int) -> None:
