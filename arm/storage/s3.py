@@ -224,7 +224,7 @@ def _connect(address: str, process: int) -> Any:
         s3={"addressing_style": "path" if address else "auto"},
     )
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    return boto3.client("s3", endpoint_url=address or None, region_name=region, config=config)
+    return boto3.Session().client("s3", endpoint_url=address or None, region_name=region, config=config)
 
 
 def _probe(address: str) -> None:
