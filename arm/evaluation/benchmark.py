@@ -162,14 +162,16 @@ def aggregate_strict(
     num_bootstraps: int,
     seed: int,
 ) -> Scores:
-    """Share of strict verdicts: by group, over all of them (`headline`), and the graded mean.
+    """Share of strict verdicts: by group where there are several, over all (`headline`), and the graded mean.
 
     macro: the headline is the mean of the group means (GenEval); micro: over all items.
     """
     scored = [verdict for verdict in verdicts if verdict.outcome == "ok"]
     strict, graded = group_values(scored, "strict"), group_values(scored, "score")
     settings: dict[str, Any] = {"num_bootstraps": num_bootstraps, "seed": seed}
-    estimates = {name: estimate({name: values}, "micro", **settings) for name, values in strict.items()}
+    estimates: dict[str, Estimate] = {}
+    if len(strict) > 1:
+        estimates = {name: estimate({name: values}, "micro", **settings) for name, values in strict.items()}
     if scored:
         estimates[headline] = estimate(strict, weighting, **settings)
         estimates["graded"] = estimate(graded, weighting, **settings)

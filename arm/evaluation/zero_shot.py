@@ -100,8 +100,8 @@ class EncoderPair:
     def __init__(self, folder: Path) -> None:
         from transformers import AutoModel, AutoTokenizer
 
-        self.vision = FrozenEncoder.from_pretrained(folder)
-        self.text = AutoModel.from_pretrained(folder).text_model.eval()
+        both = AutoModel.from_pretrained(folder)
+        self.vision, self.text = FrozenEncoder(both.vision_model), both.text_model.eval()
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
 
     @torch.no_grad()

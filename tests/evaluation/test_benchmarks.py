@@ -59,7 +59,7 @@ def test_macro_headline_is_the_mean_of_category_means() -> None:
 
 
 def test_a_headline_is_refused_while_an_item_has_no_score_and_the_failure_is_no_zero() -> None:
-    verdicts = [verdict("1", "a", True), verdict("2", "a", True), verdict("3", "a", False, outcome="failed")]
+    verdicts = [verdict("1", "a", True), verdict("2", "b", True), verdict("3", "a", False, outcome="failed")]
     scores = aggregate_strict("x", verdicts, weighting="micro", headline="strict", num_expected=4, **SETTINGS)
     assert scores.refused == "2 of 4 items have no score (1 failed)"
     assert "strict" not in scores.published()
