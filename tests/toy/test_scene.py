@@ -1,5 +1,6 @@
 """Scenes: their identity, their splits, and what a category promises."""
 
+import itertools
 import random
 from collections import Counter
 
@@ -12,8 +13,11 @@ from arm.toy.scene import (
     CATEGORIES,
     CELL,
     CELLS,
+    COLORS,
     RADIUS,
+    SHAPES,
     SIDE,
+    SIZES,
     Background,
     Object,
     Scene,
@@ -57,6 +61,15 @@ def test_about_one_scene_in_twenty_goes_to_each_held_out_split() -> None:
     splits = Counter(draw_scene(rng, split=None).split() for _ in range(4000))
     assert 0.82 < splits["train"] / 4000 < 0.88
     assert all(0.03 < splits[name] / 4000 < 0.07 for name in ("prompts", "tuning", "evaluation"))
+
+
+def test_each_held_out_split_owns_one_scene_of_each_kind_of_single_object() -> None:
+    for shape, color in itertools.product(SHAPES, COLORS):
+        single = [
+            Scene(objects=(Object(shape=shape, color=color, size=size, x=x, y=y),))
+            for size, x, y in itertools.product(SIZES, (6, 18, 30), (6, 18, 30))
+        ]
+        assert Counter(scene.split() for scene in single) == {"train": 15, "prompts": 1, "tuning": 1, "evaluation": 1}
 
 
 @pytest.mark.parametrize("aligned", [True, False])
