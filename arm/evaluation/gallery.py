@@ -18,7 +18,6 @@ from arm.evaluation.imaging import encode_png, sheet
 from arm.evaluation.runner import Result, read_drawn
 from arm.storage import Folder
 
-SIDE = 108
 GAP = 6
 ROWS = {
     "reconstruction": ("original", "reconstruction"),
@@ -48,9 +47,16 @@ def _write_picture(
     rows: list[list[Pixels]] = [[drawn[item.uid] for item in chosen]]
     if len(ROWS[benchmark]) == 2:
         rows.insert(0, [item.source for item in chosen if item.source is not None])
-    output.write(f"images/{name}", encode_png(sheet(rows, side=SIDE, gap=GAP)))
+    side = tile_side(rows[0][0])
+    output.write(f"images/{name}", encode_png(sheet(rows, side=side, gap=GAP)))
     entries = [_entry(item, verdicts[item.uid].strict, verdicts[item.uid].reasons) for item in chosen]
-    return {"rows": ROWS[benchmark], "side": SIDE, "gap": GAP, "entries": entries}
+    return {"rows": ROWS[benchmark], "side": side, "gap": GAP, "entries": entries}
+
+
+def tile_side(image: Pixels) -> int:
+    """Pixels of a tile: a small image is shown at twice its size, a large one at 160."""
+    longest = max(image.shape[:2])
+    return 2 * longest if longest <= 80 else 160
 
 
 def _entry(item: Item, strict: bool, reasons: tuple[str, ...]) -> dict[str, Any]:

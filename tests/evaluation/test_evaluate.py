@@ -143,7 +143,7 @@ def test_pictures_have_a_column_for_each_item_and_captions(job: Any) -> None:
     captions = json.loads(output.read("images/captions.json"))
     assert sorted(captions) == ["finetuned.editing.png", "finetuned.text_to_image.png", "reconstruction.png"]
     with PIL.Image.open(io.BytesIO(output.read("images/finetuned.editing.png"))) as picture:
-        assert picture.size == (3 * 114 + 6, 2 * 114 + 6)
+        assert picture.size == (3 * 22 + 6, 2 * 22 + 6)
     entry = captions["finetuned.editing.png"]["entries"][0]
     assert entry["prompt"] == "make it lighter"
     assert entry["strict"] is True

@@ -143,6 +143,8 @@ def test_books_balance_by_kind_of_loss_else_over_all() -> None:
     assert [(b.read, b.kept, b.kind, b.lost) for b in balances(counts)] == [
         ("records", "pages", "skipped", 2), ("found", "kept", "dropped", 1),
     ]  # fmt: skip
+    alike = balances({"documents_made": 7, "pages_read": 7, "records_read": 9, "skipped/b": 2})
+    assert [(b.read, b.kept) for b in alike] == [("records_read", "pages_read")]
     mixed = balances({"read": 6, "kept": 3, "dropped/a": 1, "failed/b": 2})
     assert [(b.read, b.kept, b.kind, b.lost) for b in mixed] == [("read", "kept", "lost", 3)]
     assert balances({"read": 6, "kept": 3, "dropped/a": 1}) == []

@@ -63,11 +63,13 @@ def balances(counts: Mapping[str, int]) -> list[Balance]:
 
 
 def _balance(counts: Mapping[str, int], kind: str, lost: int) -> list[Balance]:
+    """The sum that holds, of several the one whose names are most alike: `pairs_read` and `pairs_kept`."""
     totals = [name for name in counts if "/" not in name]
-    for read, kept in permutations(totals, 2):
-        if lost and counts[read] == counts[kept] + lost:
-            return [Balance(read=read, kept=kept, kind=kind, lost=lost)]
-    return []
+    sums = [(read, kept) for read, kept in permutations(totals, 2) if lost and counts[read] == counts[kept] + lost]
+    if not sums:
+        return []
+    read, kept = max(sums, key=lambda names: len(set(names[0].split("_")) & set(names[1].split("_"))))
+    return [Balance(read=read, kept=kept, kind=kind, lost=lost)]
 
 
 def losses(counts: Mapping[str, int]) -> dict[str, int]:

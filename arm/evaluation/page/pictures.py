@@ -91,9 +91,8 @@ def _grid(sheet: Mapping[str, Any], rows: Sequence[Node]) -> Markup:
         tag("td", tag("small", entry["group"].replace("_", " ")), tag("br"), entry["prompt"])
         for entry in sheet["entries"]
     ]
-    return tag(
-        "div", tag("table", *rows, tag("tr", tag("th", ""), *prompts, class_="prompts")), class_="scroll pictures"
-    )
+    lines = tag("table", *rows, tag("tr", tag("th", ""), *prompts, class_="prompts"))
+    return tag("div", lines, class_="scroll pictures", style=f"--tile:{max(sheet['side'], 84)}px")
 
 
 def _line(label: str, sheet: Mapping[str, Any], class_: str, row: int, *, verdicts: bool) -> Markup:

@@ -101,7 +101,8 @@ def _compared_table(compared: Sequence[Compared]) -> Markup:
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, list) and len(value) > 2 and len(set(map(str, value))) == 1:
+        return f"{len(value)} times {value[0]}"
     if isinstance(value, bool) or not isinstance(value, int | float):
-        text = " × ".join(map(str, value)) if isinstance(value, list) and len(value) > 4 else str(value)
-        return text if len(text) < 60 else f"{text[:57]}…"
+        return str(value)
     return f"{value:g}" if isinstance(value, float) and abs(value) < 0.01 else number(value)

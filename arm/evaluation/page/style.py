@@ -7,7 +7,7 @@ STYLE = """
 --accent:#7aa7ff;--good:#5fca92;--bad:#ff8577;--track:#2a2e36}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--ground);color:var(--ink);font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
-main{max-width:1180px;margin:0 auto;padding:40px 24px 80px}
+main{max-width:1280px;margin:0 auto;padding:40px 24px 80px}
 header h1{font-size:30px;font-weight:650;letter-spacing:-.02em;margin:0 0 4px}
 h2{font-size:20px;font-weight:650;letter-spacing:-.01em;margin:0 0 4px}
 h3{font-size:15px;font-weight:600;margin:22px 0 8px}
@@ -57,9 +57,9 @@ figure{margin:0}
 .pictures th{color:var(--soft);font-weight:500;padding-right:12px;vertical-align:middle;white-space:nowrap;
 position:sticky;left:0;background:var(--card)}
 .pictures td{position:relative}
-.prompts td{width:108px;min-width:108px;max-width:108px;line-height:1.3;overflow-wrap:anywhere}
+.prompts td{width:var(--tile);min-width:var(--tile);max-width:var(--tile);line-height:1.3;overflow-wrap:anywhere}
 .tile{display:block;border-radius:6px;background-repeat:no-repeat;image-rendering:pixelated}
-.mark{position:absolute;right:10px;bottom:6px;width:18px;height:18px;line-height:18px;text-align:center;border-radius:99px;
+.mark{position:absolute;left:5px;bottom:6px;width:18px;height:18px;line-height:18px;text-align:center;border-radius:99px;
 background:var(--card);font-size:12px;font-weight:700}
 .sample{max-width:100%;image-rendering:pixelated;border-radius:6px}
 @media print{section{break-inside:avoid}}
