@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from arm import config as configs
 from arm import jobs, manifest
@@ -30,41 +30,12 @@ from arm.children import die_with, start_child, stop
 from arm.errors import ArmError, UserError
 from arm.manifest import Manifest
 from arm.progress import tell
+from arm.resources import Resources, payload_of
 from arm.tracking.session import session
 from arm.tracking.spool import store_of
 
 POLL_SECONDS = 0.1
 RANK_COMMAND = (sys.executable, "-m", "arm.launch")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Resources:
-    """What a job runs on. Ranks and threads can change the last bits of a float, so they belong to the recipe."""
-
-    where: Literal["here", "train-job", "spark-application"] = "here"
-    """`here`: this machine; the others: an object of that kind on the cluster."""
-    ranks: int = 1
-    """Processes that compute together (data parallel)."""
-    threads: int = 2
-    """Threads of each process; OpenMP, MKL and torch obey it."""
-    image: str = ""
-    """Container image of a TrainJob or SparkApplication."""
-    namespace: str = "kubeflow"
-    """Kubernetes namespace of a TrainJob or SparkApplication."""
-    cpu: str = "2"
-    """CPU request and limit of a pod, in Kubernetes units."""
-    memory: str = "8Gi"
-    """Memory request and limit of a pod."""
-    gpus: int = 0
-    """GPUs of each rank."""
-    timeout_hours: float = 72.0
-    """How long the launcher waits for a cluster object before it deletes it."""
-
-    def __post_init__(self) -> None:
-        if self.ranks < 1 or self.threads < 1:
-            raise UserError(f"A job needs at least one rank and one thread, not {self.ranks} and {self.threads}.")
-        if self.where != "here" and not self.image:
-            raise UserError(f"A {self.where} needs a container image; set `image` in the resources.")
 
 
 @dataclass(frozen=True)
@@ -118,6 +89,7 @@ def set_threads(threads: int) -> None:
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic algorithms ask for it on a GPU
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
 
@@ -132,13 +104,6 @@ def _start(plan: jobs.Plan, place: Resources) -> Manifest:
             return _run_ranks(plan, place)
         set_threads(place.threads)
         return jobs.execute(plan)
-
-
-def payload_of(plan: jobs.Plan, threads: int) -> str:
-    """What a rank needs to run the plan, as JSON: the same text on this machine and in a pod."""
-    inputs = {name: item.url for name, item in plan.inputs.items()}
-    values = {"job": plan.job.name, "output": plan.output, "config": configs.to_json(plan.config), "inputs": inputs}
-    return json.dumps({**values, "threads": threads}, sort_keys=True)
 
 
 def _run_ranks(plan: jobs.Plan, place: Resources) -> Manifest:
@@ -197,10 +162,11 @@ def _free_port() -> int:
 
 
 def main() -> None:
-    """A rank: run the job of ARM_LAUNCH in this process."""
+    """A rank: run the job of ARM_LAUNCH in this process; in a pod, rank 0 sends what it tracks."""
     values = json.loads(os.environ["ARM_LAUNCH"])
     set_threads(values["threads"])
-    with reported_errors(values["job"]):
+    leads = os.environ.get("RANK", "0") == "0"
+    with reported_errors(values["job"]), session(store_of(values["output"])) if leads else contextlib.nullcontext():
         plan = jobs.plan(values["job"], output=values["output"], config=values["config"], inputs=values["inputs"])
         jobs.execute(plan)
 

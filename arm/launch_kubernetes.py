@@ -10,14 +10,12 @@ import os
 import signal
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from arm.errors import ServiceError, UserError
+from arm.jobs import Plan
 from arm.manifest import Manifest
-
-if TYPE_CHECKING:
-    from arm.jobs import Plan
-    from arm.launch import Resources
+from arm.resources import Resources, payload_of
 
 POLL_SECONDS = 5.0
 PASSED_ON = (
@@ -37,7 +35,7 @@ PLACES = {
 Object = dict[str, Any]
 
 
-def run_on_cluster(plan: "Plan", place: "Resources") -> Manifest:
+def run_on_cluster(plan: Plan, place: Resources) -> Manifest:
     """Create or adopt the object, wait for its end, delete it, and read what it published."""
     if "://" not in plan.output:
         raise UserError(f"A cluster cannot write to {plan.output!r}; give an output under s3://bucket/prefix.")
@@ -54,13 +52,13 @@ def run_on_cluster(plan: "Plan", place: "Resources") -> Manifest:
     return manifest
 
 
-def build(plan: "Plan", place: "Resources", environment: Mapping[str, str]) -> Object:
+def build(plan: Plan, place: Resources, environment: Mapping[str, str]) -> Object:
     """The object for a plan: a pure function of its arguments."""
     builder = {"train-job": train_job, "spark-application": spark_application}[place.where]
     return builder(plan, place, _pod_environment(plan, place, environment))
 
 
-def train_job(plan: "Plan", place: "Resources", env: list[Object]) -> Object:
+def train_job(plan: Plan, place: Resources, env: list[Object]) -> Object:
     """A Trainer v2 TrainJob over the `torch-distributed` runtime: no SSH, no MPI, torchrun as on a laptop."""
     per_node = min(place.ranks, RANKS_PER_NODE)
     if place.ranks % per_node:
@@ -84,7 +82,7 @@ def train_job(plan: "Plan", place: "Resources", env: list[Object]) -> Object:
     }
 
 
-def spark_application(plan: "Plan", place: "Resources", env: list[Object]) -> Object:
+def spark_application(plan: Plan, place: Resources, env: list[Object]) -> Object:
     """A SparkApplication whose driver is the job's worker; one executor a rank. KFP alone retries."""
     pod = {"cores": int(float(place.cpu)), "memory": place.memory.removesuffix("i").lower(), "env": env}
     return {
@@ -102,7 +100,7 @@ def spark_application(plan: "Plan", place: "Resources", env: list[Object]) -> Ob
     }
 
 
-def _head(where: str, kind: str, plan: "Plan", place: "Resources") -> Object:
+def _head(where: str, kind: str, plan: Plan, place: Resources) -> Object:
     group, version, _ = PLACES[where]
     labels = {"app.kubernetes.io/part-of": "arm", "arm/job": plan.job.name}
     name = f"{plan.job.name}-{plan.key[:16]}"
@@ -110,9 +108,7 @@ def _head(where: str, kind: str, plan: "Plan", place: "Resources") -> Object:
     return {"apiVersion": f"{group}/{version}", "kind": kind, "metadata": metadata}
 
 
-def _pod_environment(plan: "Plan", place: "Resources", environment: Mapping[str, str]) -> list[Object]:
-    from arm.launch import payload_of
-
+def _pod_environment(plan: Plan, place: Resources, environment: Mapping[str, str]) -> list[Object]:
     values = {"ARM_LAUNCH": payload_of(plan, place.threads), "ARM_ERROR_FILE": TERMINATION_FILE}
     values |= {name: environment[name] for name in PASSED_ON if environment.get(name)}
     secrets = [{"name": key, "valueFrom": {"secretKeyRef": {"name": SECRET, "key": key}}} for key in SECRET_KEYS]
@@ -132,7 +128,7 @@ def _api() -> Any:
     return client
 
 
-def _create(body: Object, place: "Resources") -> None:
+def _create(body: Object, place: Resources) -> None:
     client = _api()
     group, version, plural = PLACES[place.where]
     try:
@@ -144,7 +140,7 @@ def _create(body: Object, place: "Resources") -> None:
             ) from None
 
 
-def _wait(name: str, place: "Resources") -> None:
+def _wait(name: str, place: Resources) -> None:
     """Poll until the object has ended well; otherwise raise what its pods said."""
     group, version, plural = PLACES[place.where]
     deadline = time.monotonic() + place.timeout_hours * 3600
@@ -169,7 +165,7 @@ def how_it_ended(found: Object) -> str:
     return "well" if marks & {"Complete", "COMPLETED"} else ""
 
 
-def _failure(name: str, place: "Resources") -> Exception:
+def _failure(name: str, place: Resources) -> Exception:
     pods = _api().CoreV1Api().list_namespaced_pod(place.namespace).items
     for pod in pods:
         if pod.metadata.name.startswith(name):
@@ -180,7 +176,7 @@ def _failure(name: str, place: "Resources") -> Exception:
     return ServiceError(f"{name} failed on the cluster; `kubectl -n {place.namespace} logs` of its pods says why.")
 
 
-def _delete(name: str, place: "Resources") -> None:
+def _delete(name: str, place: Resources) -> None:
     client = _api()
     group, version, plural = PLACES[place.where]
     try:

@@ -23,12 +23,11 @@ from arm import manifest as manifests
 from arm.errors import UserError
 from arm.manifest import Manifest
 from arm.storage import open_folder
-from arm.tracking.spool import database_folder, tracking_folder
+from arm.tracking.run import Run
+from arm.tracking.spool import database_folder, store_of, tracking_folder
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, Table
-
-    from arm.jobs import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +40,16 @@ class Node:
     url: str
 
 
-def note(plan: "Plan", manifest: Manifest) -> None:
+def note(run: Run, manifest: Manifest) -> None:
     """Write down what is to be recorded once the manifest is published; a problem is told, not raised."""
-    from arm.tracking.spool import store_of
-
-    folder = tracking_folder(store_of(plan.output)) / "lineage"
+    folder = tracking_folder(store_of(run.output)) / "lineage"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".{plan.key}"
-        temporary.write_text(json.dumps(_document(plan, manifest)))
-        temporary.replace(folder / f"{plan.key}.json")
+        temporary = folder / f".{run.key}"
+        temporary.write_text(json.dumps(_document(run, manifest)))
+        temporary.replace(folder / f"{run.key}.json")
     except OSError as error:
-        print(f"Lineage of {plan.job.name} was not noted: {error}.", file=sys.stderr)
+        print(f"Lineage of {run.job.name} was not noted: {error}.", file=sys.stderr)
 
 
 def settle(store: str) -> None:
@@ -115,16 +112,16 @@ def tables() -> dict[str, "Table"]:
     return dict(schema.tables)
 
 
-def _document(plan: "Plan", manifest: Manifest) -> dict[str, Any]:
-    roles = {item.name: item.role for item in plan.job.inputs}
+def _document(run: Run, manifest: Manifest) -> dict[str, Any]:
+    roles = {item.name: item.role for item in run.job.inputs}
     sources = [
         {"name": n, "role": roles[n], "digest": m.digest, "kind": m.kind, "job": m.job, "url": m.folder.url}
-        for n, m in plan.inputs.items()
+        for n, m in run.inputs.items()
     ]
     outside = [
         {"name": name, "role": "outside", "digest": digest, "kind": "outside", "job": "", "url": name}
-        for name, digest in plan.digests.items()
-        if name not in plan.inputs
+        for name, digest in run.digests.items()
+        if name not in run.inputs
     ]
     return {"url": manifest.folder.url, "manifest": json.loads(manifest.to_json()), "sources": sources + outside}
 

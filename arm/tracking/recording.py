@@ -12,16 +12,14 @@ import sys
 import time
 from collections.abc import Iterator
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from arm import config as configs
 from arm.manifest import Manifest
 from arm.tracking import lineage, tracker
 from arm.tracking.registration import registration_event
+from arm.tracking.run import Run
 from arm.tracking.spool import Spool, store_of, tracking_folder
-
-if TYPE_CHECKING:
-    from arm.jobs import Plan
 
 VERSIONED = ("torch", "transformers", "deepspeed", "pyspark", "numpy", "pyarrow", "img2dataset", "mlflow")
 
@@ -29,11 +27,11 @@ VERSIONED = ("torch", "transformers", "deepspeed", "pyspark", "numpy", "pyarrow"
 class Recording:
     """The open run of one job."""
 
-    def __init__(self, plan: "Plan") -> None:
-        self._plan = plan
+    def __init__(self, run: Run) -> None:
+        self._run = run
         self._started = time.time()
-        self._spool = Spool(tracking_folder(store_of(plan.output)), plan.key)
-        self._spool.append({"event": "start", **_description(plan)})
+        self._spool = Spool(tracking_folder(store_of(run.output)), run.key)
+        self._spool.append({"event": "start", **_description(run)})
         tracker.attach(self._spool)
 
     def finish(self, manifest: Manifest) -> None:
@@ -42,22 +40,22 @@ class Recording:
         self._spool.append({"event": "manifest", "text": manifest.to_json().decode(), "digest": manifest.digest})
         if manifest.kind == "release":
             self._spool.append(registration_event(manifest))
-        provenance = {**_provenance(self._plan), "started": self._started, "seconds": time.time() - self._started}
-        lineage.note(self._plan, manifest)
+        provenance = {**_provenance(self._run), "started": self._started, "seconds": time.time() - self._started}
+        lineage.note(self._run, manifest)
         manifest.folder.write("run.json", (json.dumps(provenance, indent=1, sort_keys=True) + "\n").encode())
 
     def close(self, status: str) -> None:
         """Say how the run ended (FINISHED, FAILED or KILLED) and bring lineage up to date."""
-        lineage.settle(store_of(self._plan.output))
+        lineage.settle(store_of(self._run.output))
         tracker.attach(None)
         self._spool.append({"event": "finish", "status": status})
         self._spool.close()
 
 
 @contextlib.contextmanager
-def record_run(plan: "Plan") -> Iterator[Recording]:
+def record_run(run: Run) -> Iterator[Recording]:
     """Record a job from start to end, however it ends."""
-    recording = Recording(plan)
+    recording = Recording(run)
     status = "FAILED"
     try:
         yield recording
@@ -69,23 +67,23 @@ def record_run(plan: "Plan") -> Iterator[Recording]:
         recording.close(status)
 
 
-def record_reuse(plan: "Plan", manifest: Manifest) -> None:
+def record_reuse(run: Run, manifest: Manifest) -> None:
     """Link an output that was returned untouched to the pipeline's run."""
     if pipeline():
-        spool = Spool(tracking_folder(store_of(plan.output)), plan.key)
-        name = plan.output.rstrip("/").rpartition("/")[2]
+        spool = Spool(tracking_folder(store_of(run.output)), run.key)
+        name = run.output.rstrip("/").rpartition("/")[2]
         spool.append({"event": "returned", "pipeline": pipeline(), "name": name, "digest": manifest.digest})
         spool.close()
 
 
-def _description(plan: "Plan") -> dict[str, Any]:
+def _description(run: Run) -> dict[str, Any]:
     """What identifies the run in the tracker."""
     return {
-        "job": plan.job.name,
-        "key": plan.key,
-        "output": plan.output,
-        "params": configs.to_dict(plan.config),
-        "inputs": [{"name": n, "digest": m.digest, "url": m.url} for n, m in plan.inputs.items()],
+        "job": run.job.name,
+        "key": run.key,
+        "output": run.output,
+        "params": configs.to_dict(run.config),
+        "inputs": [{"name": n, "digest": m.digest, "url": m.url} for n, m in run.inputs.items()],
         "pipeline": pipeline(),
         "mlflow_run_id": os.environ.get("MLFLOW_RUN_ID", ""),
     }
@@ -97,12 +95,12 @@ def pipeline() -> dict[str, str]:
     return {"key": key, "name": os.environ.get("ARM_PIPELINE_NAME", "pipeline")} if key else {}
 
 
-def _provenance(plan: "Plan") -> dict[str, Any]:
+def _provenance(run: Run) -> dict[str, Any]:
     return {
-        "job": plan.job.name,
-        "key": plan.key,
-        "config": configs.to_dict(plan.config),
-        "inputs": {name: item.url for name, item in plan.inputs.items()},
+        "job": run.job.name,
+        "key": run.key,
+        "config": configs.to_dict(run.config),
+        "inputs": {name: item.url for name, item in run.inputs.items()},
         "host": platform.node(),
         "python": sys.version.split()[0],
         "versions": {name: version for name in VERSIONED if (version := _version(name))},

@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import select
 import shutil
 import sys
@@ -24,6 +25,7 @@ from arm.tracking.spool import EVENTS, database_folder, tracking_folder
 TICK_SECONDS = 2.0
 PAUSE_AFTER_FAILURE_SECONDS = 10.0
 MAX_BATCH = 1000
+MAX_FAILURES = 3
 EXPERIMENT = "arm"
 
 
@@ -63,15 +65,22 @@ class Sender:
         with self._alone() as alone:
             if not alone:
                 return False
-            try:
-                self._client = self._client or connect(self._store)
-                for folder in self._waiting():
-                    self._send(folder)
-            except Exception as error:  # any failure of a server or its client library
-                self._client, self._experiment = None, ""
-                with contextlib.suppress(OSError), (self._root / "sender.log").open("a") as stream:
-                    stream.write(f"{type(error).__name__}: {error}\n")
-                return False
+            failures = 0
+            for folder in self._waiting():
+                failures += not self._try(folder)
+                if failures == MAX_FAILURES:  # the server, not one run, is the trouble
+                    break
+        return not failures
+
+    def _try(self, folder: Path) -> bool:
+        try:
+            self._client = self._client or connect(self._store)
+            self._send(folder)
+        except Exception as error:  # any failure of a server or its client library
+            self._client, self._experiment = None, ""
+            with contextlib.suppress(OSError), (self._root / "sender.log").open("a") as stream:
+                stream.write(f"{type(error).__name__}: {error}\n")
+            return False
         return True
 
     def _waiting(self) -> list[Path]:
@@ -131,10 +140,10 @@ class Sender:
 
         known = self._steps.get(run, {})
         metrics = [
-            Metric(name, value, event["time"], event["step"])
+            Metric(plain_name(name), value, event["time"], event["step"])
             for event in events
             for name, value in event["values"].items()
-            if event["step"] > known.get(name, -1)
+            if event["step"] > known.get(plain_name(name), -1)
         ]
         for start in range(0, len(metrics), MAX_BATCH):
             self._client.log_batch(run, metrics=metrics[start : start + MAX_BATCH])
@@ -160,7 +169,7 @@ class Sender:
     def _describe(self, run: str, event: dict[str, Any]) -> None:
         from mlflow.entities import Dataset, DatasetInput, Param
 
-        params = [Param(name, str(value)[:6000]) for name, value in flat(event["params"]).items()]
+        params = [Param(plain_name(name), str(value)[:6000]) for name, value in flat(event["params"]).items()]
         for start in range(0, len(params), 100):
             self._client.log_batch(run, params=params[start : start + 100])
         datasets = [
@@ -224,6 +233,11 @@ class Sender:
             found = self._client.get_experiment_by_name(name)
             self._experiment = found.experiment_id if found else self._client.create_experiment(name, place)
         return self._experiment
+
+
+def plain_name(name: str) -> str:
+    """A name that MLflow takes: other characters become underscores."""
+    return re.sub(r"[^\w\-./: ]", "_", name, flags=re.ASCII)
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -14,7 +14,7 @@ from arm import jobs
 from arm.tracking import sender as senders
 from arm.tracking import tracker
 from arm.tracking.recording import record_reuse
-from arm.tracking.sender import Sender, connect, flat, mlflow_address
+from arm.tracking.sender import Sender, connect, flat, mlflow_address, plain_name
 from arm.tracking.session import session
 from arm.tracking.spool import Spool, database_folder, store_of, tracking_folder
 
@@ -207,6 +207,20 @@ def test_places_follow_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert store_of("s3://bucket/runs/7/05-filter-pairs/") == "s3://bucket/runs/7"
     assert database_folder("s3://bucket/runs/7").is_relative_to(tmp_path / "arm" / "tracking")
     assert mlflow_address(str(tmp_path)) == f"sqlite:///{tmp_path}/mlflow.db"
+
+
+def test_one_run_that_mlflow_refuses_does_not_hold_up_the_others(store: Path) -> None:
+    broken = Spool(tracking_folder(str(store)), "b" * 16)
+    broken.append({"event": "metrics", "step": 0, "values": {"loss": 1.0}})  # without a start there is no run
+    broken.close()
+    count(store)
+    assert not Sender(str(store)).send_all()
+    assert len(runs(store)) == 1
+    assert spools(store) == [broken.folder]
+
+
+def test_names_are_made_plain() -> None:
+    assert plain_name("dropped/too small: 3×3 (px)") == "dropped/too small: 3_3 _px_"
 
 
 def test_nested_params_get_dotted_names() -> None:
