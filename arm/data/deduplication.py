@@ -12,16 +12,16 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 
 import numpy as np
-import PIL.Image
 from numpy.typing import NDArray
 
 GREY_SIDE = 32
 HASH_SIDE = 8
 THUMBNAIL_SIDE = 12
 HASH_BITS = 64
+GREY_WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)
+"""ITU-R BT.601."""
 CHUNK_PAIRS = 1 << 20
 """Candidate pairs verified at once."""
 MAX_BUCKET = 10_000
@@ -43,17 +43,24 @@ class Fingerprints:
         return len(self.phash)
 
 
-def fingerprint(pixels_HWC: NDArray[np.uint8]) -> tuple[bytes, int, bytes]:
-    """(exact, phash, thumbnail) of one RGB image (H, W, 3)."""
-    picture = PIL.Image.fromarray(pixels_HWC)
-    grey = np.asarray(picture.convert("L").resize((GREY_SIDE, GREY_SIDE), PIL.Image.Resampling.BOX), np.float32)
-    thumbnail = picture.resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), PIL.Image.Resampling.BOX).tobytes()
-    size = f"{pixels_HWC.shape[0]}x{pixels_HWC.shape[1]}:".encode()
-    return hashlib.sha256(size + pixels_HWC.tobytes()).digest()[:16], _phash(grey), thumbnail
+def fingerprint_images(pixels_BHWC: NDArray[np.uint8]) -> Fingerprints:
+    """Fingerprints of B images of one size, RGB (B, H, W, 3)."""
+    height, width = pixels_BHWC.shape[1:3]
+    size = f"{height}x{width}:".encode()
+    exact = b"".join(hashlib.sha256(size + pixels.tobytes()).digest()[:16] for pixels in pixels_BHWC)
+    pixels_BCHW = np.ascontiguousarray(pixels_BHWC.transpose(0, 3, 1, 2), np.float32)
+    grey_BHW = np.tensordot(pixels_BCHW, GREY_WEIGHTS, axes=(1, 0))
+    rows, columns = _cosines() @ _shrink(height, GREY_SIDE), _cosines() @ _shrink(width, GREY_SIDE)
+    thumbnail = _shrink(height, THUMBNAIL_SIDE) @ pixels_BCHW @ _shrink(width, THUMBNAIL_SIDE).T
+    return Fingerprints(
+        exact=np.frombuffer(exact, dtype="V16"),
+        phash=_hashes(rows @ grey_BHW @ columns.T),
+        thumbnail=np.rint(thumbnail).astype(np.uint8).reshape(len(pixels_BHWC), -1),
+    )
 
 
 def stack(rows: Sequence[tuple[bytes, int, bytes]]) -> Fingerprints:
-    """Many fingerprints as arrays."""
+    """Fingerprints (exact, phash, thumbnail) of many images as arrays."""
     width = 3 * THUMBNAIL_SIDE**2
     return Fingerprints(
         exact=np.frombuffer(b"".join(row[0] for row in rows), dtype="V16"),
@@ -74,13 +81,17 @@ def near_pairs(prints: Fingerprints, distance: int, difference: float) -> NDArra
 
 def contaminated(prints: Fingerprints, reference: Fingerprints, distance: int, difference: float) -> NDArray[np.bool_]:
     """Which images are, or look like, one of the reference: array (N,)."""
-    mask = np.isin(prints.exact, reference.exact)
-    both = np.concatenate([reference.phash, prints.phash])
-    for candidates in _band_candidates(both, distance):
-        crossing = (candidates[:, 0] < len(reference)) & (candidates[:, 1] >= len(reference))
-        pairs = candidates[crossing] - np.array([0, len(reference)])
-        alike = _alike(reference, prints, pairs, distance, difference)
-        mask[pairs[alike, 1]] = True
+    mask: NDArray[np.bool_] = np.isin(prints.exact, reference.exact)
+    for band in range(distance + 1):
+        keys = _band_keys(reference.phash, band, distance)
+        order = np.argsort(keys, kind="stable")
+        wanted = _band_keys(prints.phash, band, distance)
+        low, high = (np.searchsorted(keys[order], wanted, side) for side in ("left", "right"))
+        for items in np.array_split(np.flatnonzero(high > low), 1 + int((high - low).sum()) // CHUNK_PAIRS):
+            counts = (high - low)[items]
+            steps = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+            pairs = np.stack([order[np.repeat(low[items], counts) + steps], np.repeat(items, counts)], axis=1)
+            mask[pairs[_alike(reference, prints, pairs, distance, difference), 1]] = True
     return mask
 
 
@@ -115,30 +126,44 @@ def superfluous(prints: Fingerprints, ranks: NDArray[np.int64], distance: int, d
     return dropped
 
 
-def _phash(grey: NDArray[np.float32]) -> int:
-    basis = _cosines()
-    frequencies = (basis @ grey @ basis.T).ravel()
-    bits = frequencies > np.median(frequencies[1:])
-    return int.from_bytes(np.packbits(bits).tobytes(), "big")
+def _hashes(frequencies_BUV: NDArray[np.float32]) -> NDArray[np.uint64]:
+    """64 bits of each 8 × 8 block of frequencies: above the median of all but the mean brightness."""
+    flat = frequencies_BUV.reshape(len(frequencies_BUV), HASH_BITS)
+    bits = flat > np.median(flat[:, 1:], axis=1, keepdims=True)
+    return np.packbits(bits, axis=1).view(">u8").astype(np.uint64).ravel()
 
 
 @lru_cache(maxsize=1)
 def _cosines() -> NDArray[np.float32]:
-    """The first 8 rows of the DCT-II of length 32."""
+    """The first 8 rows of the DCT-II of length 32: (8, 32)."""
     frequency, position = np.arange(HASH_SIDE)[:, None], np.arange(GREY_SIDE)[None, :]
     cosines: NDArray[np.float32] = np.cos(np.pi / GREY_SIDE * (position + 0.5) * frequency).astype(np.float32)
     return cosines
 
 
+@lru_cache(maxsize=4096)
+def _shrink(length: int, target: int) -> NDArray[np.float32]:
+    """The matrix (target, length) that averages a line of `length` pixels into `target` boxes of equal width."""
+    edges = np.linspace(0, length, target + 1)
+    left = np.clip(np.arange(length)[None, :], edges[:-1, None], edges[1:, None])
+    right = np.clip(np.arange(1, length + 1)[None, :], edges[:-1, None], edges[1:, None])
+    matrix: NDArray[np.float32] = ((right - left) * (target / length)).astype(np.float32)
+    return matrix
+
+
 def _band_candidates(hashes: NDArray[np.uint64], distance: int) -> Iterator[NDArray[np.int64]]:
     """Pairs (i, j), i < j, whose hashes agree in a band: by the pigeonhole principle none within the distance is missed."""
-    edges = np.linspace(0, HASH_BITS, distance + 2).astype(int)
-    for low, high in pairwise(edges.tolist()):
-        mask = np.uint64((1 << int(high - low)) - 1)
-        keys = (hashes >> np.uint64(low)) & mask if high - low < HASH_BITS else hashes
+    for band in range(distance + 1):
+        keys = _band_keys(hashes, band, distance)
         order = np.argsort(keys, kind="stable")
         starts = np.flatnonzero(np.diff(keys[order], prepend=~keys[order[:1]]))
         yield from _chunks(_bucket_pairs(np.sort(bucket)) for bucket in np.split(order, starts[1:]) if len(bucket) > 1)
+
+
+def _band_keys(hashes: NDArray[np.uint64], band: int, distance: int) -> NDArray[np.uint64]:
+    """The bits of one of `distance + 1` bands of nearly equal width."""
+    low, high = band * HASH_BITS // (distance + 1), (band + 1) * HASH_BITS // (distance + 1)
+    return (hashes >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)
 
 
 def _bucket_pairs(members: NDArray[np.int64]) -> NDArray[np.int64]:

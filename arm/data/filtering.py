@@ -61,7 +61,7 @@ def filter_pairs(*, pairs: Manifest, output: Folder, config: FilterConfig) -> Ou
 def judge_table(table: pa.Table, num_buckets: int, config: FilterConfig) -> pa.Table:
     """Add language, reason of the first rule that objects, bucket and rank of the caption's kind to rows of PAIRS."""
     urls, captions = table["url"].to_pylist(), table["caption"].to_pylist()
-    languages = detect_languages(captions, config.min_language_distance)
+    languages = detect_languages(captions, config.candidate_languages, config.min_language_distance)
     reasons = [
         judge(Pair(url=url, caption=caption, language=language), config)
         for url, caption, language in zip(urls, captions, languages, strict=True)

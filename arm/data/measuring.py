@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from arm.data.config import SourceRule
-from arm.data.deduplication import fingerprint
-from arm.data.scores import SimilarityScorer, measure
+from arm.data.deduplication import fingerprint_images
+from arm.data.scores import SimilarityScorer, measure_images
 from arm.data.shards import decode_image, read_shard
 from arm.records import Image, Sample, Text
 
@@ -32,6 +33,10 @@ MEASURED = pa.schema(
     ]
 )  # fmt: skip
 SCORE_DIGITS = 4
+BLOCK_PIXELS = 1 << 22
+"""Decoded at once: 4 megapixels, 12 MB as bytes and ten times that while measured."""
+Row = dict[str, Any]
+Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,47 +60,98 @@ def measure_shard(task: Task) -> Path:
     """Measure the samples of a shard; a table that is there already is kept."""
     if task.target.exists():
         return task.target
-    rows: list[dict[str, Any]] = []
-    wanted, images, captions = list[int](), list[NDArray[np.uint8]](), list[str]()
-    for sample in read_shard(task.shard):
-        row, decoded = _row(sample)
-        caption = _caption(sample)
-        if task.scorer and caption and decoded and rule_of(sample.source, task.rules).min_similarity is not None:
-            wanted.append(len(rows))
-            images.append(decoded[0])
-            captions.append(caption)
-        rows.append(row)
-    if task.scorer and wanted:
-        cosines = _scorer(task.scorer, task.scorer_batch)(images, captions)
-        for index, cosine in zip(wanted, cosines.tolist(), strict=True):
-            rows[index]["similarity"] = round(cosine, SCORE_DIGITS)
+    rows: list[Row] = []
+    samples = read_shard(task.shard)
+    while block := list(_block(samples)):
+        rows += _measured(block, task)
     partial = task.target.with_suffix(".partial")
     pq.write_table(pa.Table.from_pylist(rows, MEASURED), partial)
     partial.replace(task.target)
     return task.target
 
 
-def _row(sample: Sample) -> tuple[dict[str, Any], list[NDArray[np.uint8]]]:
+def _block(samples: Iterator[Sample]) -> Iterator[Sample]:
+    """The next samples, as many as fit the memory decoded."""
+    pixels = 0
+    for sample in samples:
+        yield sample
+        pixels += sum(part.height * part.width for part in sample.parts if isinstance(part, Image))
+        if pixels > BLOCK_PIXELS:
+            return
+
+
+def _measured(samples: list[Sample], task: Task) -> list[Row]:
+    """One row per sample; images of one size are measured together."""
+    rows, decoded = list[Row](), list[list[Pixels]]()
+    for sample in samples:
+        pixels = _decoded(sample)
+        rows.append({"uid": sample.uid, "source": sample.source, "undecodable": pixels is None})
+        decoded.append(pixels or [])
+    found = _measure_all([pixels for images in decoded for pixels in images])
+    for sample, row, images in zip(samples, rows, decoded, strict=True):
+        _describe(row, sample, list(islice(found, len(images))))
+    if task.scorer:
+        _score(samples, rows, decoded, task, task.scorer)
+    return rows
+
+
+def _decoded(sample: Sample) -> list[Pixels] | None:
     try:
-        decoded = [decode_image(part) for part in sample.parts if isinstance(part, Image)]
+        return [decode_image(part) for part in sample.parts if isinstance(part, Image)]
     except Exception:  # a bad image costs its sample, whatever Pillow raises
-        return {"uid": sample.uid, "source": sample.source, "undecodable": True}, []
-    prints = [fingerprint(pixels) for pixels in decoded]
-    row: dict[str, Any] = {"uid": sample.uid, "source": sample.source, "undecodable": False}
-    row["content"] = _content(sample, iter(prints))
-    row |= {"exact": [p[0] for p in prints], "phash": [p[1] for p in prints], "thumbnails": [p[2] for p in prints]}
-    if decoded:
-        measures = [measure(pixels) for pixels in decoded]
-        row["side"] = _original_side(sample) or min(m.side for m in measures)
-        row["aspect"] = round(max(m.aspect for m in measures), SCORE_DIGITS)
-        row["entropy"] = round(min(m.entropy for m in measures), SCORE_DIGITS)
-        row["sharpness"] = round(min(m.sharpness for m in measures), SCORE_DIGITS)
-    return row, decoded
+        return None
 
 
-def _content(sample: Sample, prints: Iterator[tuple[bytes, int, bytes]]) -> bytes:
+def _measure_all(images: list[Pixels]) -> Iterator[Row]:
+    """What is known of each image, in order."""
+    sizes: dict[tuple[int, ...], list[int]] = {}
+    for index, pixels in enumerate(images):
+        sizes.setdefault(pixels.shape, []).append(index)
+    found: list[Row] = [{}] * len(images)
+    for (height, width, _), indices in sizes.items():
+        pixels_BHWC = np.stack([images[index] for index in indices])
+        prints, measures = fingerprint_images(pixels_BHWC), measure_images(pixels_BHWC)
+        columns = (prints.exact.tolist(), prints.phash.tolist(), prints.thumbnail, measures.entropy, measures.sharpness)
+        for index, exact, phash, thumbnail, entropy, sharpness in zip(indices, *columns, strict=True):
+            found[index] = {
+                "exact": exact, "phash": phash, "thumbnail": thumbnail.tobytes(), "side": min(height, width),
+                "aspect": round(max(height, width) / min(height, width), SCORE_DIGITS),
+                "entropy": round(float(entropy), SCORE_DIGITS), "sharpness": round(float(sharpness), SCORE_DIGITS),
+            }  # fmt: skip
+    return iter(found)
+
+
+def _describe(row: Row, sample: Sample, images: list[Row]) -> None:
+    """Fill a sample's row from what is known of its images."""
+    if row["undecodable"]:
+        return
+    row["content"] = _content(sample, iter(image["exact"] for image in images))
+    row["exact"], row["phash"] = [image["exact"] for image in images], [image["phash"] for image in images]
+    row["thumbnails"] = [image["thumbnail"] for image in images]
+    if images:
+        row["side"] = _original_side(sample) or min(image["side"] for image in images)
+        row["aspect"] = max(image["aspect"] for image in images)
+        row["entropy"] = min(image["entropy"] for image in images)
+        row["sharpness"] = min(image["sharpness"] for image in images)
+
+
+def _score(samples: list[Sample], rows: list[Row], decoded: list[list[Pixels]], task: Task, scorer: Path) -> None:
+    """Give captioned images whose source bounds it their similarity."""
+    wanted = [
+        index
+        for index, sample in enumerate(samples)
+        if decoded[index] and _caption(sample) and rule_of(sample.source, task.rules).min_similarity is not None
+    ]
+    if wanted:
+        captions = [_caption(samples[index]) for index in wanted]
+        cosines = _scorer(scorer, task.scorer_batch)([decoded[index][0] for index in wanted], captions)
+        for index, cosine in zip(wanted, cosines.tolist(), strict=True):
+            rows[index]["similarity"] = round(cosine, SCORE_DIGITS)
+
+
+def _content(sample: Sample, exact: Iterator[bytes]) -> bytes:
     """The same for samples of the same task, pixels and texts, whatever their files and names are."""
-    parts = [part.text.encode() if isinstance(part, Text) else next(prints)[0] for part in sample.parts]
+    parts = [part.text.encode() if isinstance(part, Text) else next(exact) for part in sample.parts]
     sizes = ",".join(str(len(part)) for part in parts)
     return hashlib.sha256(f"{sample.task}:{sizes}:".encode() + b"".join(parts)).digest()[:16]
 

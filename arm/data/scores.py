@@ -13,43 +13,43 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
+from arm.data.deduplication import GREY_WEIGHTS
+
 TEXT_LENGTH = 64
 """SigLIP's text tower was trained on lower-cased text padded to 64 tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measures:
-    """What the pixels of one image say."""
+    """What the pixels of B images say, arrays (B,)."""
 
-    side: int
-    """Shorter side, pixels."""
-    aspect: float
-    """Longer side over shorter."""
-    entropy: float
+    entropy: NDArray[np.float64]
     """Of the grey values' histogram, bits (0 to 8): a blank image has 0."""
-    sharpness: float
+    sharpness: NDArray[np.float64]
     """Variance of the Laplacian of the grey values (Pech-Pacheco et al., 2000): a blurred image has little."""
 
 
-def measure(pixels_HWC: NDArray[np.uint8]) -> Measures:
-    """Measures of an RGB image (H, W, 3)."""
-    height, width = pixels_HWC.shape[:2]
-    grey = PIL.Image.fromarray(pixels_HWC).convert("L")
-    counts = np.array(grey.histogram(), np.float64)
-    shares = counts[counts > 0] / counts.sum()
-    return Measures(
-        side=min(height, width),
-        aspect=max(height, width) / min(height, width),
-        entropy=float(-(shares * np.log2(shares)).sum()),
-        sharpness=_sharpness(np.asarray(grey, np.float32)),
-    )
+def measure_images(pixels_BHWC: NDArray[np.uint8]) -> Measures:
+    """Measures of B images of one size, RGB (B, H, W, 3)."""
+    grey_BHW = np.rint(np.tensordot(pixels_BHWC.astype(np.float32), GREY_WEIGHTS, axes=(3, 0)))
+    return Measures(entropy=_entropy(grey_BHW.astype(np.int64)), sharpness=_sharpness(grey_BHW))
 
 
-def _sharpness(grey_HW: NDArray[np.float32]) -> float:
-    if min(grey_HW.shape) < 3:
-        return 0.0
-    around = grey_HW[:-2, 1:-1] + grey_HW[2:, 1:-1] + grey_HW[1:-1, :-2] + grey_HW[1:-1, 2:]
-    return float((around - 4 * grey_HW[1:-1, 1:-1]).var())
+def _entropy(grey_BHW: NDArray[np.int64]) -> NDArray[np.float64]:
+    batch, pixels = len(grey_BHW), grey_BHW[0].size
+    offsets = 256 * np.arange(batch)[:, None, None]
+    counts = np.bincount((grey_BHW + offsets).ravel(), minlength=256 * batch).reshape(batch, 256)
+    shares = counts / pixels
+    bits: NDArray[np.float64] = -(shares * np.log2(np.maximum(shares, 1e-12))).sum(axis=1)
+    return np.maximum(bits, 0.0)
+
+
+def _sharpness(grey_BHW: NDArray[np.float32]) -> NDArray[np.float64]:
+    if min(grey_BHW.shape[1:]) < 3:
+        return np.zeros(len(grey_BHW))
+    around = grey_BHW[:, :-2, 1:-1] + grey_BHW[:, 2:, 1:-1] + grey_BHW[:, 1:-1, :-2] + grey_BHW[:, 1:-1, 2:]
+    laplacian = around - 4 * grey_BHW[:, 1:-1, 1:-1]
+    return np.asarray(laplacian.reshape(len(grey_BHW), -1).astype(np.float64).var(axis=1))
 
 
 class SimilarityScorer:

@@ -27,7 +27,9 @@ def test_an_address_has_one_spelling(url: str, canonical: str | None) -> None:
     assert canonical_url(url) == canonical
 
 
-@given(st.from_regex(r"https?://[a-zA-Z0-9.]{1,20}(:[0-9]{1,4})?/[a-zA-Z0-9./%~ é]{0,30}(\?[a-z=&]{0,9})?", fullmatch=True))
+@given(
+    st.from_regex(r"https?://[a-zA-Z0-9.]{1,20}(:[0-9]{1,4})?/[a-zA-Z0-9./%~ é]{0,30}(\?[a-z=&]{0,9})?", fullmatch=True)
+)
 def test_a_canonical_address_stays_as_it_is(url: str) -> None:
     once = canonical_url(url)
     assert once is None or canonical_url(once) == once

@@ -5,11 +5,16 @@ import pytest
 from arm.data.config import FilterConfig
 from arm.data.language import detect_languages
 from arm.data.rules import RULES, Pair, judge
+from arm.errors import UserError
 
-CONFIG = FilterConfig(languages=("en",), private_hosts=("127.0.0.1:8771",), max_caption_characters=60, max_caption_words=10)
+CONFIG = FilterConfig(
+    languages=("en",), private_hosts=("127.0.0.1:8771",), max_caption_characters=60, max_caption_words=10
+)
 
 
-def pair(caption: str = "a red circle and a square", url: str = "http://garden.test/a.png", language: str = "en") -> Pair:
+def pair(
+    caption: str = "a red circle and a square", url: str = "http://garden.test/a.png", language: str = "en"
+) -> Pair:
     return Pair(url=url, caption=caption, language=language)
 
 
@@ -52,4 +57,9 @@ def test_good_pairs_pass_every_rule(good: Pair) -> None:
 
 def test_languages_are_told_when_the_caption_is_long_enough() -> None:
     captions = ["ein roter Kreis neben einem blauen Quadrat", "a red circle beside a blue square in the garden", "ok"]
-    assert detect_languages(captions, 0.5) == ["de", "en", "und"]
+    assert detect_languages(captions, ("en", "de"), 0.3) == ["de", "en", "und"]
+
+
+def test_an_unknown_candidate_language_is_named() -> None:
+    with pytest.raises(UserError, match="xx"):
+        detect_languages(["a"], ("en", "xx"), 0.3)
