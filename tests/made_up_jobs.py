@@ -35,6 +35,12 @@ class CountConfig:
     """Whether to end well, with a UserError, or with a full disk."""
     seconds_per_unit: float = operational(0.0)
     """How long a unit takes."""
+    paths: tuple[str, ...] = ()
+    """Files that the numbers are said to come from."""
+
+    def outside_paths(self) -> tuple[str, ...]:
+        """What the content key covers beside the inputs."""
+        return self.paths
 
     def __post_init__(self) -> None:
         if self.num_units < 1:

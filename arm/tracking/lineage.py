@@ -118,10 +118,18 @@ def _document(run: Run, manifest: Manifest) -> dict[str, Any]:
         {"name": n, "role": roles[n], "digest": m.digest, "kind": m.kind, "job": m.job, "url": m.folder.url}
         for n, m in run.inputs.items()
     ]
+    # with an input, the config's paths lie inside it: the edge to that artifact says more
+    paths = [] if run.inputs or not run.digests else run.config.outside_paths()
     outside = [
-        {"name": name, "role": "outside", "digest": digest, "kind": "outside", "job": "", "url": name}
-        for name, digest in run.digests.items()
-        if name not in run.inputs
+        {
+            "name": f"outside/{i}",
+            "role": "outside",
+            "digest": run.digests[f"outside/{i}"],
+            "kind": "outside",
+            "job": "",
+            "url": path,
+        }
+        for i, path in enumerate(paths)
     ]
     return {"url": manifest.folder.url, "manifest": json.loads(manifest.to_json()), "sources": sources + outside}
 

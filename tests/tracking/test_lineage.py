@@ -101,6 +101,15 @@ def test_a_database_that_is_away_delays_lineage_only(tmp_path: Path, monkeypatch
     assert not list((tmp_path / ".tracking" / "lineage").glob("*.json"))
 
 
+def test_files_that_no_job_made_are_artifacts_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "crawl.warc").write_text("WARC/1.0")
+    config = f'{{"paths": ["{tmp_path}/crawl.warc"]}}'
+    made = jobs.run("count", output=str(tmp_path / "first"), config=config)
+    (outside,) = lineage.upstream(str(tmp_path), made.digest)
+    assert (outside.kind, outside.url) == ("outside", f"{tmp_path}/crawl.warc")
+    assert digests(lineage.impact(str(tmp_path), outside.digest)) == {made.digest}
+
+
 def test_what_was_never_published_is_not_recorded(tmp_path: Path) -> None:
     made = jobs.run("count", output=str(tmp_path / "first"))
     plan = jobs.plan("count", output=str(tmp_path / "never"), config='{"factor": 9}', inputs={"source": made.url})
