@@ -96,7 +96,8 @@ def initialise(
     model.config.tie_word_embeddings = False
     model.config.vocab_size = model.vocab_size = model.model.vocab_size = vocabulary.size
     rows = _extended(embedding, vocabulary, values, generator)
-    model.model.embed_tokens = nn.Embedding.from_pretrained(rows, freeze=False, padding_idx=model.model.padding_idx)
+    model.model.embed_tokens = nn.Embedding(rows.shape[0], rows.shape[1], model.model.padding_idx)
+    model.model.embed_tokens.weight = nn.Parameter(rows)
     model.lm_head = nn.Linear(rows.shape[1], rows.shape[0], bias=False)
     model.lm_head.weight = nn.Parameter(_extended(head, vocabulary, values, generator))
     _add_layers(model, added_layers, generator)

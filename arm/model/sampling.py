@@ -118,5 +118,5 @@ def mix64(values: "np.typing.NDArray[np.uint64]") -> "np.typing.NDArray[np.uint6
 
 def _last_possible(index_B: Tensor, cdf_BV: Tensor) -> Tensor:
     """Where rounding pushed an index past the last token with mass, take that token."""
-    last_B = torch.searchsorted(cdf_BV, cdf_BV[:, -1:], right=False)[:, 0]
+    last_B = torch.searchsorted(cdf_BV, cdf_BV[:, -1:].contiguous(), right=False)[:, 0]
     return torch.minimum(index_B, last_B)

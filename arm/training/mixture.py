@@ -12,6 +12,7 @@ rows s·R to (s+1)·R.
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -227,7 +228,7 @@ def _segments(schedule: Schedule, total: int) -> list[tuple[int, int, int, int, 
     """Pieces (start, end, twice the integral at start, twice the share, change of share, width) of a schedule."""
     knots = [(round(place * total), round(share * PARTS_PER_MILLION)) for place, share in schedule]
     pieces, base = [], 0
-    for (start, share), (end, later) in zip(knots, knots[1:], strict=False):
+    for (start, share), (end, later) in pairwise(knots):
         pieces.append((start, end, base, 2 * share, later - share, end - start))
         base += (share + later) * (end - start)
     pieces.append((knots[-1][0], total, base, 2 * knots[-1][1], 0, 1))
