@@ -1,0 +1,190 @@
+"""`arm_7b`: the paper's run (arXiv 2606.11188). Each value cites its table or section, or says `ours`.
+
+Weights and data sets are read from the paths below; put them there, or derive a recipe with your own paths.
+"""
+
+from typing import Any
+
+from arm.data.config import (
+    CurateConfig,
+    DownloadConfig,
+    ExtractConfig,
+    FilterConfig,
+    ImportModelConfig,
+    ImportSamplesConfig,
+    ImportSource,
+    SourceRule,
+    SparkConfig,
+)
+from arm.evaluation.config import EvaluateConfig
+from arm.recipes.recipe import Compute, Recipe
+from arm.recipes.toy import EVEN_MIXTURE, PAPER_MIXTURES
+from arm.rl.config import PolicyConfig, RewardConfig
+from arm.tokenizer.config import DetokenizerConfig, EncodeConfig, TokenizerConfig
+from arm.tracking.config import RegisterConfig
+from arm.training.config import StageConfig
+
+CLUSTER_SPARK = SparkConfig(master="", driver_memory="8g", shuffle_partitions=2_000, java_options="")  # ours
+IMPORTS: dict[str, Any] = {
+    "import-model-encoder": ImportModelConfig(
+        path="weights/siglip2-so400m-patch16-512",  # section 3.1; the id is inferred from "SigLIP2-SO400M-512"
+        role="encoder",
+        licence="Apache-2.0",
+        name="google/siglip2-so400m-patch16-512",
+    ),
+    "import-model-language-model": ImportModelConfig(
+        path="weights/Qwen2.5-7B",  # section 3.2; the paper's caption loss uses the 0.5B model of the family
+        role="language_model",
+        licence="Apache-2.0",
+        name="Qwen/Qwen2.5-7B",
+    ),
+    "import-model-autoencoder": ImportModelConfig(
+        path="weights/FLUX.1-dev/vae",  # section 3.1
+        role="autoencoder",
+        licence="FLUX.1-dev-non-commercial",
+        name="black-forest-labs/FLUX.1-dev",
+    ),
+    "import-samples-training": ImportSamplesConfig(  # ours: the paper's data sets are not public
+        sources=(
+            ImportSource(name="captions", path="data/captions/*.tar", format="webdataset", task="text_to_image"),
+            ImportSource(name="questions", path="data/questions", format="llava", task="question"),
+            ImportSource(name="edits", path="data/edits", format="edit_parquet", task="edit"),
+            ImportSource(name="pages", path="data/pages", format="samples", task="interleaved_web"),
+            ImportSource(name="videos", path="data/videos", format="samples", task="interleaved_video"),
+            ImportSource(name="texts", path="data/texts", format="jsonl_text", task="text"),
+        )
+    ),
+    "import-samples-prompts": ImportSamplesConfig(  # ours
+        sources=(
+            ImportSource(name="prompts-t2i", path="data/prompts/t2i", format="samples", task="text_to_image"),
+            ImportSource(name="prompts-edits", path="data/prompts/edits", format="samples", task="edit"),
+        )
+    ),
+    "import-samples-evaluation": ImportSamplesConfig(  # ours: benchmarks as samples
+        sources=(
+            ImportSource(
+                name="evaluation-prompts", path="data/evaluation/prompts", format="samples", task="text_to_image"
+            ),
+            ImportSource(
+                name="evaluation-questions", path="data/evaluation/questions", format="samples", task="question"
+            ),
+            ImportSource(name="evaluation-edits", path="data/evaluation/edits", format="samples", task="edit"),
+            ImportSource(name="evaluation-captions", path="data/evaluation/captions", format="samples", task="caption"),
+        )
+    ),
+}
+DATA: dict[str, Any] = {
+    "extract-pairs": ExtractConfig(paths=("data/crawl/*.warc.wat.gz",), spark=CLUSTER_SPARK),  # ours
+    "filter-pairs": FilterConfig(spark=CLUSTER_SPARK),  # COYO-700M's bounds
+    "download-images": DownloadConfig(  # ours
+        image_size=1_024, encode_quality=95, min_image_side=200, threads=64, spark=CLUSTER_SPARK
+    ),
+    "curate-images": CurateConfig(  # ours
+        workers=16,
+        rules=(
+            SourceRule(
+                source="crawl", min_side=512, max_aspect=3.0, min_entropy=3.0, min_sharpness=20.0, min_similarity=0.08
+            ),
+            SourceRule(source="*", min_side=200, max_aspect=3.0, near_duplicates=False),
+        ),
+    ),
+}
+
+PRETRAIN = StageConfig(  # Table 1, PT
+    stage="pretrain",
+    mixture=PAPER_MIXTURES["pretrain"],
+    steps=100_000,
+    sequence_length=81_920,
+    rows_per_step=400,  # ours: 2.5T tokens over 100K steps of 80K rows need about 300; two rows for each of 200 GPUs
+    learning_rate=2e-4,
+    warmup_steps=2_000,
+    activation_checkpointing=True,  # ours
+)
+CONTINUE = StageConfig(  # Table 1, CT
+    stage="continue",
+    mixture=PAPER_MIXTURES["continue"],
+    steps=100_000,
+    sequence_length=81_920,
+    rows_per_step=320,  # ours: two rows for each of 160 GPUs
+    learning_rate=2e-4,
+    warmup_steps=2_000,
+    activation_checkpointing=True,  # ours
+)
+FINETUNE = StageConfig(  # Table 1, SFT
+    stage="finetune",
+    mixture=PAPER_MIXTURES["finetune"],
+    steps=40_000,
+    sequence_length=81_920,
+    rows_per_step=80,  # ours: one row for each of 80 GPUs
+    learning_rate=5e-5,
+    warmup_steps=0,
+    activation_checkpointing=True,  # ours
+)
+
+T2I_JUDGE = RewardConfig(judge="o3/appearance-attributes-relations/1")  # section 3.3: GPT-o3
+EDIT_WEIGHTS = {"instruction": 0.4, "preservation": 0.4, "quality": 0.2}  # ours
+EDIT_JUDGE = RewardConfig(judge="gpt-4.1/instruction-preservation-quality/1", edit=EDIT_WEIGHTS)  # section 3.3
+JOINT_JUDGE = RewardConfig(judge="mixed/1", edit=EDIT_WEIGHTS)  # section 3.3: mixed
+POLICIES = {
+    "train-policy-t2i": PolicyConfig(stage="t2i", reward=T2I_JUDGE),  # Table 2: the defaults
+    "train-policy-edit": PolicyConfig(  # Table 2
+        stage="edit", reward=EDIT_JUDGE, steps=100, prompts_per_step=40, learning_rate=5e-5, temperature=1.0
+    ),
+    "train-policy-joint": PolicyConfig(  # Table 2; the share of edits is ours
+        stage="joint",
+        reward=JOINT_JUDGE,
+        edit_share=0.5,
+        steps=200,
+        prompts_per_step=40,
+        learning_rate=5e-5,
+        temperature=1.0,
+    ),
+}
+
+
+def gpus(ranks: int) -> Compute:
+    """So many GPUs, one a rank, with the CPUs and memory that a pod of eight needs (ours)."""
+    return Compute(ranks=ranks, threads=8, cpu="96", memory="1500Gi", gpus=1)
+
+
+POD = Compute(cpu="16", memory="64Gi", threads=16)
+ARM_7B = Recipe(
+    name="arm_7b",
+    purpose="The paper's run: Qwen2.5-7B, 65,536 codes, 200 GPUs for pretraining.",
+    configs={
+        **IMPORTS,
+        **DATA,
+        "train-tokenizer": TokenizerConfig(),  # section 3.1 and 4.1: the defaults
+        "tokenize-images": EncodeConfig(height=1_024, width=1_024, threads=8),
+        "train-detokenizer": DetokenizerConfig(),  # section 3.1 and 4.1; its training recipe is ours
+        "train-model-pretrain": PRETRAIN,
+        "train-model-continue": CONTINUE,
+        "train-model-finetune": FINETUNE,
+        **POLICIES,
+        "evaluate-model": EvaluateConfig(
+            benchmarks=("understanding",),  # ours: the others need a checker
+            image_size=1_024,  # section 4.1
+            max_questions=100_000,
+            max_images=5_000,
+            max_edits=1_212,
+        ),
+        "register-model": RegisterConfig(name="arm-7b"),
+    },
+    compute={
+        **dict.fromkeys((*IMPORTS, *DATA, "register-model"), POD),
+        "train-tokenizer": gpus(64),  # ours
+        "tokenize-images": Compute(threads=8, cpu="16", memory="128Gi", gpus=1),  # ours
+        "train-detokenizer": gpus(64),  # ours
+        "train-model-pretrain": gpus(200),  # Table 1
+        "train-model-continue": gpus(160),  # Table 1
+        "train-model-finetune": gpus(80),  # Table 1
+        "train-policy-t2i": gpus(8),  # Table 2
+        "train-policy-edit": gpus(40),  # Table 2
+        "train-policy-joint": gpus(40),  # Table 2
+        "evaluate-model": Compute(threads=8, cpu="16", memory="128Gi", gpus=1),  # ours
+    },
+    mixtures={
+        "paper": PRETRAIN,
+        "even": StageConfig(stage="pretrain", mixture=EVEN_MIXTURE, rows_per_step=400, activation_checkpointing=True),
+    },
+)
