@@ -38,7 +38,7 @@ def attend(q_BHND: Tensor, k_BHND: Tensor, v_BHND: Tensor) -> Tensor:
     if q_BHND.shape[2] > EAGER_MAX_TOKENS:
         return F.scaled_dot_product_attention(q_BHND, k_BHND, v_BHND)
     scores = (q_BHND * q_BHND.shape[-1] ** -0.5) @ k_BHND.mT
-    return scores.softmax(-1).to(v_BHND.dtype) @ v_BHND
+    return torch.matmul(scores.softmax(-1).to(v_BHND.dtype), v_BHND)
 
 
 class Block(nn.Module):

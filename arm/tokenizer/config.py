@@ -57,7 +57,9 @@ class FlowConfig:
 
     def __post_init__(self) -> None:
         if self.width % self.num_heads or self.width % 4:
-            raise UserError(f"FlowConfig.width is {self.width}; it must divide by num_heads ({self.num_heads}) and by 4.")
+            raise UserError(
+                f"FlowConfig.width is {self.width}; it must divide by num_heads ({self.num_heads}) and by 4."
+            )
         if self.skip and self.prediction != "x":
             raise UserError("FlowConfig.skip predicts x_1 directly; set prediction to 'x' with it.")
 
@@ -146,13 +148,22 @@ class TokenizerConfig:
 
     def __post_init__(self) -> None:
         if self.batch_size < 2 or self.num_steps < 1:
-            raise UserError(f"TokenizerConfig needs batch_size >= 2 and num_steps >= 1, not {self.batch_size}, {self.num_steps}.")
-        if self.pixel_weight <= 0 and self.caption_weight <= 0 and self.sigmoid_weight <= 0 and self.feature_weight <= 0:
+            raise UserError(
+                f"TokenizerConfig needs batch_size >= 2 and num_steps >= 1, not {self.batch_size}, {self.num_steps}."
+            )
+        if (
+            self.pixel_weight <= 0
+            and self.caption_weight <= 0
+            and self.sigmoid_weight <= 0
+            and self.feature_weight <= 0
+        ):
             raise UserError("TokenizerConfig has no loss: every weight is 0; give at least one a positive weight.")
         if not 0 < self.caption_fraction <= 1:
             raise UserError(f"TokenizerConfig.caption_fraction is {self.caption_fraction}; give a share in (0, 1].")
         if "{}" not in self.zero_shot_template:
-            raise UserError(f"TokenizerConfig.zero_shot_template {self.zero_shot_template!r} has no '{{}}' for the class.")
+            raise UserError(
+                f"TokenizerConfig.zero_shot_template {self.zero_shot_template!r} has no '{{}}' for the class."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,4 +231,6 @@ class DetokenizerConfig:
         if not 0 <= self.null_condition < 1 or not 0 <= self.code_noise < 1:
             raise UserError("DetokenizerConfig.null_condition and code_noise are shares in [0, 1).")
         if self.guidance != 1 and self.null_condition == 0:
-            raise UserError(f"DetokenizerConfig.guidance is {self.guidance} but null_condition is 0; train with 0.1, or set guidance to 1.")
+            raise UserError(
+                f"DetokenizerConfig.guidance is {self.guidance} but null_condition is 0; train with 0.1, or set guidance to 1."
+            )

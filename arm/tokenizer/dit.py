@@ -20,7 +20,9 @@ class ConditionedDiT(nn.Module):
     def __init__(self, config: FlowConfig, *, channels: int, area: int, width_condition: int) -> None:
         super().__init__()
         if area % config.patch:
-            raise UserError(f"FlowConfig.patch is {config.patch}; it must divide the {area} positions that a code covers.")
+            raise UserError(
+                f"FlowConfig.patch is {config.patch}; it must divide the {area} positions that a code covers."
+            )
         self.config, self.area, self.split = config, area, area // config.patch
         size, width = channels * config.patch**2, config.width
         self.inward = nn.Linear(size, width)

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from arm.data.shards import read_shard, shard_paths
 from arm.errors import UserError
@@ -84,7 +83,8 @@ class ShardWriter:
         for start in range(0, len(pixels), self.config.batch_size):
             batch = to_images(np.stack(pixels[start : start + self.config.batch_size]))
             codes = self.visual.encode(batch)
-            assert 0 <= int(codes.min()) and int(codes.max()) < self.visual.num_codes
+            smallest, largest = int(codes.min()), int(codes.max())
+            assert 0 <= smallest <= largest < self.visual.num_codes
             found.extend(codes.numpy().astype(np.uint16))
         return found
 
@@ -94,7 +94,10 @@ class ShardWriter:
         ids = self.text(texts, add_special_tokens=False)["input_ids"] if texts else []
         counts = iter([len(row) for row in ids])
         return [
-            [next(counts) if part["kind"] == "text" else len(part["codes"]) + SPECIALS_PER_IMAGE for part in row["parts"]]
+            [
+                next(counts) if part["kind"] == "text" else len(part["codes"]) + SPECIALS_PER_IMAGE
+                for part in row["parts"]
+            ]
             for row in rows
         ]
 

@@ -1,6 +1,6 @@
 """Rectified flow (Eq. 2): the path, its times, its loss and an Euler sampler, for pixels and for latents alike.
 
-    x_t = t x_1 + (1 - t) x_0     velocity = x_1 - x_0     t = 0 noise, t = 1 data
+x_t = t x_1 + (1 - t) x_0     velocity = x_1 - x_0     t = 0 noise, t = 1 data
 """
 
 from collections.abc import Callable

@@ -100,7 +100,14 @@ class PairStream:
     """Batches of training pairs without end."""
 
     def __init__(
-        self, shards: Sequence[Path], *, size: tuple[int, int], batch_size: int, seed: int, window_shards: int, cache_bytes: int
+        self,
+        shards: Sequence[Path],
+        *,
+        size: tuple[int, int],
+        batch_size: int,
+        seed: int,
+        window_shards: int,
+        cache_bytes: int,
     ) -> None:
         self.shards, self.size, self.batch_size, self.seed = list(shards), size, batch_size, seed
         self.window_shards, self.cache_bytes = window_shards, cache_bytes

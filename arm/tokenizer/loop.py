@@ -72,7 +72,7 @@ class Loop:
         self.save_every, self.log_every = save_every, log_every
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         self.optimizer = make_optimizer(self.parameters, config)
-        self.parts: dict[str, Stateful] = {**parts, "module": Trained(module), "optimizer": self.optimizer}  # type: ignore[dict-item]
+        self.parts: dict[str, Stateful] = {**parts, "module": Trained(module), "optimizer": self.optimizer}
         self.checkpoints = Checkpoints(checkpoints)
         self.curves: list[str] = []
 
@@ -100,7 +100,7 @@ class Loop:
     def _log(self, step: int, values: dict[str, Tensor]) -> None:
         if step % self.log_every and step != self.num_steps:
             return
-        numbers = {name: round(float(value), 6) for name, value in values.items()}
+        numbers = {name: round(float(value.detach()), 6) for name, value in values.items()}
         self.curves.append(json.dumps({"step": step, **numbers}, sort_keys=True))
         tracker.log(numbers, step=step)
 
@@ -125,9 +125,7 @@ def make_optimizer(parameters: list[nn.Parameter], config: OptimizerConfig) -> t
         return Muon(
             parameters, learning_rate=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
         )
-    return torch.optim.AdamW(
-        parameters, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
-    )
+    return torch.optim.AdamW(parameters, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay)
 
 
 def learning_rate(step: int, num_steps: int, config: OptimizerConfig) -> float:

@@ -54,7 +54,8 @@ def orthogonalize(matrix_MN: Tensor) -> Tensor:
     for _ in range(ITERATIONS):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.mT if tall else x).to(matrix_MN.dtype)
+    found: Tensor = x.mT if tall else x
+    return found.to(matrix_MN.dtype)
 
 
 def _step_matrix(parameter: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:

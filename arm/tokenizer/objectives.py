@@ -1,9 +1,9 @@
 """The four losses on z_q (Eq. 1 to 4). Each is a function of tensors, or a small module where it has weights.
 
-    caption   cross-entropy of a frozen causal language model that reads z_q through an adapter (Eq. 1)
-    pixel     rectified flow in pixels (Eq. 2): `arm.tokenizer.pixel_dit`
-    sigmoid   SigLIP's loss between pooled z_q and frozen text embeddings (Eq. 3)
-    feature   cosine distance to the encoder's own features
+caption   cross-entropy of a frozen causal language model that reads z_q through an adapter (Eq. 1)
+pixel     rectified flow in pixels (Eq. 2): `arm.tokenizer.pixel_dit`
+sigmoid   SigLIP's loss between pooled z_q and frozen text embeddings (Eq. 3)
+feature   cosine distance to the encoder's own features
 """
 
 import math

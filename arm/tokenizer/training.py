@@ -36,7 +36,9 @@ class TokenizerTrainer(nn.Module):
         super().__init__()
         self.tokenizer, self.config = tokenizer, config
         width = tokenizer.encoder.width
-        self.pixel = PixelDiT(config.pixel, stride=tokenizer.stride, width_condition=width) if config.pixel_weight else None
+        self.pixel = (
+            PixelDiT(config.pixel, stride=tokenizer.stride, width_condition=width) if config.pixel_weight else None
+        )
         self.sigmoid = SigmoidObjective() if config.sigmoid_weight else None
         self.caption: CaptionObjective | None = None
         if config.caption_weight:
@@ -142,15 +144,15 @@ def read_held_out(shards: Sequence[Path], config: TokenizerConfig) -> Pairs:
 def evaluate(trainer: TokenizerTrainer, held_out: Pairs, output: Folder) -> dict[str, float]:
     """Codes, reconstructions by the pixel DiT and zero-shot accuracy on held-out images."""
     tokenizer, images = trainer.tokenizer, held_out.images()
-    codes = torch.cat([tokenizer.encode(part) for part in images.split(EVALUATION_BATCH)])
-    features = torch.cat([tokenizer.embed(part) for part in codes.split(EVALUATION_BATCH)])
+    codes = torch.cat([tokenizer.encode(part) for part in torch.split(images, EVALUATION_BATCH)])
+    features = torch.cat([tokenizer.embed(part) for part in torch.split(codes, EVALUATION_BATCH)])
     metrics = code_statistics(codes, tokenizer.config.levels)
     if trainer.pixel is not None:
         generator = torch.Generator().manual_seed(trainer.config.seed)
         size = (images.shape[2], images.shape[3])
         parts = [
             trainer.pixel.sample(part, size, steps=PSNR_STEPS, generator=generator)
-            for part in features.split(EVALUATION_BATCH)
+            for part in torch.split(features, EVALUATION_BATCH)
         ]
         reconstructed = torch.cat(parts)
         metrics["pixel_dit/psnr"] = float(psnr(reconstructed, images).mean())

@@ -84,7 +84,8 @@ class VisualTokenizer(nn.Module):
         grid = self.encoder.grid(images_BCHW)
         shallow = set(self.config.encoder_layers) == {0}
         states = (self.encoder.embed(images_BCHW),) if shallow else self.encoder(images_BCHW)
-        return self.quantizer.encode(self._project(states)).unflatten(1, grid)
+        codes_BN: Tensor = self.quantizer.encode(self._project(states))
+        return codes_BN.view(len(codes_BN), *grid)
 
     @torch.no_grad()
     def embed(self, codes_BHW: Tensor) -> Tensor:
@@ -107,7 +108,11 @@ class VisualTokenizer(nn.Module):
         folder = Path(folder)
         self.encoder.model.save_pretrained(folder / "encoder")
         save_file({name: value.contiguous() for name, value in self.trained_state().items()}, folder / WEIGHTS_NAME)
-        record = {"quantizer": configs.to_dict(self.config), "index_order": INDEX_ORDER, "fingerprint": _fingerprint(self)}
+        record = {
+            "quantizer": configs.to_dict(self.config),
+            "index_order": INDEX_ORDER,
+            "fingerprint": _fingerprint(self),
+        }
         (folder / CONFIG_NAME).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
 
     @classmethod
@@ -127,7 +132,9 @@ class VisualTokenizer(nn.Module):
         tokenizer.eval().requires_grad_(False)
         tokenizer._fingerprint = _fingerprint(tokenizer)
         if tokenizer._fingerprint != record["fingerprint"]:
-            raise IntegrityError(f"{folder} does not hold the weights of its fingerprint {record['fingerprint'][:12]}….")
+            raise IntegrityError(
+                f"{folder} does not hold the weights of its fingerprint {record['fingerprint'][:12]}…."
+            )
         return tokenizer
 
     def _project(self, states: tuple[Tensor, ...]) -> Tensor:

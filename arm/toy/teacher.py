@@ -9,6 +9,7 @@ not trained again after a kill. The scenes belong to the training split and come
 """
 
 import json
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -63,12 +64,12 @@ def _is_done(folder: Path) -> bool:
 def _train_all(names: list[str], scratch: Path, config: TeacherConfig) -> None:
     """Keep `processes` children busy until all have ended well; they die with this process."""
     waiting, progress = list(names), Progress("train-teachers", len(TEACHERS), len(TEACHERS) - len(names))
-    children = {}
+    children: dict[str, subprocess.Popen[bytes]] = {}
     try:
         while waiting or children:
             while waiting and len(children) < config.processes:
                 name = waiting.pop(0)
-                command = [sys.executable, "-m", "arm.toy.teacher", name, scratch / name, configs.to_json(config)]
+                command = [sys.executable, "-m", "arm.toy.teacher", name, str(scratch / name), configs.to_json(config)]
                 children[name] = start_child(command, env={"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"})
             time.sleep(POLL_SECONDS)
             for name in [name for name, child in children.items() if child.poll() is not None]:

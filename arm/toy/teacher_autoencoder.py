@@ -40,7 +40,8 @@ def make_model(config: AutoencoderTeacherConfig) -> Any:
     """An AutoencoderKL from its config."""
     from diffusers import AutoencoderKL
 
-    model = AutoencoderKL(
+    make: Any = AutoencoderKL
+    model = make(
         in_channels=3, out_channels=3, down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3, block_out_channels=config.widths, layers_per_block=1,
         latent_channels=config.latent_channels, norm_num_groups=8, sample_size=SIDE, mid_block_add_attention=False,
@@ -53,4 +54,5 @@ def loss_of(model: Any, images: Tensor, kl_weight: float, generator: torch.Gener
     found = model.encode(images).latent_dist
     error = model.decode(found.sample(generator=generator)).sample - images
     divergence = (found.mean.square() + found.var - 1 - found.logvar).mean() / 2
-    return error.abs().mean() + error.square().mean() + kl_weight * divergence
+    loss: Tensor = error.abs().mean() + error.square().mean() + kl_weight * divergence
+    return loss

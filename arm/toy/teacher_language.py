@@ -55,7 +55,8 @@ def train(folder: Path, config: TeacherConfig) -> Report:
     def compute(step: int) -> Tensor:
         batch = without if step % TEXT_EVERY == TEXT_EVERY - 1 else with_context
         with torch.autocast("cpu", torch.bfloat16):
-            return reader(*batch.draw())
+            loss: Tensor = reader(*batch.draw())
+        return loss
 
     training = Training("language_model", list(reader.parameters()), own.num_steps, own.learning_rate)
     training.run(compute)
@@ -136,7 +137,8 @@ def make_tokenizer(texts: list[str], vocabulary_size: int) -> Any:
     )
     inner.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in SPECIAL_TOKENS])
     inner.add_tokens([AddedToken(token, normalized=False, special=False) for token in ADDED_TOKENS])
-    return PreTrainedTokenizerFast(
+    wrap: Any = PreTrainedTokenizerFast
+    return wrap(
         tokenizer_object=inner, eos_token=SPECIAL_TOKENS[0], pad_token=SPECIAL_TOKENS[0],
         extra_special_tokens=list(SPECIAL_TOKENS[1:]),
     )  # fmt: skip

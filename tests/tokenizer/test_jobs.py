@@ -1,0 +1,232 @@
+"""The three jobs on tiny random models: resume to the same bytes, losses switched off, rows and lengths."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from arm.errors import UserError
+from arm.manifest import Manifest, Outcome
+from arm.model import token_shards
+from arm.storage import LocalFolder
+from arm.tokenizer import loop
+from arm.tokenizer.config import DetokenizerConfig, EncodeConfig, TokenizerConfig
+from arm.tokenizer.detokenizer import Detokenizer
+from arm.tokenizer.detokenizer_training import train_detokenizer
+from arm.tokenizer.encoding import tokenize_images
+from arm.tokenizer.training import TokenizerTrainer, train_tokenizer
+from arm.tokenizer.visual import VisualTokenizer
+from tests.tokenizer import tiny
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Manifest]:
+    """Random weights and a few hundred images."""
+    root = tmp_path_factory.mktemp("inputs")
+    return {
+        "images": tiny.make_images(root / "images"),
+        "encoder": tiny.make_siglip(root / "encoder"),
+        "caption_model": tiny.make_language_model(root / "language_model"),
+        "autoencoder": tiny.make_autoencoder(root / "autoencoder"),
+    }
+
+
+@pytest.fixture(scope="module")
+def tokenizer(inputs: dict[str, Manifest], tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """A trained tokenizer."""
+    folder = tmp_path_factory.mktemp("tokenizer")
+    train(inputs, folder)
+    return tiny.manifest(folder, "tokenizer")
+
+
+def train(inputs: dict[str, Manifest], folder: Path, config: TokenizerConfig | None = None) -> Outcome:
+    chosen = {name: inputs[name] for name in ("images", "encoder", "caption_model")}
+    return train_tokenizer(**chosen, output=LocalFolder(folder), config=config or tiny.tokenizer_config())
+
+
+def published(folder: Path) -> dict[str, bytes]:
+    home = LocalFolder(folder)
+    return {name: home.read(name) for name in home.list()}
+
+
+class Killed(Exception):
+    pass
+
+
+def kill_after(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop the loop at the learning rate of that step."""
+    real = loop.learning_rate
+
+    def dying(now: int, *rest: object) -> float:
+        if now == step:
+            raise Killed
+        return real(now, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "learning_rate", dying)
+
+
+def test_training_publishes_tokenizer_curves_and_samples(tokenizer: Manifest) -> None:
+    names = [entry.path for entry in tokenizer.files]
+    assert "tokenizer/projections.safetensors" in names
+    assert "samples/reconstruction.png" in names
+    lines = [json.loads(line) for line in tokenizer.local("curves.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    assert {"loss/pixel", "loss/sigmoid", "loss/caption", "loss/feature", "loss/total"} <= set(lines[0])
+
+
+def test_metrics_cover_codes_pixels_and_zero_shot(inputs: dict[str, Manifest], tmp_path: Path) -> None:
+    outcome = train(inputs, tmp_path, tiny.tokenizer_config(num_steps=1))
+    assert {"pixel_dit/psnr", "code_usage", "perplexity", "zero_shot/top1"} <= set(outcome.metrics)
+    assert outcome.counts["images_seen"] == 4
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_a_killed_training_goes_on_to_the_same_bytes(
+    name: str, inputs: dict[str, Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import dataclasses
+
+    optimizer = dataclasses.replace(tiny.OPTIMIZER, name=name)  # type: ignore[arg-type]
+    config = tiny.tokenizer_config(optimizer=optimizer, loss_normalisation="running")
+    train(inputs, tmp_path / "whole", config)
+    with monkeypatch.context() as patch:
+        kill_after(3, patch)
+        with pytest.raises(Killed):
+            train(inputs, tmp_path / "killed", config)
+    train(inputs, tmp_path / "killed", config)
+    assert published(tmp_path / "killed") == published(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("loss", ["caption", "pixel", "sigmoid", "feature"])
+def test_a_loss_of_weight_zero_is_not_built(loss: str, inputs: dict[str, Manifest]) -> None:
+    config = tiny.tokenizer_config(**{f"{loss}_weight": 0.0})
+    folders = [inputs[name].local_folder("model") for name in ("caption_model", "encoder")]
+    trainer = TokenizerTrainer(tiny.visual_tokenizer(), config, *folders)
+    assert getattr(trainer, loss, None) is None
+    assert loss not in trainer.weighting.weights
+
+
+def test_an_image_set_without_captions_for_a_batch_is_refused(inputs: dict[str, Manifest], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="batch_size"):
+        train(inputs, tmp_path, tiny.tokenizer_config(batch_size=5000))
+
+
+def encode(inputs: dict[str, Manifest], tokenizer: Manifest, folder: Path) -> Outcome:
+    return tokenize_images(
+        images=inputs["images"], tokenizer=tokenizer, text_tokenizer=inputs["caption_model"],
+        output=LocalFolder(folder), config=EncodeConfig(height=tiny.SIDE, width=tiny.SIDE, threads=1),
+    )  # fmt: skip
+
+
+def test_every_sample_becomes_a_row_with_its_lengths(
+    inputs: dict[str, Manifest], tokenizer: Manifest, tmp_path: Path
+) -> None:
+    outcome = encode(inputs, tokenizer, tmp_path)
+    assert outcome.counts == {"samples": 602, "images": 602, "samples_read": 602}  # 600 + 2 of the edit, 0 of the text
+    visual = VisualTokenizer.from_pretrained(tokenizer.local_folder("tokenizer"))
+    shards = token_shards.open_shards(
+        tiny.manifest(tmp_path, "token-shards"), tokenizer_fingerprint=visual.fingerprint, num_codes=16
+    )
+    edit = shards[0].parts(300)
+    assert [(part.height, part.width) for part in edit] == [(3, 3), (0, 0), (3, 3)]
+    assert edit[1].text == "make it red"
+    first = int(shards[0].starts[300])
+    assert shards[0].lengths[first] == 9 + 5
+    assert 0 < sum(int(shard.held_out.sum()) for shard in shards) < 20
+
+
+def test_codes_in_the_shards_are_those_of_the_tokenizer(
+    inputs: dict[str, Manifest], tokenizer: Manifest, tmp_path: Path
+) -> None:
+    from arm.data.shards import decode_image, read_samples
+    from arm.records import Image
+    from arm.tokenizer.images import to_images
+
+    encode(inputs, tokenizer, tmp_path)
+    visual = VisualTokenizer.from_pretrained(tokenizer.local_folder("tokenizer"))
+    shards = token_shards.open_shards(
+        tiny.manifest(tmp_path, "token-shards"), tokenizer_fingerprint=visual.fingerprint, num_codes=16
+    )
+    sample = next(read_samples(inputs["images"]))
+    assert isinstance(sample.parts[0], Image)
+    codes = visual.encode(to_images(decode_image(sample.parts[0])[None]))
+    found = shards[0].parts(0)[0].codes
+    assert found is not None
+    assert found.tolist() == codes.flatten().tolist()
+
+
+def test_a_finished_shard_is_not_written_again(inputs: dict[str, Manifest], tokenizer: Manifest, tmp_path: Path) -> None:
+    encode(inputs, tokenizer, tmp_path)
+    before = published(tmp_path)
+    (tmp_path / "reports/tiny-00001.json").unlink()
+    kept = (tmp_path / "shards/tiny-00000.arrow").stat().st_mtime_ns
+    encode(inputs, tokenizer, tmp_path)
+    assert (tmp_path / "shards/tiny-00000.arrow").stat().st_mtime_ns == kept
+    assert published(tmp_path) == before
+
+
+def detokenizer_config(**options: object) -> DetokenizerConfig:
+    import dataclasses
+
+    base = DetokenizerConfig(
+        height=tiny.SIDE, width=tiny.SIDE, flow=dataclasses.replace(tiny.FLOW, patch=1), optimizer=tiny.OPTIMIZER,
+        batch_size=4, num_steps=4, sampling_steps=2, threads=1, save_every=2, log_every=1, max_images=100,
+        precision="float32",
+    )  # fmt: skip
+    return dataclasses.replace(base, **options)  # type: ignore[arg-type]
+
+
+def render(inputs: dict[str, Manifest], tokenizer: Manifest, folder: Path) -> Outcome:
+    return train_detokenizer(
+        images=inputs["images"], tokenizer=tokenizer, autoencoder=inputs["autoencoder"],
+        output=LocalFolder(folder), config=detokenizer_config(),
+    )  # fmt: skip
+
+
+def test_a_killed_detokenizer_goes_on_to_the_same_bytes(
+    inputs: dict[str, Manifest], tokenizer: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome = render(inputs, tokenizer, tmp_path / "whole")
+    assert outcome.counts == {"steps": 4, "images": 100}
+    with monkeypatch.context() as patch:
+        kill_after(3, patch)
+        with pytest.raises(Killed):
+            render(inputs, tokenizer, tmp_path / "killed")
+    render(inputs, tokenizer, tmp_path / "killed")
+    assert published(tmp_path / "killed") == published(tmp_path / "whole")
+
+
+def test_rendering_depends_on_codes_and_seeds_not_on_the_batch(
+    inputs: dict[str, Manifest], tokenizer: Manifest, tmp_path: Path
+) -> None:
+    render(inputs, tokenizer, tmp_path)
+    visual = VisualTokenizer.from_pretrained(tokenizer.local_folder("tokenizer"))
+    detokenizer = Detokenizer.from_pretrained(tmp_path / "detokenizer")
+    codes = torch.randint(16, (3, 3, 3), generator=torch.Generator().manual_seed(0))
+    together = detokenizer.render(codes, visual, seeds=[5, 6, 7])
+    alone = detokenizer.render(codes[1:2], visual, seeds=[6])
+    assert together.shape == (3, 3, tiny.SIDE, tiny.SIDE)
+    assert torch.allclose(together[1:2], alone, atol=1e-5)
+    assert not torch.allclose(alone, detokenizer.render(codes[1:2], visual, seeds=[7]), atol=1e-3)
+    with pytest.raises(UserError, match="belongs to tokenizer"):
+        detokenizer.render(codes, tiny.visual_tokenizer(levels=(3, 3, 2)), seeds=[5, 6, 7])
+
+
+def test_guidance_moves_away_from_the_null_condition(
+    inputs: dict[str, Manifest], tokenizer: Manifest, tmp_path: Path
+) -> None:
+    from arm.tokenizer.detokenizer import LatentCodec
+
+    torch.manual_seed(0)
+    codec = LatentCodec.from_pretrained(inputs["autoencoder"].local_folder("model"))
+    made = Detokenizer(
+        codec, detokenizer_config().flow, stride=4, width_condition=8, sampling_steps=1, guidance=1.5,
+        tokenizer_fingerprint="",
+    )  # fmt: skip
+    x, t, features = torch.randn(2, 2, 3, 3), torch.zeros(2), torch.randn(2, 9, 8)
+    free = made._guided(features, 0.0)(x, t)
+    conditioned = made._guided(features, 1.0)(x, t)
+    guided = made._guided(features, 1.5)(x, t)
+    assert torch.allclose(guided, free + 1.5 * (conditioned - free), atol=1e-5)
+    assert not torch.allclose(conditioned, free)
