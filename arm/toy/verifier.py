@@ -29,6 +29,8 @@ CHROMA = 50.0
 """Max minus min of RGB above which a pixel belongs to an object: grounds stay below 35, half-covered edges lie above."""
 MIN_PIXELS = 5
 """Smaller spots are noise; the smallest object has 20 pixels."""
+CORE_START = 0.4
+"""The duller two fifths of an object's pixels are edges; its colour is the median of the rest."""
 MIN_FIT = 0.88
 """Worst template fit that still is a shape."""
 MAX_AMBIGUITY = 0.75
@@ -89,7 +91,8 @@ class Verdict:
 def read_image(image: npt.NDArray[np.uint8]) -> tuple[Seen, ...]:
     """Say what is in an image (H, W, 3), any square size, in reading order of the places."""
     pixels = _toy_sized(image).astype(np.float32)
-    chroma = pixels.max(2) - pixels.min(2)
+    red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
+    chroma = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
     mask = chroma > CHROMA
     labels, count = ndimage.label(mask)
     if not count:
@@ -203,11 +206,12 @@ def _toy_sized(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 def _split(pixels: Floats, own: npt.NDArray[np.bool_]) -> Iterator[npt.NDArray[np.bool_]]:
     """The component itself, or its parts by colour when two objects touch; spots of noise are left out."""
-    if own.sum() < MIN_PIXELS:
+    inside = pixels[own]
+    if len(inside) < MIN_PIXELS:
         return
-    hues = _nearest_color(pixels[own])[0]
+    hues = _nearest_color(inside)[0]
     counts = np.bincount(hues, minlength=len(COLORS))
-    if np.sort(counts)[-2] < SPLIT_SHARE * counts.sum():
+    if sorted(counts.tolist())[-2] < SPLIT_SHARE * len(inside):
         yield own
         return
     for color in np.flatnonzero(counts >= MIN_PIXELS):
@@ -226,21 +230,23 @@ def _saturated(colors: Floats) -> Floats:
 
 
 _HUES = _saturated(PALETTE)
+_AXIS = np.arange(SIDE, dtype=np.float32) + 0.5
 
 
 def _nearest_color(colors: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
     """Index and distance of the nearest palette colour for each of (N, 3)."""
-    distance = np.linalg.norm(_saturated(colors)[:, None] - _HUES[None], axis=2)
-    return distance.argmin(1), distance.min(1)
+    apart = _saturated(colors)[:, None] - _HUES[None]
+    squared = np.einsum("nkc,nkc->nk", apart, apart)
+    return squared.argmin(1), np.sqrt(squared.min(1))
 
 
 def _read_component(
     pixels: Floats, chroma: Floats, ground: Floats, own: npt.NDArray[np.bool_], mask: npt.NDArray[np.bool_]
 ) -> Seen:
-    core = own & (chroma >= np.quantile(chroma[own], 0.4))
-    ink = np.median(pixels[core], axis=0)
+    ordered = np.argsort(chroma[own])
+    ink = np.median(pixels[own][ordered[int(CORE_START * len(ordered)) :]], axis=0)
     index, distance = _nearest_color(ink[None])
-    near = ndimage.binary_dilation(own) & (own | ~mask)
+    near = _grown(own) & (own | ~mask)
     step = ink - ground
     cover = np.clip((pixels - ground) @ step / max(float(step @ step), 1.0), 0, 1) * near
     shape, size, x, y, fit = _fit_shape(cover)
@@ -248,18 +254,27 @@ def _read_component(
     return Seen(shape=shape, color=color, size=size, x=x, y=y, score=fit)
 
 
+def _grown(own: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """The pixels of a component and their four neighbours."""
+    grown = own.copy()
+    grown[1:] |= own[:-1]
+    grown[:-1] |= own[1:]
+    grown[:, 1:] |= own[:, :-1]
+    grown[:, :-1] |= own[:, 1:]
+    return grown
+
+
 def _fit_shape(cover: Floats) -> tuple[str, str, float, float, float]:
     """The best template for a coverage map (36, 36): shape or 'unknown', size, centre x and y, fit."""
     templates, norms, shapes, radii, offsets = _template_bank()
     total = float(cover.sum())
-    rows, columns = np.arange(SIDE) + 0.5, np.arange(SIDE) + 0.5
-    y, x = float(cover.sum(1) @ rows) / total, float(cover.sum(0) @ columns) / total
-    top, left = int(np.floor(y)) - WINDOW // 2, int(np.floor(x)) - WINDOW // 2
-    padded = np.pad(cover, WINDOW)
+    y, x = float(cover.sum(1) @ _AXIS) / total, float(cover.sum(0) @ _AXIS) / total
+    top, left = int(y) - WINDOW // 2, int(x) - WINDOW // 2
+    padded = np.zeros((SIDE + 2 * WINDOW, SIDE + 2 * WINDOW), np.float32)
+    padded[WINDOW:-WINDOW, WINDOW:-WINDOW] = cover
     window = padded[top + WINDOW : top + 2 * WINDOW + 1, left + WINDOW : left + 2 * WINDOW + 1].ravel()
-    outside = max(float((cover * cover).sum()) - float(window @ window), 0.0)
-    error = norms + float(window @ window) + outside - 2 * (templates @ window)
-    fits = 1 - error / norms
+    energy = float(cover.ravel() @ cover.ravel())
+    fits = (2 * (templates @ window) - energy) / norms
     best = int(fits.argmax())
     rival = float(fits[shapes != shapes[best]].max())
     known = fits[best] >= MIN_FIT and 1 - fits[best] <= MAX_AMBIGUITY * (1 - rival)
