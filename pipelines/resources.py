@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from arm import config as configs
-from arm.launch import Resources
 from arm.launch_kubernetes import SECRET, SECRET_KEYS
 from arm.recipes import STEPS, Recipe
+from arm.resources import Resources
 from components import images
 
 SPARK_JOBS = ("extract-pairs", "filter-pairs")

@@ -24,6 +24,7 @@ from typing import Any
 
 from arm import recipes
 from arm.errors import ArmError, UserError
+from arm.evaluation.report import write_report
 from arm.launch import read_error
 from arm.lock import output_lock
 from arm.recipes import Recipe
@@ -68,9 +69,7 @@ def run_here(name: str, recipe: Recipe, store: str) -> None:
         with session(folder.url, pipeline=name, recipe=recipe.name):
             reused = _run(pipeline, folder.url, files, num_jobs)
     print(f"{num_jobs} jobs in {time.monotonic() - started:.0f} s, {reused} of them done before.")
-    report = working / "report" / "index.html"
-    if report.is_file():
-        print(f"Report: {report}")
+    print(f"The report: {write_report(folder.url)}")
 
 
 def submit(host: str, name: str, recipe: Recipe, store: str) -> None:

@@ -20,7 +20,10 @@ from arm.errors import ArmError
 from arm.progress import render
 
 POLL_SECONDS = 0.2
-READ, KEPT = ("_read", "_in", "_offered"), ("_kept", "_written", "_out")
+EQUATIONS = (("_read", "_kept"), ("_read", "_imported"), ("_read", "_downloaded"), ("_found", "_extracted"))
+"""Endings of what went in and what came out of a job that drops some of it."""
+TELLING = ("good_images", "scenes", "parameters", "rollouts", "tokens", "steps", "samples", "prompts", "gates_held")
+"""Counts that say the most about a job that drops nothing."""
 
 
 class Screen:
@@ -111,20 +114,18 @@ def _counts(url: str) -> str:
 
 
 def summarise(counts: dict[str, int]) -> str:
-    """`{"pairs_read": 9000, "pairs_kept": 8120}` -> `8,120 of 9,000 pairs`; else the first count."""
-    read = _find(counts, READ)
-    kept = _find(counts, KEPT)
-    if read and kept:
-        return f"{counts[kept]:,} of {counts[read]:,} {_unit(kept, KEPT)}"
-    for name, value in counts.items():
-        if "/" not in name:
-            return f"{value:,} {name.replace('_', ' ')}"
-    return ""
+    """What a job made, in a few words.
+
+    {"pairs_read": 9000, "pairs_kept": 8120}        ->  8,120 of 9,000 pairs
+    {"documents": 40, "steps": 560, "tokens": 900}  ->  900 tokens, 560 steps
+    """
+    for into, out in EQUATIONS:
+        read, kept = _ending(counts, into), _ending(counts, out)
+        if read and kept:
+            return f"{counts[kept]:,} of {counts[read]:,} {kept.removesuffix(out).replace('_', ' ')}"
+    names = [name for name in TELLING if name in counts] or [name for name in counts if "/" not in name]
+    return ", ".join(f"{counts[name]:,} {name.replace('_', ' ')}" for name in names[:2])
 
 
-def _find(counts: dict[str, int], endings: tuple[str, ...]) -> str | None:
-    return next((name for ending in endings for name in counts if name.endswith(ending)), None)
-
-
-def _unit(name: str, endings: tuple[str, ...]) -> str:
-    return next(name.removesuffix(ending) for ending in endings if name.endswith(ending)).replace("_", " ")
+def _ending(counts: dict[str, int], ending: str) -> str | None:
+    return next((name for name in counts if name.endswith(ending)), None)

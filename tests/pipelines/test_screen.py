@@ -19,8 +19,14 @@ def test_what_was_kept_is_shown_of_what_was_read() -> None:
     assert summarise(counts) == "8,120 of 9,000 pairs"
 
 
-def test_a_job_that_only_makes_things_shows_its_first_count() -> None:
-    assert summarise({"dropped/x": 1, "images": 1200, "edits": 40}) == "1,200 images"
+def test_what_came_out_is_named_by_the_count_that_says_so() -> None:
+    assert summarise({"urls_read": 153, "images_downloaded": 140, "failed/robots": 13}) == "140 of 153 images"
+    assert summarise({"candidates_found": 234, "pages_read": 24, "pairs_extracted": 207}) == "207 of 234 pairs"
+
+
+def test_a_job_that_drops_nothing_shows_its_most_telling_counts() -> None:
+    assert summarise({"documents": 40, "steps": 560, "tokens": 90_000}) == "90,000 tokens, 560 steps"
+    assert summarise({"dropped/x": 1, "pictures": 1200, "walls": 40, "doors": 2}) == "1,200 pictures, 40 walls"
     assert summarise({}) == ""
 
 

@@ -1,0 +1,143 @@
+"""The recipes: complete, strict, and the paper's where they say so."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from arm import config as configs
+from arm import jobs, recipes
+from arm.errors import UserError
+from arm.recipes import RECIPES, STEPS, Recipe, folder_name
+from arm.recipes.proof import seeded
+from arm.training.config import SOURCES, StageConfig, share_at
+
+TOYS = ("tiny", "toy", "proof")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_configures_every_step_of_its_road_with_the_config_of_its_job(name: str) -> None:
+    recipe = recipes.find(name)
+    expected = [step for step in STEPS if name in TOYS or step not in ("make-world", "train-teachers")]
+    assert list(recipe.configs) == expected
+    for step, config in recipe.configs.items():
+        assert type(config) is jobs.resolve(jobs.find(STEPS[step]).config), step
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_survives_the_way_through_json(name: str) -> None:
+    for config in recipes.find(name).configs.values():
+        assert configs.from_json(type(config), configs.to_json(config)) == config
+
+
+def test_the_steps_cover_every_job_in_the_order_of_the_road() -> None:
+    assert list(dict.fromkeys(STEPS.values())) == [job.name for job in jobs.JOBS]
+    assert folder_name("make-world") == "01-make-world"
+    assert folder_name("filter-pairs") == "10-filter-pairs"
+
+
+def test_stages_of_the_same_job_are_its_declared_stages() -> None:
+    for job in jobs.JOBS:
+        if job.stages:
+            steps = [step for step, name in STEPS.items() if name == job.name]
+            assert steps == [f"{job.name}-{stage}" for stage in job.stages]
+            for recipe in map(recipes.find, RECIPES):
+                assert [recipe.config(step).stage for step in steps] == list(job.stages)
+
+
+SHARES = {  # text-only, image-to-text, text-to-image, video, web: Table 1
+    "pretrain": (0.05, 0.10, 0.70, 0.10, 0.05),
+    "continue": (0.05, 0.10, 0.55, 0.15, 0.15),
+    "finetune": (0.05, 0.05, 0.50, 0.20, 0.20),
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("stage", SHARES)
+def test_the_mixture_of_every_stage_is_table_1(name: str, stage: str) -> None:
+    mixture = recipes.find(name).config(f"train-model-{stage}").mixture
+    assert tuple(share_at(getattr(mixture, source), 0.5) for source in SOURCES) == SHARES[stage]
+
+
+def test_arm_7b_holds_the_numbers_of_table_1() -> None:
+    stages = [_stage("arm_7b", stage) for stage in ("pretrain", "continue", "finetune")]
+    assert [stage.learning_rate for stage in stages] == [2e-4, 2e-4, 5e-5]
+    assert [stage.warmup_steps for stage in stages] == [2_000, 2_000, 0]
+    assert [stage.steps for stage in stages] == [100_000, 100_000, 40_000]
+    assert {(stage.weight_decay, stage.gradient_clip, stage.betas) for stage in stages} == {(0, 1.0, (0.9, 0.95))}
+    assert {stage.sequence_length for stage in stages} == {80 * 1024}
+    compute = recipes.find("arm_7b").compute
+    assert [compute[f"train-model-{stage}"].ranks for stage in SHARES] == [200, 160, 80]
+
+
+def test_arm_7b_holds_the_numbers_of_table_2() -> None:
+    policies = [recipes.find("arm_7b").config(f"train-policy-{stage}") for stage in ("t2i", "edit", "joint")]
+    assert [policy.learning_rate for policy in policies] == [3e-5, 5e-5, 5e-5]
+    assert [policy.steps for policy in policies] == [280, 100, 200]
+    assert [policy.prompts_per_step for policy in policies] == [64, 40, 40]
+    assert [policy.temperature for policy in policies] == [0.7, 1.0, 1.0]
+    assert {(p.group_size, p.top_k, p.top_p, p.clip, p.kl_coefficient) for p in policies} == {
+        (16, 1000, 1.0, 0.2, 0.01)
+    }
+
+
+def test_arm_7b_departs_from_the_paper_nowhere_in_the_tokenizer() -> None:
+    tokenizer = recipes.find("arm_7b").config("train-tokenizer")
+    weights = (tokenizer.caption_weight, tokenizer.pixel_weight, tokenizer.sigmoid_weight, tokenizer.feature_weight)
+    assert weights == (1, 5, 5, 1)
+    assert tokenizer.quantizer.levels == (2,) * 16
+    assert tokenizer.loss_normalisation == "none"
+    assert tokenizer.quantizer.pre_quantizer_norm == "none"
+    assert tokenizer.pixel.prediction == "velocity"
+    assert (tokenizer.batch_size, tokenizer.optimizer.learning_rate) == (32_768, 3e-4)
+
+
+def test_only_toys_let_hosts_past_the_guard_or_hurry() -> None:
+    for name in set(RECIPES) - set(TOYS):
+        recipe = recipes.find(name)
+        assert recipe.config("download-images").exceptions == ()
+        assert recipe.config("filter-pairs").private_hosts == ()
+        assert recipe.config("download-images").requests_per_second_per_host <= 10
+
+
+def test_a_seed_moves_every_step_but_the_world_and_its_teachers() -> None:
+    proof, other = recipes.find("proof"), seeded(recipes.find("proof"), 2)
+    assert other.name == "proof-seed-2"
+    assert other.config("make-world") == proof.config("make-world")
+    assert other.config("train-teachers") == proof.config("train-teachers")
+    moved = [step for step in proof.configs if other.config(step) != proof.config(step)]
+    assert moved == [
+        "train-tokenizer", "train-detokenizer", "train-model-pretrain", "train-model-continue",
+        "train-model-finetune", "train-policy-t2i", "train-policy-edit", "train-policy-joint", "evaluate-model",
+    ]  # fmt: skip
+    assert all(other.config(step).seed == 2 for step in moved)
+
+
+def test_rows_of_a_step_divide_among_the_ranks() -> None:
+    for recipe in map(recipes.find, RECIPES):
+        for stage in SHARES:
+            step = f"train-model-{stage}"
+            rows = recipe.config(step)
+            assert rows.rows_per_step % (recipe.computes_on(step).ranks * rows.rows_per_micro_batch) == 0
+
+
+def test_an_unknown_recipe_or_step_is_named_with_a_suggestion() -> None:
+    with pytest.raises(UserError, match="did you mean 'tiny'"):
+        recipes.find("tinny")
+    with pytest.raises(UserError, match="did you mean 'filter-pairs'"):
+        Recipe(name="r", purpose="p", configs={"filter-pair": None})
+    with pytest.raises(UserError, match="did you mean 'train-tokenizer'"):
+        recipes.find("toy").config("train-tokeniser")
+
+
+def test_mixtures_to_compare_differ_in_the_mixture_alone() -> None:
+    for recipe in map(recipes.find, RECIPES):
+        paper, even = recipe.mixtures["paper"], recipe.mixtures["even"]
+        assert dataclasses.replace(even, mixture=paper.mixture) == paper
+        assert even.mixture != paper.mixture
+
+
+def _stage(recipe: str, stage: str) -> StageConfig:
+    config: Any = recipes.find(recipe).config(f"train-model-{stage}")
+    assert isinstance(config, StageConfig)
+    return config
