@@ -5,6 +5,7 @@
 Checking a name and connecting to the name again would let a second DNS answer through (rebinding).
 """
 
+import contextlib
 import ipaddress
 import socket
 import threading
@@ -34,9 +35,9 @@ def is_public(address: str) -> bool:
     except ValueError:
         return False
     if isinstance(ip, ipaddress.IPv6Address):
-        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
         if ip in NAT64:
-            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+            return is_public(str(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)))
+        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
         if inner is not None and not is_public(str(inner)):
             return False
     return ip.is_global and not ip.is_multicast and not ip.is_reserved and not ip.is_unspecified
@@ -70,6 +71,8 @@ class PublicResolver:
         return addresses
 
     def _ask(self, host: str) -> tuple[str, ...]:
+        with contextlib.suppress(ValueError):
+            return (str(ipaddress.ip_address(host)),)
         try:
             return self._resolver(host)
         except (OSError, UnicodeError):

@@ -186,12 +186,14 @@ class _Host:
 
 
 def forbids_ai(values: list[str], user_agent: str) -> bool:
-    """Whether X-Robots-Tag headers (`noai`, `arm-platform: noimageai, nofollow`) forbid the use."""
+    """Whether X-Robots-Tag headers (`noai`, `otherbot: noindex, arm-platform: noimageai`) forbid the use to us."""
     for value in values:
-        agent, colon, directives = value.lower().rpartition(":")
-        applies = not colon or agent.strip() in (_product(user_agent).lower(), "*")
-        if applies and NO_AI & {directive.strip() for directive in directives.split(",")}:
-            return True
+        applies = True
+        for directive in value.lower().split(","):
+            agent, colon, name = directive.rpartition(":")
+            applies = agent.strip() in (_product(user_agent).lower(), "*") if colon else applies
+            if applies and name.strip() in NO_AI:
+                return True
     return False
 
 

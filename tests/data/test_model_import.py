@@ -1,0 +1,62 @@
+"""import-model: stock checkpoints in safetensors, nothing else."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from arm.data.config import ImportModelConfig
+from arm.data.model_import import import_model
+from arm.errors import UserError
+from arm.storage import LocalFolder
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "qwen2"}')
+    save_file({"a": np.zeros((2, 3), np.float32), "b": np.zeros(5, np.float16)}, folder / "model.safetensors")
+    return folder
+
+
+def run(checkpoint: Path, **options: str) -> dict[str, int]:
+    config = ImportModelConfig(path=str(checkpoint), role="language_model", licence="Apache-2.0", **options)  # type: ignore[arg-type]
+    return import_model(output=LocalFolder(checkpoint.parent / "out"), config=config).counts
+
+
+def test_a_checkpoint_is_copied_and_its_parameters_counted(checkpoint: Path) -> None:
+    assert run(checkpoint, name="toy") == {"files_copied": 2, "parameters": 11}
+    out = checkpoint.parent / "out"
+    assert (out / "model/model.safetensors").read_bytes() == (checkpoint / "model.safetensors").read_bytes()
+    assert json.loads((out / "model.json").read_text()) == {
+        "name": "toy", "role": "language_model", "licence": "Apache-2.0", "model_type": "qwen2",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("pytorch_model.bin", b"pickle", "pickles"),
+        ("modeling.py", b"code", "code"),
+        ("config.json", b'{"model_type": "bert"}', "'bert', no language_model"),
+        ("config.json", b'{"model_type": "qwen2", "auto_map": {}}', "auto_map"),
+        ("config.json", b"{", "not a JSON object"),
+        ("model.safetensors", b"\xff" * 100, "damaged"),
+    ],
+)
+def test_what_is_unsafe_or_unfit_is_refused_in_a_sentence(
+    checkpoint: Path, name: str, content: bytes, words: str
+) -> None:
+    (checkpoint / name).write_bytes(content)
+    with pytest.raises(UserError, match=words):
+        run(checkpoint)
+
+
+def test_a_truncated_checkpoint_is_refused(checkpoint: Path) -> None:
+    path = checkpoint / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UserError, match="damaged"):
+        run(checkpoint)
