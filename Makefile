@@ -78,7 +78,7 @@ docs: setup  ## Write docs/reference.md: every job, its inputs and each field of
 	@$(RUN) docs/build.py
 
 ui: setup  ## Open MLflow on the store (http://127.0.0.1:5000)
-	@$(VENV)/bin/mlflow server --host 127.0.0.1 --port 5000 --workers 1 --backend-store-uri "sqlite:///$(abspath $(STORE))/mlflow.db"
+	@$(VENV)/bin/arm ui --store $(STORE)
 
 clean:  ## Remove what can be made again, but neither .venv nor the stores
 	@find . -path ./$(VENV) -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf

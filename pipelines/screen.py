@@ -20,9 +20,16 @@ from arm.errors import ArmError
 from arm.progress import render
 
 POLL_SECONDS = 0.2
-EQUATIONS = (("_read", "_kept"), ("_read", "_imported"), ("_read", "_downloaded"), ("_found", "_extracted"))
-"""Endings of what went in and what came out of a job that drops some of it."""
-TELLING = ("good_images", "scenes", "parameters", "rollouts", "tokens", "steps", "samples", "prompts", "gates_held")
+EQUATIONS = (
+    ("candidates_found", "pairs_extracted", "pairs"),
+    ("pairs_read", "pairs_kept", "pairs"),
+    ("urls_read", "images_downloaded", "images"),
+    ("samples_read", "samples_kept", "samples"),
+    ("samples_read", "samples_imported", "samples"),
+    ("gates", "gates_held", "gates held"),
+)
+"""What went in, what came out, and what to call it, of jobs that drop some of it."""
+TELLING = ("good_images", "scenes", "parameters", "rollouts", "tokens", "steps", "samples", "prompts", "questions")
 """Counts that say the most about a job that drops nothing."""
 
 
@@ -119,13 +126,8 @@ def summarise(counts: dict[str, int]) -> str:
     {"pairs_read": 9000, "pairs_kept": 8120}        ->  8,120 of 9,000 pairs
     {"documents": 40, "steps": 560, "tokens": 900}  ->  900 tokens, 560 steps
     """
-    for into, out in EQUATIONS:
-        read, kept = _ending(counts, into), _ending(counts, out)
-        if read and kept:
-            return f"{counts[kept]:,} of {counts[read]:,} {kept.removesuffix(out).replace('_', ' ')}"
+    for into, out, unit in EQUATIONS:
+        if into in counts and out in counts:
+            return f"{counts[out]:,} of {counts[into]:,} {unit}"
     names = [name for name in TELLING if name in counts] or [name for name in counts if "/" not in name]
     return ", ".join(f"{counts[name]:,} {name.replace('_', ' ')}" for name in names[:2])
-
-
-def _ending(counts: dict[str, int], ending: str) -> str | None:
-    return next((name for name in counts if name.endswith(ending)), None)
