@@ -13,6 +13,9 @@ from arm.errors import UserError
 from arm.tokenizer.blocks import patchify
 
 
+CLASSES = ("siglip", "siglip2")
+
+
 class FrozenEncoder(nn.Module):
     """Patch features of a frozen SigLIP-class model. Images are (B, 3, H, W) float32 in [0, 1]."""
 
@@ -25,15 +28,14 @@ class FrozenEncoder(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "FrozenEncoder":
-        """Load the vision half of a SigLIP or SigLIP2 checkpoint."""
-        from transformers import AutoConfig, Siglip2VisionModel, SiglipVisionModel
+        """Load the vision half of a SigLIP or SigLIP2 checkpoint, or a checkpoint of that half alone."""
+        from transformers import AutoConfig, AutoModel
 
-        classes = {"siglip": SiglipVisionModel, "siglip2": Siglip2VisionModel}
         name = AutoConfig.from_pretrained(folder).model_type.removesuffix("_vision_model")
-        if name not in classes:
-            raise UserError(f"{folder} holds a {name!r} model; the encoder must be one of {', '.join(classes)}.")
-        model = classes[name].from_pretrained(folder, attn_implementation="sdpa")  # type: ignore[attr-defined]
-        return cls(model)
+        if name not in CLASSES:
+            raise UserError(f"{folder} holds a {name!r} model; the encoder must be one of {', '.join(CLASSES)}.")
+        model = AutoModel.from_pretrained(folder)
+        return cls(getattr(model, "vision_model", model))
 
     def train(self, mode: bool = True) -> "FrozenEncoder":
         """Frozen: always in evaluation mode."""

@@ -51,7 +51,7 @@ class Pairs:
 
 def to_images(pixels_NHWC: Pixels) -> Tensor:
     """uint8 (N, H, W, 3) to float32 (N, 3, H, W) in [0, 1]."""
-    return torch.from_numpy(pixels_NHWC).permute(0, 3, 1, 2).float() / 255
+    return torch.tensor(pixels_NHWC).permute(0, 3, 1, 2).float() / 255
 
 
 def fit(image: Image, height: int, width: int) -> Pixels:

@@ -9,7 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 CACHE_TEXTS = 1_000_000
-BATCH = 256
+BATCH = 16
+"""Texts embedded at a time, always this many: a vector must not depend on which texts were new together, or a resumed
+run, whose memory is empty, would differ in the last bit."""
 
 
 class TextTower:
@@ -32,7 +34,8 @@ class TextTower:
             missing = sorted(set(texts))
         for start in range(0, len(missing), BATCH):
             part = missing[start : start + BATCH]
-            self._cache.update(zip(part, self._embed(part), strict=True))
+            filled = part + part[:1] * (BATCH - len(part))
+            self._cache.update(zip(part, self._embed(filled), strict=False))
         return torch.stack([self._cache[text] for text in texts])
 
     @torch.no_grad()
