@@ -199,8 +199,10 @@ def _with_release(parser: Parser) -> Parser:
 def _release(options: argparse.Namespace) -> str:
     """The folder of the release that is asked; checked before anything heavy is imported."""
     from arm import manifest
+    from arm.launch import prepare_process
     from arm.recipes import folder_name
 
+    prepare_process(threads=os.cpu_count() or 1)
     place = options.release or f"{options.store.rstrip('/')}/{folder_name('register-model')}"
     found = manifest.load(place)
     if found.kind != "release":

@@ -84,11 +84,12 @@ def read_error(path: str | Path) -> str | None:
     return str(json.loads(lines[0])["error"]) if lines else None
 
 
-def set_threads(threads: int) -> None:
-    """Fix the thread count before torch is imported; waiting threads sleep instead of spinning."""
+def prepare_process(threads: int) -> None:
+    """Before torch is imported: fix the thread count, let waiting threads sleep, keep libraries from drawing bars."""
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic algorithms ask for it on a GPU
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
@@ -102,7 +103,7 @@ def _start(plan: jobs.Plan, place: Resources) -> Manifest:
     with session(store_of(plan.output)):
         if place.ranks > 1:
             return _run_ranks(plan, place)
-        set_threads(place.threads)
+        prepare_process(place.threads)
         return jobs.execute(plan)
 
 
@@ -164,7 +165,7 @@ def _free_port() -> int:
 def main() -> None:
     """A rank: run the job of ARM_LAUNCH in this process; in a pod, rank 0 sends what it tracks."""
     values = json.loads(os.environ["ARM_LAUNCH"])
-    set_threads(values["threads"])
+    prepare_process(values["threads"])
     leads = os.environ.get("RANK", "0") == "0"
     with reported_errors(values["job"]), session(store_of(values["output"])) if leads else contextlib.nullcontext():
         plan = jobs.plan(values["job"], output=values["output"], config=values["config"], inputs=values["inputs"])
