@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import Qwen2ForCausalLM
 
 from arm.manifest import Manifest, Outcome
 from arm.model import lmm
@@ -102,8 +103,8 @@ def shared_judge(config: PolicyConfig) -> Iterator[JudgeClient]:
 def load_models(folder: Path, tokenizer_folder: Path, config: PolicyConfig) -> Models:
     """Load the start of the stage twice: as the policy under the engine, and frozen as the reference."""
     policy, text_tokenizer, vocabulary = lmm.load_trained(folder, VisualCodes.load(tokenizer_folder))
-    reference, _ = lmm.load_base(folder)
-    reference.to(getattr(torch, config.dtype)).requires_grad_(False)
+    reference: Any = Qwen2ForCausalLM.from_pretrained(folder, dtype=getattr(torch, config.dtype))
+    reference.requires_grad_(False)
 
     def as_policy(model: Any) -> CodePolicy:
         return CodePolicy(model, vocabulary, temperature=config.temperature, chunk=config.logits_chunk)

@@ -35,11 +35,11 @@ class Letters:
         return {"input_ids": [list(text.encode("ascii")) for text in texts]}
 
 
-def tiny_model(seed: int = 0) -> Any:
+def tiny_model(seed: int = 0, size: int = VOCABULARY.size) -> Any:
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     shape = Qwen2Config(
-        vocab_size=VOCABULARY.size, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        vocab_size=size, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
         num_key_value_heads=1, max_position_embeddings=64, tie_word_embeddings=False, initializer_range=0.2,
     )  # fmt: skip
     return Qwen2ForCausalLM(shape)
