@@ -41,7 +41,7 @@ def render_scores(evaluation: Step | None) -> Markup:
     if not protocols or evaluation is None:
         return Markup("")
     stages = [name for name in STAGES if name in protocols]
-    names = list(dict.fromkeys(name for stage in stages for name in protocols[stage]))
+    names = sorted({name for stage in stages for name in protocols[stage]}, key=_place)
     tables = [_benchmark(name, stages, protocols) for name in names]
     note = (
         "Held-out items, the same prompts and sampling seeds at every stage. Strict: everything that was asked for and "
@@ -132,6 +132,7 @@ def _comparisons(evaluation: Step) -> Markup | None:
         {item["after"] for item in found} | {item["before"] for item in found}, key=lambda name: order.get(name, 99)
     )
     near = set(pairwise(stages))
+    found = sorted(found, key=lambda item: _place(item["benchmark"]))
     neighbours = [item for item in found if (item["before"], item["after"]) in near]
     far = [item for item in found if (item["before"], item["after"]) not in near]
     head = ("Benchmark", "From", "To", "Difference", "95%", "")
@@ -144,6 +145,8 @@ def _comparisons(evaluation: Step) -> Markup | None:
 
 def _comparison(item: Mapping[str, Any]) -> list[Node]:
     verdict = "higher" if item["low"] > 0 else "not lower" if item["not_lower"] else "lower"
+    if item["low"] == item["high"] == 0:
+        verdict = "equal"
     return [
         TITLES.get(item["benchmark"], words(item["benchmark"])), words(item["before"]), words(item["after"]),
         f"{item['difference']:+.3f}", f"{item['low']:+.3f} to {item['high']:+.3f}",
@@ -163,6 +166,11 @@ def _protocols(protocols: Protocols) -> Markup:
     ]  # fmt: skip
     head = ("Benchmark", "Aggregation", "Interval", "Checker", "Sampling", "Evaluation set")
     return details("How this was measured", table(head, rows))
+
+
+def _place(benchmark: str) -> tuple[int, str]:
+    """Where a benchmark stands on the page: in the order of TITLES, unknown ones after them by name."""
+    return (list(TITLES).index(benchmark) if benchmark in TITLES else len(TITLES)), benchmark
 
 
 def _share(found: Mapping[str, Any] | None) -> str | None:
