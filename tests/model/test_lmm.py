@@ -11,6 +11,7 @@ from tiny_lmm import CODES, tiny_lmm, tiny_model
 
 from arm.errors import UserError
 from arm.model import lmm
+from arm.model.attention import NAME
 from arm.model.lmm import VisualCodes, code_values, initialise
 
 
@@ -64,7 +65,7 @@ def test_added_layers_change_nothing_at_first() -> None:
 
 def test_a_saved_model_is_stock_and_gives_the_same_logits_without_our_code(tmp_path: Path) -> None:
     model, tokenizer, vocabulary = tiny_lmm()
-    model.set_attn_implementation("documents")
+    model.set_attn_implementation(NAME)
     lmm.save(model, tokenizer, vocabulary, tmp_path)
     ids = [[1, 7, 40, 30]]
     program = (
