@@ -132,8 +132,8 @@ def ui(arguments: list[str]) -> None:
         print(address)
         return
     print(f"http://127.0.0.1:{options.port} (the server takes half a minute to start)", flush=True)
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", address, "--port", str(options.port)]
-    os.execv(sys.executable, [*command, "--host", "127.0.0.1"])
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", address]
+    os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(options.port), "--workers", "1"])
 
 
 def _with_store(parser: Parser) -> Parser:
