@@ -1,7 +1,7 @@
 """Write what the documentation takes from the code.
 
-    README.md            between `<!-- jobs -->` and `<!-- tree -->` marks: the table of jobs, the tree with a line a file
-    docs/reference.md    every job with its inputs, and each field of its config
+README.md            between `<!-- jobs -->` and `<!-- tree -->` marks: the table of jobs, the tree with a line a file
+docs/reference.md    every job with its inputs, and each field of its config
 """
 
 import ast
