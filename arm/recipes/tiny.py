@@ -99,8 +99,9 @@ TINY = TOY.derive(
         "curate-images": replace(CURATE, samples_per_shard=200, workers=1),
         "train-tokenizer": replace(
             TOKENIZER,
-            quantizer=replace(TOKENIZER.quantizer, levels=(2,) * 8, num_blocks=1, width=32, num_heads=2),
+            quantizer=replace(TOKENIZER.quantizer, levels=(2,) * 6, num_blocks=1, width=32, num_heads=2),
             pixel=replace(TOKENIZER.pixel, width=32, num_blocks=1, num_heads=2),
+            caption_fraction=1.0,
             num_held_out=16,
             **SHORT,
         ),

@@ -104,41 +104,48 @@ CURATE = CurateConfig(
     ),
 )
 
+SHAPES, COLOURS = ("circle", "square", "triangle", "cross"), ("red", "yellow", "green", "cyan", "blue", "purple")
 TOKENIZER = TokenizerConfig(
     height=SIDE,
     width=SIDE,
     quantizer=QuantizerConfig(
-        levels=(2,) * 12,
+        levels=(2,) * 9,
         num_blocks=2,
         width=128,
         num_heads=4,
         projection_attention="patch",
-        encoder_layers=(-1, 0),
-        pre_quantizer_norm="batch",
+        encoder_layers=(0,),
     ),
+    caption_weight=2.0,
+    pixel_weight=5.0,
+    sigmoid_weight=3.0,
+    feature_weight=2.0,
     loss_normalisation="running",
     pixel=FlowConfig(
-        width=128, num_blocks=3, num_heads=4, patch=6, prediction="x", time_sampling="logit_normal", skip=True
+        width=192, num_blocks=3, num_heads=4, patch=12, prediction="x", time_sampling="logit_normal", skip=True
     ),
-    caption_length=40,
+    caption_length=64,
     caption_fraction=0.25,
-    optimizer=OptimizerConfig(name="muon", learning_rate=2e-3, warmup_steps=20, decay="linear"),
-    batch_size=96,
-    num_steps=500,
-    num_held_out=300,
+    zero_shot_classes=tuple(f"{colour} {shape}" for shape in SHAPES for colour in COLOURS),
+    optimizer=OptimizerConfig(name="muon", learning_rate=2e-3, weight_decay=0.01, warmup_steps=20, decay="linear"),
+    batch_size=128,
+    num_steps=550,
+    num_held_out=1_000,
     save_every=100,
 )
 ENCODE = EncodeConfig(height=SIDE, width=SIDE, batch_size=256)
 DETOKENIZER = DetokenizerConfig(
     height=SIDE,
     width=SIDE,
-    flow=FlowConfig(width=128, num_blocks=3, num_heads=4, patch=1, prediction="x", time_sampling="logit_normal"),
+    flow=FlowConfig(
+        width=256, num_blocks=4, num_heads=4, patch=3, prediction="x", time_sampling="logit_normal", skip=True
+    ),
     sampling_steps=4,
     guidance=1.0,
-    optimizer=OptimizerConfig(name="muon", learning_rate=2e-3, warmup_steps=20, decay="linear"),
-    batch_size=96,
-    num_steps=400,
-    max_images=12_000,
+    optimizer=OptimizerConfig(name="muon", learning_rate=2e-3, weight_decay=0.01, warmup_steps=20, decay="linear"),
+    batch_size=128,
+    num_steps=350,
+    max_images=8_000,
     save_every=100,
 )
 
