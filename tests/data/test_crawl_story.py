@@ -1,0 +1,84 @@
+"""The real crawl goes the whole way: extract, filter, download from a replay of itself, curate. Every count balances."""
+
+import hashlib
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from pictures import artifact
+
+from arm.data.config import CurateConfig, DownloadConfig, ExtractConfig, FilterConfig, HostException, SourceRule
+from arm.data.curation import curate_images
+from arm.data.download import download_images
+from arm.data.extraction import extract_file, extract_pairs
+from arm.data.filtering import filter_pairs, judge_table, write_bucket
+from arm.data.replay import replay
+from arm.data.shards import read_samples
+from arm.manifest import Manifest
+from arm.storage import LocalFolder
+
+HOST = "127.0.0.1:8771"
+
+
+def test_the_real_crawl_becomes_curated_samples(shared: Path, tmp_path: Path) -> None:
+    warc = shared / "crawl" / "skimage-gallery.warc.gz"
+    extracted = extract_pairs(output=LocalFolder(tmp_path / "1"), config=ExtractConfig(paths=(str(warc),))).counts
+    assert (extracted["records_read"], extracted["pages_read"], extracted["skipped/not_html"]) == (235, 87, 148)
+    assert extracted["candidates_found"] == extracted["pairs_extracted"] + extracted["dropped/no_caption"] == 512
+
+    filtered = filter_pairs(
+        pairs=artifact(tmp_path / "1"), output=LocalFolder(tmp_path / "2"), config=FilterConfig(private_hosts=(HOST,))
+    ).counts
+    dropped = sum(count for name, count in filtered.items() if name.startswith("dropped/"))
+    assert filtered["pairs_read"] == extracted["pairs_extracted"] == filtered["pairs_kept"] + dropped
+
+    downloaded = _download(warc, artifact(tmp_path / "2"), tmp_path / "3")
+    assert (
+        downloaded["urls_read"]
+        == filtered["pairs_kept"]
+        == downloaded["images_downloaded"] + downloaded["failed/http_404"]
+    )
+    assert downloaded["images_downloaded"] > 90
+    failures = pq.read_table(tmp_path / "3/failures").to_pylist()
+    assert {(row["reason"], row["status"]) for row in failures} == {("http_404", 404)}
+
+    curated = curate_images(
+        crawled=artifact(tmp_path / "3"), output=LocalFolder(tmp_path / "4"),
+        config=CurateConfig(rules=(SourceRule(min_side=150, max_aspect=2.0),), samples_per_shard=50, workers=1),
+    ).counts  # fmt: skip
+    dropped = sum(count for name, count in curated.items() if name.startswith("dropped/"))
+    assert curated["samples_read"] == downloaded["images_downloaded"] == curated["samples_kept"] + dropped
+    samples = list(read_samples(artifact(tmp_path / "4")))
+    assert len(samples) == curated["samples_kept"] > 80
+    assert all(min(sample.meta["original_width"], sample.meta["original_height"]) >= 150 for sample in samples)
+
+
+@pytest.mark.slow
+def test_the_same_downloads_give_the_same_bytes_whatever_finishes_first(shared: Path, tmp_path: Path) -> None:
+    warc = shared / "crawl" / "skimage-gallery.warc.gz"
+    unit = {"index": 0, "name": warc.name, "path": str(warc)}
+    extract_file(unit, str(tmp_path / "1"), ExtractConfig(paths=(str(warc),)))
+    rows = pq.read_table(tmp_path / "1/pairs/part-00000.parquet").replace_schema_metadata(None)
+    write_bucket(LocalFolder(tmp_path / "2"), 0, judge_table(rows.slice(0, 60), 1, FilterConfig(private_hosts=(HOST,))))
+    for name in ("once", "again"):
+        _download(warc, artifact(tmp_path / "2"), tmp_path / name)
+    assert _digests(tmp_path / "once") == _digests(tmp_path / "again") != {}
+
+
+def _download(warc: Path, pairs: Manifest, output: Path) -> dict[str, int]:
+    with replay([warc]) as server:
+        exception = HostException(host=HOST, address="127.0.0.1", port=server.port)
+        config = DownloadConfig(
+            image_size=128,
+            unit_rows=60,
+            encode_format="png",
+            encode_quality=1,
+            exceptions=(exception,),
+            requests_per_second_per_host=1e4,
+        )
+        return download_images(pairs=pairs, output=LocalFolder(output), config=config).counts
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    files = [path for path in sorted(folder.rglob("*.*")) if path.is_file() and ".work" not in path.parts]
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
