@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from arm.errors import UserError
 from arm.tokenizer.blocks import patchify
 
-
 CLASSES = ("siglip", "siglip2")
 
 

@@ -9,6 +9,8 @@ last, and a rerun skips units with an account.
 import json
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from arm.progress import track
 from arm.records import Image, Sample, Text
 from arm.storage import Folder
 from arm.tokenizer.config import EncodeConfig
-from arm.tokenizer.images import fit, to_images
+from arm.tokenizer.images import Pixels, fit, to_images
 from arm.tokenizer.loop import make_deterministic
 from arm.tokenizer.metrics import entropy_bits
 from arm.tokenizer.visual import VisualTokenizer
@@ -42,7 +44,11 @@ def tokenize_images(
     make_deterministic(0, config.threads)
     visual = VisualTokenizer.from_pretrained(tokenizer.local_folder("tokenizer"))
     writer = ShardWriter(visual, text_tokenizer.local_folder("model"), output, config)
-    reports = [writer.write(path) for path in track(shard_paths(images), "tokenize-images")]
+    paths = shard_paths(images)
+    todo = [path for path in paths if not output.exists(report_name(path))]
+    for path, loaded in read_ahead(todo, config):
+        writer.write(path, loaded)
+    reports = [dict(json.loads(output.read(report_name(path)))) for path in paths]
     return summarise(reports, visual.num_codes, config)
 
 
@@ -57,15 +63,10 @@ class ShardWriter:
         self.text_fingerprint = token_shards.text_fingerprint(self.text)
         self.fingerprint = visual.fingerprint
 
-    def write(self, path: Path) -> Row:
-        """Publish the token shard of an image shard, unless it is there; return its account."""
-        report_name = f"reports/{path.stem}.json"
-        if self.output.exists(report_name):
-            return dict(json.loads(self.output.read(report_name)))
-        dropped: Counter[str] = Counter()
-        samples = list(readable(read_shard(path), self.config, dropped))
-        codes = self._encode([pixels for _, images in samples for pixels in images])
-        rows = list(to_rows([sample for sample, _ in samples], iter(codes)))
+    def write(self, path: Path, loaded: "Loaded") -> None:
+        """Publish the token shard of an image shard."""
+        codes = self._encode([pixels for images in loaded.images for pixels in images])
+        rows = list(to_rows(loaded.samples, iter(codes)))
         with self.output.publish(f"shards/{path.stem}.arrow") as target:
             token_shards.write_shard(
                 target, rows, tokenizer_fingerprint=self.fingerprint, num_codes=self.visual.num_codes
@@ -73,11 +74,10 @@ class ShardWriter:
         with self.output.publish(f"lengths/{path.stem}.parquet") as target:
             held_out = [token_shards.is_held_out(row["uid"]) for row in rows]
             token_shards.write_lengths(target, self._lengths(rows), held_out, text_fingerprint=self.text_fingerprint)
-        report = account(rows, dropped)
-        self.output.write(report_name, (json.dumps(report, sort_keys=True) + "\n").encode())
-        return report
+        report = account(rows, loaded.dropped)
+        self.output.write(report_name(path), (json.dumps(report, sort_keys=True) + "\n").encode())
 
-    def _encode(self, pixels: list[npt.NDArray[np.uint8]]) -> list[Codes]:
+    def _encode(self, pixels: list[Pixels]) -> list[Codes]:
         """Codes (rows, columns) of each image, in fixed batches."""
         found: list[Codes] = []
         for start in range(0, len(pixels), self.config.batch_size):
@@ -102,17 +102,44 @@ class ShardWriter:
         ]
 
 
-def readable(
-    samples: Iterator[Sample], config: EncodeConfig, dropped: Counter[str]
-) -> Iterator[tuple[Sample, list[npt.NDArray[np.uint8]]]]:
-    """Samples with their images fitted to the bucket; one that holds an unreadable image is dropped and counted."""
-    for sample in samples:
+@dataclass(slots=True)
+class Loaded:
+    """The samples of a shard with their images fitted to the bucket."""
+
+    samples: list[Sample] = field(default_factory=list)
+    images: list[list[Pixels]] = field(default_factory=list)
+    dropped: Counter[str] = field(default_factory=Counter)
+
+
+def load_shard(path: Path, config: EncodeConfig) -> Loaded:
+    """Read and decode a shard; a sample that holds an unreadable image is dropped and counted."""
+    loaded = Loaded()
+    for sample in read_shard(path):
         try:
             images = [fit(part, config.height, config.width) for part in sample.parts if isinstance(part, Image)]
         except (OSError, ValueError, SyntaxError, UserError):
-            dropped["unreadable_image"] += 1
+            loaded.dropped["unreadable_image"] += 1
             continue
-        yield sample, images
+        loaded.samples.append(sample)
+        loaded.images.append(images)
+    return loaded
+
+
+def read_ahead(paths: list[Path], config: EncodeConfig) -> Iterator[tuple[Path, Loaded]]:
+    """Yield each shard loaded, while a thread loads the next."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(load_shard, paths[0], config) if paths else None
+        for index, path in track(enumerate(paths), "tokenize-images: shards", total=len(paths)):
+            assert coming is not None
+            loaded = coming.result()
+            if index + 1 < len(paths):
+                coming = pool.submit(load_shard, paths[index + 1], config)
+            yield path, loaded
+
+
+def report_name(path: Path) -> str:
+    """Where a shard's account lies."""
+    return f"reports/{path.stem}.json"
 
 
 def to_rows(samples: list[Sample], codes: Iterator[Codes]) -> Iterator[Row]:
