@@ -30,8 +30,6 @@ class EngineConfig:
     epsilon: float = 1e-15
     weight_decay: float = 0.0
     gradient_clip: float = 1.0
-    accumulation: int = 1
-    """Backward passes of one step."""
     micro_batch: int = 1
     zero_stage: Literal[1, 2] = 1
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
@@ -103,9 +101,13 @@ class Engine:
     def __call__(self, *arguments: Any) -> Any:
         return self._engine(*arguments)
 
+    def mark(self, *, last: bool) -> None:
+        """Say before a forward pass whether its backward is the last of this step: then gradients are reduced."""
+        self._engine.set_gradient_accumulation_boundary(last)
+
     def backward(self, loss: Tensor) -> None:
         """Accumulate the gradient of this rank's share of the step's mean loss (see `Trainer`)."""
-        self._engine.backward(loss * (self.config.accumulation * num_ranks()))
+        self._engine.backward(loss * num_ranks())
 
     def step(self, learning_rate: float) -> None:
         """After the last backward of a step: reduce, clip, update."""
@@ -154,7 +156,7 @@ def _optimizer(groups: list[dict[str, Any]], config: EngineConfig) -> torch.opti
 def _deepspeed_config(config: EngineConfig) -> dict[str, Any]:
     return {
         "train_micro_batch_size_per_gpu": config.micro_batch,
-        "gradient_accumulation_steps": config.accumulation,
+        "gradient_accumulation_steps": 1,  # `mark` says which pass is the last of a step
         "gradient_clipping": config.gradient_clip,
         "bf16": {"enabled": config.dtype == "bfloat16", "check_grad_overflow": True},
         "zero_optimization": {

@@ -141,7 +141,6 @@ def engine_config(config: StageConfig) -> EngineConfig:
         epsilon=config.epsilon,
         weight_decay=config.weight_decay,
         gradient_clip=config.gradient_clip,
-        accumulation=config.rows_per_step // rows_per_pass,
         micro_batch=config.rows_per_micro_batch,
         zero_stage=config.zero_stage,
         dtype=config.dtype,

@@ -90,7 +90,8 @@ class Trainer:
         counts = self._reduced_counts(step, batches)
         total = self._weight(counts[0], counts[1])
         sums = torch.zeros(2, dtype=torch.float64)
-        for batch in batches:
+        for number, batch in enumerate(batches, start=1):
+            self.engine.mark(last=number == len(batches))
             result: LossSums = self.engine(batch)
             self.engine.backward(weighted(result, self.config) / max(total, 1e-9))
             sums += torch.stack([result.codes.detach(), result.text.detach()]).double().cpu()

@@ -1,6 +1,5 @@
 """The planner: shares, order, drops, exactly once."""
 
-from pathlib import Path
 
 import numpy as np
 import pytest
