@@ -4,10 +4,10 @@
 
     GET  /health  {"judge": "toy-verifier", "version": 1}
     POST /        {"task", "prompt", "meta", "image": base64 PNG, "source": base64 PNG | null}
-                  -> {"outcome": "ok", "score": .75, "strict": false, "parts": {"preservation": .5}, "reason": "…"}
+                  -> {"outcome": "ok", "score": .75, "strict": false, "parts": {"quality": .9}, "reason": "…"}
 
-`score` of an edit is how far it got from the source (0) to the target (1): instruction following. `preservation` is the
-share of the objects that should stay which still lie there.
+`score` of an edit is how far it got from the source (0) to the target (1): instruction following. `preservation`, of
+edits alone, is the share of the objects that should stay which still lie there. `quality` is how smooth the image is.
 
 A request that the verifier cannot read is `unscorable`: the same request would fail again.
 """
@@ -30,13 +30,14 @@ from arm.toy.verifier import check_edit, check_prompt, judge, read_image
 VERSION = 1
 MAX_REQUEST_BYTES = 16 << 20
 MAX_PIXELS = 1 << 22
+NOISY = 32.0
 
 
 def verdict_of(request: dict[str, Any]) -> dict[str, Any]:
     """Judge one request; the reply as plain values."""
     try:
         image, meta = _image(request["image"]), request["meta"]
-        parts: dict[str, float] = {}
+        parts = {"quality": round(quality(image), 6)}
         if request["task"] == "text_to_image":
             verdict = check_prompt(image, meta)
         elif request["task"] == "edit":
@@ -61,6 +62,13 @@ def preservation(image: NDArray[np.uint8], meta: dict[str, Any]) -> float:
     wanted = [{"class": o["shape"], "color": o["color"], "near": (o["x"], o["y"], o["place"])} for o in stay]
     seen = read_image(image)
     return judge(seen, wanted).score * max(len(seen), len(stay)) / len(stay) if stay else 1.0
+
+
+def quality(image: NDArray[np.uint8]) -> float:
+    """1 for an image without noise, 0 where pixels differ from their neighbours' mean by NOISY grey levels on average."""
+    grey = image.astype(np.float32).mean(2)
+    around = (grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:]) / 4
+    return max(0.0, 1 - float(np.abs(grey[1:-1, 1:-1] - around).mean()) / NOISY)
 
 
 def _unscorable(reason: str) -> dict[str, Any]:

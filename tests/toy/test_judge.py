@@ -15,7 +15,7 @@ from arm.data.shards import encode_image
 from arm.rl.config import RewardConfig
 from arm.rl.judging import judge_address
 from arm.rl.rewards import Judgeable, JudgeClient, Reward
-from arm.toy.judge import verdict_of
+from arm.toy.judge import quality, verdict_of
 from arm.toy.language import describe, edit
 from arm.toy.rendering import render
 from arm.toy.scene import draw_distinct_scene, draw_scene
@@ -85,6 +85,15 @@ def test_an_edit_is_judged_by_instruction_and_by_what_should_stay(client: JudgeC
     # an untouched source keeps what should stay (.2) and follows nothing
     assert np.mean([reward.value for reward in rewards["source"]]) == pytest.approx(0.2, abs=0.03)
     assert [reward.value for reward in rewards["empty"]] == [0.0] * 10
+
+
+def test_quality_falls_with_noise() -> None:
+    flat = np.full((36, 36, 3), 200, np.uint8)
+    checkers = np.indices((36, 36)).sum(0)[..., None].repeat(3, 2) % 2 * 16
+    assert quality(flat) == 1.0
+    # each pixel lies 16 levels from its four neighbours: 1 − 16/32
+    assert quality(checkers.astype(np.uint8)) == 0.5
+    assert quality((checkers * 8).astype(np.uint8)) == 0.0
 
 
 def test_an_image_that_cannot_be_read_is_unscorable_not_zero(client: JudgeClient) -> None:
