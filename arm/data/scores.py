@@ -58,7 +58,10 @@ class SimilarityScorer:
     def __init__(self, path: Path, batch: int) -> None:
         import torch
         from transformers import AutoModel, AutoTokenizer
+        from transformers.utils import logging
 
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
         torch.set_num_threads(1)
         self._torch, self._batch = torch, batch
         self._model: Any = AutoModel.from_pretrained(path).eval()
