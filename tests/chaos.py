@@ -1,8 +1,11 @@
 """The chaos harness: kill a command at random moments, run it again each time, compare what it made.
 
-    undisturbed = run_to_the_end(command("store/a"))                   seconds
-    moments = run_with_kills(command("store/b"), kills=10, seed=7, seconds=undisturbed)
+    run_to_the_end(command("store/a"))
+    run_with_kills(command("store/b"), "store/b", like="store/a", kills=10, seed=7)
     assert digests("store/b") == digests("store/a")
+
+The moments are drawn over the undisturbed run's time, so that a long job is hit often; each is kept as "so many
+artifacts complete, then so many seconds into the next job", which holds on a machine of another speed.
 
 A victim is the command's own process, its whole tree at once, or one process somewhere below it. Within five seconds of
 the kill nothing of it may live: processes are found by a mark in their environment, so a daemon that left the tree is
@@ -29,10 +32,15 @@ VICTIMS = ("runner", "tree", "descendant")
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """One kill: whom, and how long after the start."""
+    """One kill: whom, and when."""
 
     victim: str
+    num_complete: int
+    """Artifacts that are complete by then."""
     seconds: float
+    """Time from then, or from the moment at which the next job took its lock."""
+    at_work: bool
+    """Whether to wait for that lock; otherwise the kill falls between two jobs."""
 
 
 def run_to_the_end(command: Sequence[str]) -> float:
@@ -43,22 +51,42 @@ def run_to_the_end(command: Sequence[str]) -> float:
     return time.monotonic() - started
 
 
-def run_with_kills(command: Sequence[str], *, kills: int, seed: int, seconds: float) -> list[Kill]:
-    """Kill the command up to `kills` times, then let it end; `seconds` is what it takes undisturbed.
+def run_with_kills(command: Sequence[str], store: str | Path, *, like: str | Path, kills: int, seed: int) -> list[Kill]:
+    """Kill the command `kills` times, run it again each time, then let it end; returns the kills that hit.
 
-    Work is kept over a kill, so the moments are drawn such that all the runs together take about as long as one. A run
-    that ends before its kill ends the chaos. Returns the kills that hit.
+    `like` is the store of an undisturbed run. A run that ends before its kill ends the chaos.
     """
     draw, hits = random.Random(seed), []
-    print(f"chaos: seed {seed}, {kills} kills over {seconds:.1f} s")
-    for _ in range(kills):
-        kill = Kill(draw.choice(VICTIMS), draw.uniform(0.2, 1.8) * seconds / kills + _start_seconds(seconds))
-        if not _run_and_kill(command, kill, draw):
+    print(f"chaos: seed {seed}")
+    for kill in plan_kills(timeline(like), kills, draw):
+        if not _run_and_kill(command, Path(store), kill, draw):
             break
         hits.append(kill)
-        print(f"chaos: {kill.victim} killed after {kill.seconds:.1f} s")
+        print(f"chaos: {kill}", flush=True)
     run_to_the_end(command)
     return hits
+
+
+def timeline(store: str | Path) -> list[tuple[float, float]]:
+    """(start, end) of every job of a store, from their `run.json`, in order; the first starts at 0."""
+    runs = [json.loads(path.read_text()) for path in Path(store).glob("*/*/run.json")]
+    spans = sorted((run["started"], run["started"] + run["seconds"]) for run in runs)
+    return [(start - spans[0][0], end - spans[0][0]) for start, end in spans]
+
+
+def plan_kills(spans: list[tuple[float, float]], kills: int, draw: random.Random) -> list[Kill]:
+    """Draw moments over the whole time and say each relative to the job that it falls into.
+
+    spans (0, 10) (12, 20), moments 4 and 11  ->  0 complete, 4 s at work;  1 complete, 1 s between jobs
+    """
+    moments = sorted(draw.uniform(0.0, spans[-1][1]) for _ in range(kills))
+    found = []
+    for moment in moments:
+        complete = [end for _, end in spans if end <= moment]
+        running = [start for start, end in spans if start <= moment < end]
+        since = running[0] if running else complete[-1]
+        found.append(Kill(draw.choice(VICTIMS), len(complete), moment - since, bool(running)))
+    return found
 
 
 def digests(store: str | Path) -> dict[str, str]:
@@ -86,16 +114,15 @@ def alive(mark: str) -> dict[int, str]:
     return found
 
 
-def _start_seconds(seconds: float) -> float:
-    """What a restart costs before it does anything new: without it a chain would never get on."""
-    return min(2.0, seconds / 10)
-
-
-def _run_and_kill(command: Sequence[str], kill: Kill, draw: random.Random) -> bool:
+def _run_and_kill(command: Sequence[str], store: Path, kill: Kill, draw: random.Random) -> bool:
     """Run, kill at the moment, and see everything go; False when the command ended before."""
     mark = uuid.uuid4().hex
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
     runner = subprocess.Popen(command, env={**os.environ, MARK: mark}, **quiet)  # type: ignore[call-overload]
+    while not _is_near(store, kill):
+        if runner.poll() is not None:
+            return False
+        time.sleep(0.05)
     try:
         runner.wait(kill.seconds)
         return False
@@ -107,6 +134,19 @@ def _run_and_kill(command: Sequence[str], kill: Kill, draw: random.Random) -> bo
         _kill(pid)
     _see_it_gone(runner, mark, others_may_end_it=kill.victim == "descendant")
     return True
+
+
+def _is_near(store: Path, kill: Kill) -> bool:
+    """Whether so much is complete and, where the kill wants it, a living process holds the lock of a further job."""
+    complete = len(list(store.glob("*/*/manifest.json")))
+    if complete < kill.num_complete or not kill.at_work:
+        return complete >= kill.num_complete
+    return complete > kill.num_complete or any(_is_held(path) for path in store.glob("*/.*.lock"))
+
+
+def _is_held(lock: Path) -> bool:
+    holder = lock.read_text().strip()
+    return holder.isdigit() and Path(f"/proc/{holder}").exists()
 
 
 def _see_it_gone(runner: "subprocess.Popen[bytes]", mark: str, others_may_end_it: bool) -> None:

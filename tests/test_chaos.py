@@ -2,13 +2,14 @@
 
 import importlib.util
 import os
+import random
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from chaos import MARK, alive, digests, run_to_the_end, run_with_kills
+from chaos import MARK, alive, digests, plan_kills, run_to_the_end, run_with_kills
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = str(Path(__file__).with_name("made_up_jobs.py"))
@@ -29,14 +30,29 @@ def test_the_harness_sees_what_outlives_a_kill() -> None:
         time.sleep(0.05)
 
 
+def test_moments_are_spread_over_the_time_and_named_by_the_job_they_fall_into() -> None:
+    class Fixed(random.Random):
+        def uniform(self, a: float, b: float) -> float:
+            assert (a, b) == (0.0, 20.0)
+            return moments.pop()
+
+    moments = [11.0, 4.0, 13.5]
+    found = plan_kills([(0.0, 10.0), (12.0, 20.0)], 3, Fixed(0))
+    assert [(kill.num_complete, kill.seconds, kill.at_work) for kill in found] == [
+        (0, 4, True),
+        (1, 1, False),
+        (1, 1.5, True),
+    ]
+
+
 @pytest.mark.slow
 def test_a_chain_of_jobs_survives_ten_kills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def chain(name: str) -> list[str]:
         return [sys.executable, SCRIPT, "--chain", str(tmp_path / name)]
 
     monkeypatch.delenv("ARM_TRACKING_SESSION")
-    seconds = run_to_the_end(chain("undisturbed"))
-    hits = run_with_kills(chain("killed"), kills=10, seed=SEED, seconds=seconds)
+    run_to_the_end(chain("undisturbed"))
+    hits = run_with_kills(chain("killed"), tmp_path / "killed", like=tmp_path / "undisturbed", kills=10, seed=SEED)
     assert len(hits) >= 5
     assert digests(tmp_path / "killed") == digests(tmp_path / "undisturbed")
     assert len(digests(tmp_path / "killed")) == 4
@@ -50,8 +66,8 @@ def test_the_tiny_recipe_survives_ten_kills(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.chdir(ROOT)
     monkeypatch.delenv("ARM_TRACKING_SESSION")
-    seconds = run_to_the_end(pipeline("undisturbed"))
-    hits = run_with_kills(pipeline("killed"), kills=10, seed=SEED, seconds=seconds)
+    run_to_the_end(pipeline("undisturbed"))
+    hits = run_with_kills(pipeline("killed"), tmp_path / "killed", like=tmp_path / "undisturbed", kills=10, seed=SEED)
     assert len(hits) >= 5
     undisturbed = digests(tmp_path / "undisturbed")
     assert digests(tmp_path / "killed") == undisturbed
