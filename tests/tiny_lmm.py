@@ -10,7 +10,24 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from arm.model.lmm import VisualCodes, initialise
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>"]
-WORDS = "a red blue circle square where is the left right remove garden how many one two".split()
+WORDS = [
+    "a",
+    "red",
+    "blue",
+    "circle",
+    "square",
+    "where",
+    "is",
+    "the",
+    "left",
+    "right",
+    "remove",
+    "garden",
+    "how",
+    "many",
+    "one",
+    "two",
+]
 CODES = VisualCodes("f" * 64, (2, 2, 2))
 
 
@@ -44,9 +61,7 @@ def tiny_model(*, seed: int = 0, spread: float = 0.3, vocab_size: int = 32) -> A
 def tiny_lmm(*, seed: int = 0, from_digits: bool = False) -> tuple[Any, Any, Any]:
     """(model, tokenizer, vocabulary) at the start of pretraining: 32 text rows, 4 shapes, 8 codes."""
     model, tokenizer = tiny_model(seed=seed), word_tokenizer()
-    vocabulary = initialise(
-        model, tokenizer, CODES, num_shapes=4, from_digits=from_digits, added_layers=0, seed=seed
-    )
+    vocabulary = initialise(model, tokenizer, CODES, num_shapes=4, from_digits=from_digits, added_layers=0, seed=seed)
     return model, tokenizer, vocabulary
 
 

@@ -42,7 +42,7 @@ def train_model(
 ) -> Outcome:
     """Train one stage; every rank calls this, rank 0 publishes."""
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid: 5% of a toy step
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # debugging aid, 5% of a step
     torch.manual_seed(config.seed)
     start_process_group()
     codes = VisualCodes.load(tokenizer.local("tokenizer/visual_tokenizer.json").parent)

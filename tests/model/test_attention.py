@@ -4,11 +4,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_lmm import tiny_model
 from torch import Tensor
 
 from arm.model import attention
 from arm.model.attention import Documents
-from tiny_lmm import tiny_model
 
 
 def packed_hidden(model: torch.nn.Module, documents: list[Tensor]) -> Tensor:

@@ -71,7 +71,9 @@ def test_interleaved_learns_texts_and_codes() -> None:
 
 
 def test_every_token_can_be_learned_instead() -> None:
-    document = build("text_to_image", [IMAGE, Part(text="a")], KEEP_ALL, VOCABULARY, TextEncoder(TOKENIZER), learn_all=True)
+    document = build(
+        "text_to_image", [IMAGE, Part(text="a")], KEEP_ALL, VOCABULARY, TextEncoder(TOKENIZER), learn_all=True
+    )
     assert document.learned.all()
 
 

@@ -47,7 +47,7 @@ def test_a_code_out_of_range_is_refused() -> None:
 
 
 def test_a_side_without_a_shape_token_is_refused() -> None:
-    with pytest.raises(UserError, match="knows 1..4"):
+    with pytest.raises(UserError, match=r"knows 1\.\.4"):
         VOCABULARY.image_ids(np.zeros(5), 1, 5)
 
 

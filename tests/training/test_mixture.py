@@ -1,6 +1,5 @@
 """The planner: shares, order, drops, exactly once."""
 
-
 import numpy as np
 import pytest
 from tiny_lmm import CODES

@@ -30,7 +30,9 @@ def test_a_partition_that_cuts_a_matrix_gets_its_part_of_the_whole_update(monkey
         flat = nn.Parameter(torch.zeros(end - start))
         flat.grad = gradient[start:end].clone()
         # The look-ahead momentum of a first step, as every rank would send it.
-        whole = (gradient * (1 - optimizer.MOMENTUM) * optimizer.MOMENTUM + gradient * (1 - optimizer.MOMENTUM)).bfloat16()
+        whole = (
+            gradient * (1 - optimizer.MOMENTUM) * optimizer.MOMENTUM + gradient * (1 - optimizer.MOMENTUM)
+        ).bfloat16()
         monkeypatch.setattr(optimizer, "_gathered", lambda partition: (whole, start))
         group = {"params": [flat], "shapes": shapes, "lr": 0.1}
         Muon([group], betas=(0.9, 0.95), epsilon=1e-8, weight_decay=0.0).step()

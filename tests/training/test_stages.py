@@ -15,7 +15,6 @@ from transformers import AutoModelForCausalLM
 
 from arm.model.documents import KINDS
 from arm.storage import sha256_of
-from arm.training.loader import Loader
 
 SCRIPT = str(Path(__file__).with_name("stage_rank.py"))
 CONFIG = {
@@ -118,7 +117,3 @@ def test_the_next_stage_starts_from_the_model_before(
     output = folder / "continued"
     assert train(folder, output, ranks=1, stage="continue", code_initialisation="mean", steps=2) == [0]
     assert (output / "model" / "vocabulary.json").read_bytes() == (trained / "model" / "vocabulary.json").read_bytes()
-
-
-def test_the_loader_is_a_function_of_the_step_alone() -> None:
-    assert not [name for name in vars(Loader) if name in ("__iter__", "__next__")]
