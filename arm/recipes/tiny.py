@@ -17,6 +17,7 @@ from arm.recipes.toy import (
     FINETUNE,
     JOINT,
     PRETRAIN,
+    REWARD,
     T2I,
     TOKENIZER,
     TOY,
@@ -77,6 +78,12 @@ STAGE: dict[str, Any] = {
     "checkpoint_every_steps": 2,
 }
 POLICY: dict[str, Any] = {
+    # an untrained model draws no object: only a part that differs between any two images gives it something to learn
+    "reward": replace(
+        REWARD,
+        text_to_image={"strict": 0.4, "score": 0.4, "quality": 0.2},
+        edit={"strict": 0.4, "score": 0.2, "preservation": 0.2, "quality": 0.2},
+    ),
     "steps": 2,
     "prompts_per_step": 4,
     "group_size": 4,
