@@ -83,5 +83,5 @@ def test_gradients_of_packed_documents_are_those_of_the_documents_alone(
 def test_it_says_what_it_needs() -> None:
     model = tiny_model()
     model.set_attn_implementation(attention.NAME)
-    with pytest.raises(ValueError, match="documents=Documents.of"):
+    with pytest.raises(ValueError, match=r"documents=Documents\.of"):
         model(input_ids=torch.tensor([[1, 2]]))

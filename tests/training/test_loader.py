@@ -45,7 +45,7 @@ def test_two_ranks_read_what_one_reads(opened: tuple[list[Shard], TextEncoder]) 
     one, two = loader(opened), [loader(opened, rank=rank, num_ranks=2) for rank in (0, 1)]
     for step in range(10):
         assert sorted(two[0].rows_of(step) + two[1].rows_of(step)) == one.rows_of(step)
-    digests = [sum(b.digest for part in loaders for b in part.micro_batches(4)) for loaders in ([one], two)]
+    digests = [sum(b.digest for part in loaders for b in part.micro_batches(4)) % 2**62 for loaders in ([one], two)]
     assert digests[0] == digests[1]
 
 
