@@ -140,19 +140,19 @@ class LanguageTeacherConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderTeacherConfig:
-    """The VAE: diffusers' AutoencoderKL, a factor of 4 to each side."""
+    """The VAE: diffusers' AutoencoderKL."""
 
-    widths: tuple[int, int, int] = (8, 32, 64)
-    """Channels at full, half and quarter resolution."""
-    latent_channels: int = 16
-    """Channels of the latents, as FLUX.1's."""
-    kl_weight: float = 1e-4
+    widths: tuple[int, ...] = (16, 32)
+    """Channels at full, half, … resolution: n of them make a factor of 2^(n-1)."""
+    latent_channels: int = 8
+    """Channels of the latents."""
+    kl_weight: float = 1e-5
     """Weight of the divergence from a unit normal."""
-    num_steps: int = 350
+    num_steps: int = 420
     """Steps of training."""
     batch_size: int = 16
     """Images a step."""
-    learning_rate: float = 4e-3
+    learning_rate: float = 6e-3
     """Peak rate of Muon."""
 
 
