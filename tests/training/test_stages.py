@@ -63,7 +63,7 @@ def trained(folder: Path) -> Path:
     return output
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("optimizer", ["adamw", pytest.param("muon", marks=pytest.mark.slow)])
 def test_a_killed_stage_goes_on_and_gives_the_same_bytes(folder: Path, trained: Path, optimizer: str) -> None:
     reference = trained
     if optimizer == "muon":
