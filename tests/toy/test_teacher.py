@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arm.errors import UserError
+from arm.manifest import Outcome
 from arm.storage import LocalFolder
 from arm.toy.config import AutoencoderTeacherConfig, LanguageTeacherConfig, SiglipTeacherConfig, TeacherConfig
 from arm.toy.scene import Object, Scene, draw_scene
@@ -22,7 +23,7 @@ TINY = TeacherConfig(
     num_scenes=1_000,
     siglip=SiglipTeacherConfig(width=16, num_vision_layers=1, num_text_layers=1, num_heads=2, num_steps=2, batch_size=4),
     language_model=LanguageTeacherConfig(width=16, num_layers=1, num_heads=2, num_kv_heads=1, mlp_width=16, num_steps=2, batch_size=4),
-    autoencoder=AutoencoderTeacherConfig(widths=(8, 8, 8), latent_channels=2, num_steps=2, batch_size=4),
+    autoencoder=AutoencoderTeacherConfig(widths=(8, 8), latent_channels=2, num_steps=2, batch_size=4),
 )  # fmt: skip
 TOKENIZER = make_tokenizer(["a red circle", "question: is there a red circle? answer: yes."], 300)
 
@@ -81,12 +82,20 @@ def test_the_context_changes_the_prediction() -> None:
     assert first.item() != second.item()
 
 
-def test_the_job_publishes_three_checkpoints_that_transformers_and_diffusers_load(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    """The job's output: its children load torch, so it runs once for several tests."""
+    folder = tmp_path_factory.mktemp("teachers")
+    return folder, train_teachers(output=LocalFolder(folder), config=dataclasses.replace(TINY, processes=3))
+
+
+def test_the_job_publishes_three_checkpoints_that_transformers_and_diffusers_load(
+    trained: tuple[Path, Outcome],
+) -> None:
     from diffusers import AutoencoderKL
     from transformers import AutoModelForCausalLM, AutoTokenizer, SiglipModel
 
-    outcome = train_teachers(output=LocalFolder(tmp_path / "one"), config=TINY)
-    folder = tmp_path / "one"
+    folder, outcome = trained
     assert SiglipModel.from_pretrained(folder / "siglip").config.vision_config.patch_size == 12
     model = AutoModelForCausalLM.from_pretrained(folder / "language_model")
     tokenizer = AutoTokenizer.from_pretrained(folder / "language_model")
@@ -97,22 +106,22 @@ def test_the_job_publishes_three_checkpoints_that_transformers_and_diffusers_loa
     assert {"siglip/zero_shot/top1", "language_model/loss/own_context", "autoencoder/psnr"} <= set(outcome.metrics)
 
 
-def test_the_number_of_processes_does_not_change_the_bytes(tmp_path: Path) -> None:
-    for name, processes in (("one", 1), ("two", 3)):
-        train_teachers(output=LocalFolder(tmp_path / name), config=dataclasses.replace(TINY, processes=processes))
-    one, two = LocalFolder(tmp_path / "one"), LocalFolder(tmp_path / "two")
-    assert one.list() == two.list()
-    assert all(one.read(name) == two.read(name) for name in one.list())
+@pytest.mark.slow
+def test_the_number_of_processes_does_not_change_the_bytes(trained: tuple[Path, Outcome], tmp_path: Path) -> None:
+    train_teachers(output=LocalFolder(tmp_path), config=dataclasses.replace(TINY, processes=1))
+    one, three = LocalFolder(tmp_path), LocalFolder(trained[0])
+    assert one.list() == three.list()
+    assert all(one.read(name) == three.read(name) for name in one.list())
 
 
-def test_a_finished_teacher_is_not_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train_teachers(output=LocalFolder(tmp_path), config=TINY)
-
+def test_a_finished_teacher_is_not_trained_again(
+    trained: tuple[Path, Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a child was started")
 
     monkeypatch.setattr("arm.toy.teacher.start_child", refuse)
-    train_teachers(output=LocalFolder(tmp_path), config=TINY)
+    train_teachers(output=LocalFolder(trained[0]), config=TINY)
 
 
 def test_too_few_scenes_are_refused() -> None:
