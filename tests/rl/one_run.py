@@ -81,10 +81,7 @@ def run(folder: Path, output: Path) -> Outcome:
         reward=RewardConfig(judge="t", num_retries=1, retry_seconds=0.01),
     )  # fmt: skip
     inputs = {name: manifest_of(folder / name) for name in ("model", "prompts", "tokenizer")}
-    outcome = training.train_policy(
-        **inputs, detokenizer=inputs["tokenizer"], output=LocalFolder(output), config=config
-    )
-    print(outcome.counts, outcome.metrics)
+    return training.train_policy(**inputs, detokenizer=inputs["tokenizer"], output=LocalFolder(output), config=config)
 
 
 if __name__ == "__main__":
