@@ -22,6 +22,8 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 NAME = "documents"
 LONGEST_IN_BLOCK = 256
 """Longer documents get an SDPA call of their own: below this its bf16 backward on CPU is the slower one (ours)."""
+SHAPE_STEP = 8
+"""Blocks are padded to multiples of this: on CPU every new shape costs a new oneDNN kernel, in time and in memory."""
 BLOCK_WASTE = 1.6
 """A block ends where its longest document would be more than this times its shortest (ours)."""
 
@@ -58,7 +60,7 @@ class Documents:
         slots = [block.slots_DL.reshape(-1) for block in blocks] + [torch.arange(a, b) for a, b in spans]
         flat = torch.cat(slots) if slots else torch.empty(0, dtype=torch.long)
         home = torch.empty(starts[-1] + 1, dtype=torch.long)
-        home[flat] = torch.arange(len(flat))
+        home[flat] = torch.arange(len(flat))  # empty slots all write the one entry past the end
         return cls(num_tokens=starts[-1], blocks=blocks, long_spans=spans, home_N=home[:-1])
 
 
@@ -165,7 +167,8 @@ def _groups(short: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
 
 
 def _block(group: list[tuple[int, int]], num_tokens: int, dtype: torch.dtype) -> Block:
-    longest = group[-1][0]
+    longest = -(-group[-1][0] // SHAPE_STEP) * SHAPE_STEP
+    group = group + [(0, 0)] * (-len(group) % SHAPE_STEP)
     lengths = torch.tensor([length for length, _ in group])[:, None]
     starts = torch.tensor([start for _, start in group])[:, None]
     offsets = torch.arange(longest)[None]

@@ -19,7 +19,10 @@ from torch.utils.checkpoint import checkpoint
 from arm.model.attention import Documents
 from arm.model.vocabulary import Vocabulary
 from arm.training.config import StageConfig
-from arm.training.loader import Batch
+from arm.training.loader import SHAPE_STEP, Batch
+
+IGNORED = -100
+"""A target that adds nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,7 @@ def cross_entropy_sum(
     hidden_MW: Tensor, weight_VW: Tensor, targets_M: Tensor, *, chunk: int, with_z: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Sum of cross-entropies over targets, and of the squared log-normalisers, in float32, `chunk` targets at a time."""
+    hidden_MW, targets_M = _padded(hidden_MW, targets_M)
     if len(targets_M) <= chunk:
         return _chunk_sum(hidden_MW, weight_VW, targets_M, with_z)
     total, squared = hidden_MW.new_zeros((), dtype=torch.float32), hidden_MW.new_zeros((), dtype=torch.float32)
@@ -87,10 +91,18 @@ def cross_entropy_sum(
     return total, squared
 
 
+def _padded(hidden_MW: Tensor, targets_M: Tensor) -> tuple[Tensor, Tensor]:
+    """Ignored targets up to a multiple of SHAPE_STEP."""
+    missing = -len(targets_M) % SHAPE_STEP
+    return functional.pad(hidden_MW, (0, 0, 0, missing)), functional.pad(targets_M, (0, missing), value=IGNORED)
+
+
 def _chunk_sum(hidden_MW: Tensor, weight_VW: Tensor, targets_M: Tensor, with_z: bool) -> tuple[Tensor, Tensor]:
     logits_MV = functional.linear(hidden_MW, weight_VW).float()
-    total = functional.cross_entropy(logits_MV, targets_M, reduction="sum")
-    squared = torch.logsumexp(logits_MV, dim=-1).square().sum() if with_z else total.detach() * 0
+    total = functional.cross_entropy(logits_MV, targets_M, reduction="sum", ignore_index=IGNORED)
+    if not with_z:
+        return total, total.detach() * 0
+    squared = (torch.logsumexp(logits_MV, dim=-1).square() * (targets_M != IGNORED)).sum()
     return total, squared
 
 

@@ -116,8 +116,8 @@ class Trainer:
             [
                 batch_count(batches, "code"),
                 batch_count(batches, "text"),
-                sum(len(batch.lengths) for batch in batches),
-                sum(len(batch.ids_N) for batch in batches),
+                sum(batch.num_documents for batch in batches),
+                sum(batch.num_tokens for batch in batches),
                 digest // 2**31,
                 digest % 2**31,
                 int(due or late),

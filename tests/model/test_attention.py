@@ -28,11 +28,11 @@ def draw_documents(lengths: list[int]) -> list[Tensor]:
 
 
 def test_three_documents_fill_blocks_of_similar_length() -> None:
-    """Lengths 9, 10 share a block; 30 has its own; the padded slot is one past the last token."""
+    """Lengths 9, 10 share a block; 30 has its own; the padded slots hold one past the last token."""
     documents = Documents.of([10, 30, 9])
-    assert [tuple(block.slots_DL.shape) for block in documents.blocks] == [(2, 10), (1, 30)]
-    assert documents.blocks[0].slots_DL[0].tolist() == [*range(40, 49), 49]
-    assert documents.blocks[0].slots_DL[1].tolist() == list(range(10))
+    assert [tuple(block.slots_DL.shape) for block in documents.blocks] == [(8, 16), (8, 32)]
+    assert documents.blocks[0].slots_DL[0].tolist() == [*range(40, 49), *[49] * 7]
+    assert documents.blocks[0].slots_DL[1].tolist() == [*range(10), *[49] * 6]
 
 
 @settings(max_examples=15, deadline=None)

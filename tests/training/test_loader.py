@@ -52,7 +52,7 @@ def test_two_ranks_read_what_one_reads(opened: tuple[list[Shard], TextEncoder]) 
 def test_held_out_batches_hold_only_held_out_samples(opened: tuple[list[Shard], TextEncoder]) -> None:
     shards, encode = opened
     batches = held_out_batches(shards, MixtureConfig(), VOCABULARY, encode, num_documents=1000, max_tokens=128)
-    count = sum(len(batch.lengths) for batch in batches["edit"])
+    count = sum(batch.num_documents for batch in batches["edit"])
     assert count == sum(int((shard.held_out & (shard.tasks == "edit")).sum()) for shard in shards)
     assert all(len(batch.ids_N) <= 128 for group in batches.values() for batch in group)
 

@@ -63,7 +63,8 @@ def test_the_first_token_of_a_document_is_never_a_target() -> None:
     document = Document(np.asarray([7, 8]), np.ones(2, dtype=bool))
     batch = collate([document, document], vocabulary)
     assert batch.text_sources_M.tolist() == [0, 2]
-    assert batch.positions_N.tolist() == [0, 1, 0, 1]
+    assert batch.positions_N.tolist() == [0, 1, 0, 1, *range(60)]
+    assert (batch.num_tokens, batch.num_documents, batch.lengths) == (4, 2, (2, 2, 60))
 
 
 def test_the_learning_rate_warms_up_stays_and_falls_where_declared() -> None:
