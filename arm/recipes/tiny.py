@@ -64,7 +64,7 @@ TEACHERS = TeacherConfig(
         num_steps=10,
         batch_size=8,
     ),
-    autoencoder=AutoencoderTeacherConfig(widths=(8, 8, 8), latent_channels=4, num_steps=10),
+    autoencoder=AutoencoderTeacherConfig(widths=(8, 8), latent_channels=4, num_steps=10),
 )
 SHORT: dict[str, Any] = {"batch_size": 16, "num_steps": 6, "log_every": 2, "save_every": 2}
 STAGE: dict[str, Any] = {
@@ -103,7 +103,12 @@ TINY = TOY.derive(
         "extract-pairs": replace(EXTRACT, spark=ONE_CORE),
         "filter-pairs": replace(FILTER, spark=ONE_CORE),
         "download-images": replace(DOWNLOAD, unit_rows=200, threads=8, spark=ONE_CORE),
-        "curate-images": replace(CURATE, samples_per_shard=200, workers=1),
+        "curate-images": replace(
+            CURATE,
+            rules=(replace(CURATE.rules[0], min_similarity=None), *CURATE.rules[1:]),  # its scorer has learned nothing
+            samples_per_shard=200,
+            workers=1,
+        ),
         "train-tokenizer": replace(
             TOKENIZER,
             quantizer=replace(TOKENIZER.quantizer, levels=(2,) * 6, num_blocks=1, width=32, num_heads=2),

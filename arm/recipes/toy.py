@@ -99,7 +99,7 @@ DOWNLOAD = DownloadConfig(
 CURATE = CurateConfig(
     samples_per_shard=4_000,
     rules=(
-        SourceRule(source="crawl", min_side=200, max_aspect=1.5, min_entropy=1.0, min_similarity=0.0),
+        SourceRule(source="crawl", min_side=200, max_aspect=1.5, min_entropy=1.0, min_similarity=0.4),
         SourceRule(source="*", max_aspect=None, near_duplicates=False),
     ),
 )
@@ -138,7 +138,7 @@ DETOKENIZER = DetokenizerConfig(
     height=SIDE,
     width=SIDE,
     flow=FlowConfig(
-        width=256, num_blocks=4, num_heads=4, patch=3, prediction="x", time_sampling="logit_normal", skip=True
+        width=256, num_blocks=4, num_heads=4, patch=6, prediction="x", time_sampling="logit_normal", skip=True
     ),
     sampling_steps=4,
     guidance=1.0,
@@ -216,7 +216,7 @@ T2I = PolicyConfig(
     prompts_per_step=32,
     group_size=8,
     image_size=SIDE,
-    temperature=1.0,
+    temperature=0.7,
     top_k=0,
     learning_rate=1e-4,
     rollout_batch=128,
