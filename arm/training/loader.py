@@ -24,7 +24,6 @@ from arm.training.config import MixtureConfig
 from arm.training.mixture import Plan, held_out_entries
 from arm.training.packing import deal
 
-
 SHAPE_STEP = 64
 """Batches are padded to a multiple of this many tokens, and targets in the loss too: on CPU every new shape costs a new
 oneDNN kernel (22% of the time and 10 MB each)."""
