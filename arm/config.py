@@ -20,7 +20,7 @@ from arm.errors import UserError
 Config = TypeVar("Config")
 
 
-def operational(default: Any) -> Any:
+def operational(default: Any = dataclasses.MISSING) -> Any:
     """Declare a field that cannot change the bytes of the output; the content key leaves it out."""
     return dataclasses.field(default=default, metadata={"operational": True})
 

@@ -115,9 +115,9 @@ class HostException:
 
     host: str
     """Host name, or `host:port` as it stands in the URL."""
-    address: str
+    address: str = operational()
     """IP address to connect to."""
-    port: int
+    port: int = operational()
     """Port to connect to."""
 
 
@@ -163,8 +163,8 @@ class DownloadConfig:
     """After so many connection failures in a row a host is given up (`host_down`)."""
     max_unresolved_share: float = 0.5
     """The job fails when a larger share of the URLs gave no answer at all (time-outs, connections)."""
-    exceptions: tuple[HostException, ...] = operational(())
-    """Hosts at fixed addresses: tests and the toy only; printed when used."""
+    exceptions: tuple[HostException, ...] = ()
+    """Hosts at fixed addresses: tests and the toy only; printed when used. Their names are part of the identity."""
     threads: int = operational(32)
     """Threads of each worker process."""
     spark: SparkConfig = operational(SparkConfig())
@@ -211,8 +211,8 @@ class CurateConfig:
     """The same for images of the evaluation set; 0: the same hash."""
     scorer_path: str = "model"
     """Folder of the SigLIP checkpoint inside the input `scorer`."""
-    scorer_batch: int = operational(256)
-    """Images scored at once."""
+    scorer_batch: int = 256
+    """Images scored at once: part of the identity, because rounding depends on it."""
     samples_per_shard: int = 10_000
     """Samples of one final shard."""
     workers: int = operational(2)
