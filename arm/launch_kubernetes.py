@@ -1,15 +1,18 @@
 """Run a job as an object on a cluster: a TrainJob (torchrun over nodes) or a SparkApplication.
 
 The object is built by a pure function, is named after the content key, and carries the same ARM_LAUNCH payload that a
-rank here gets. The launcher adopts an object that a killed launcher left, waits a bounded time, and deletes it at the
-end and on SIGTERM. A UserError of a pod comes back through its termination message.
+rank here gets. The launcher adopts an object that an earlier launcher left and waits a bounded time; an API server that
+is away for a while is asked again. It deletes the object when that has ended, is out of time, or on SIGTERM; any other
+trouble of the launcher leaves the object to the next one. A UserError of a pod comes back through its termination
+message.
 """
 
 import json
 import os
 import signal
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from arm.errors import ServiceError, UserError
@@ -26,7 +29,14 @@ PASSED_ON = (
 SECRET = "arm-store"
 SECRET_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 RANKS_PER_NODE = 8
-SPARK_VERSION = "4.0.1"
+SPARK_VERSION = "4.3.0"
+"""pyspark's in constraints.txt: what the data image holds."""
+IMAGE_ROOT = "/app"
+"""Where the images of infra/docker keep this repository."""
+REQUEST_SECONDS = 60.0
+"""How long creating, reading pods and deleting are tried; the wait itself is tried until the job's own deadline."""
+TRANSIENT = (0, 401, 408, 429)
+"""Statuses worth asking again, besides 500 and above; 401: a token that is just being renewed."""
 TERMINATION_FILE = "/dev/termination-log"
 PLACES = {
     "train-job": ("trainer.kubeflow.org", "v1alpha1", "trainjobs"),
@@ -41,11 +51,17 @@ def run_on_cluster(plan: Plan, place: Resources) -> Manifest:
         raise UserError(f"A cluster cannot write to {plan.output!r}; give an output under s3://bucket/prefix.")
     body = build(plan, place, os.environ)
     signal.signal(signal.SIGTERM, _interrupt)
+    name = body["metadata"]["name"]
     try:
         _create(body, place)
-        _wait(body["metadata"]["name"], place)
-    finally:
-        _delete(body["metadata"]["name"], place)
+        ended = _wait(name, place)
+        failure = _failure(name, place, ended)
+    except KeyboardInterrupt:
+        _delete(name, place)
+        raise
+    _delete(name, place)
+    if failure:
+        raise failure
     manifest = plan.complete()
     if manifest is None:
         raise ServiceError(f"{plan.job.name} ended on the cluster without publishing {plan.folder.url}; see its pods.")
@@ -92,7 +108,7 @@ def spark_application(plan: Plan, place: Resources, env: list[Object]) -> Object
             "mode": "cluster",
             "sparkVersion": SPARK_VERSION,
             "image": place.image,
-            "mainApplicationFile": "local:///opt/arm/arm/launch.py",
+            "mainApplicationFile": f"local://{IMAGE_ROOT}/arm/launch.py",
             "restartPolicy": {"type": "Never"},
             "driver": {**pod, "serviceAccount": "arm-spark"},
             "executor": {**pod, "instances": place.ranks},
@@ -129,30 +145,57 @@ def _api() -> Any:
 
 
 def _create(body: Object, place: Resources) -> None:
-    client = _api()
     group, version, plural = PLACES[place.where]
-    try:
-        client.CustomObjectsApi().create_namespaced_custom_object(group, version, place.namespace, plural, body)
-    except client.ApiException as error:
-        if error.status != 409:  # 409: a launcher before us made it; adopt it
-            raise ServiceError(
-                f"The cluster refused {body['kind']} {body['metadata']['name']}: {error.reason}."
-            ) from None
+
+    def create(client: Any) -> None:
+        try:
+            client.CustomObjectsApi().create_namespaced_custom_object(group, version, place.namespace, plural, body)
+        except client.ApiException as error:
+            if error.status != 409:  # 409: a launcher before us made it; adopt it
+                raise
+
+    _answered(create, f"create {body['kind']} {body['metadata']['name']}", REQUEST_SECONDS)
 
 
-def _wait(name: str, place: Resources) -> None:
-    """Poll until the object has ended well; otherwise raise what its pods said."""
+def _wait(name: str, place: Resources) -> str:
+    """Poll until the object has ended `well` or `badly`, or is out of time (empty)."""
     group, version, plural = PLACES[place.where]
     deadline = time.monotonic() + place.timeout_hours * 3600
-    while time.monotonic() < deadline:
-        found = _api().CustomObjectsApi().get_namespaced_custom_object(group, version, place.namespace, plural, name)
-        ended = how_it_ended(found)
-        if ended == "well":
-            return
-        if ended == "badly":
-            raise _failure(name, place)
+
+    def read(client: Any) -> Object:
+        found: Object = client.CustomObjectsApi().get_namespaced_custom_object(
+            group, version, place.namespace, plural, name
+        )
+        return found
+
+    while (left := deadline - time.monotonic()) > 0:
+        if ended := how_it_ended(_answered(read, f"read {name}", left)):
+            return ended
         time.sleep(POLL_SECONDS)
-    raise ServiceError(f"{name} did not end within {place.timeout_hours:g} hours and was deleted.")
+    return ""
+
+
+def _answered(ask: Callable[[Any], Any], what: str, seconds: float) -> Any:
+    """Ask the cluster again and again while it is away; a ServiceError once it refuses, or the time is over."""
+    from urllib3.exceptions import HTTPError
+
+    deadline, told = time.monotonic() + seconds, False
+    while True:
+        client = _api()
+        try:
+            return ask(client)
+        except client.ApiException as error:
+            problem = f"{error.status} {error.reason}"
+            if not (error.status in (*TRANSIENT, None) or error.status >= 500):
+                raise ServiceError(f"The cluster refused to {what}: {problem}.") from None
+        except (HTTPError, OSError) as error:
+            problem = str(error)
+        if time.monotonic() >= deadline:
+            raise ServiceError(f"The cluster did not {what} ({problem}); run the same command again later.")
+        if not told:
+            print(f"The cluster did not {what} ({problem}); trying again.", file=sys.stderr)
+            told = True
+        time.sleep(POLL_SECONDS)
 
 
 def how_it_ended(found: Object) -> str:
@@ -165,25 +208,47 @@ def how_it_ended(found: Object) -> str:
     return "well" if marks & {"Complete", "COMPLETED"} else ""
 
 
-def _failure(name: str, place: Resources) -> Exception:
-    pods = _api().CoreV1Api().list_namespaced_pod(place.namespace).items
-    for pod in pods:
-        if pod.metadata.name.startswith(name):
-            for container in pod.status.container_statuses or []:
-                message = container.state.terminated and container.state.terminated.message
-                if message and message.startswith("{"):
-                    return UserError(json.loads(message.splitlines()[0])["error"])
-    return ServiceError(f"{name} failed on the cluster; `kubectl -n {place.namespace} logs` of its pods says why.")
+def _failure(name: str, place: Resources, ended: str) -> Exception | None:
+    """What to raise for an object that did not end well: the sentence that a pod left, where there is one."""
+    if ended == "well":
+        return None
+    if not ended:
+        return ServiceError(f"{name} did not end within {place.timeout_hours:g} hours and was deleted.")
+    unknown = ServiceError(f"{name} failed on the cluster; `kubectl -n {place.namespace} logs` of its pods says why.")
+    try:
+        listed = _answered(
+            lambda client: client.CoreV1Api().list_namespaced_pod(place.namespace), "list pods", REQUEST_SECONDS
+        )
+    except ServiceError:
+        return unknown
+    sentence = next((found for pod in listed.items if (found := _sentence_of(pod, name))), "")
+    return UserError(sentence) if sentence else unknown
+
+
+def _sentence_of(pod: Any, name: str) -> str:
+    if pod.metadata.name.startswith(name):
+        for container in pod.status.container_statuses or []:
+            message = container.state.terminated and container.state.terminated.message
+            if message and message.startswith("{"):
+                return str(json.loads(message.splitlines()[0])["error"])
+    return ""
 
 
 def _delete(name: str, place: Resources) -> None:
-    client = _api()
+    """Delete the object; a cluster that refuses is told of, for the job itself has ended."""
     group, version, plural = PLACES[place.where]
+
+    def delete(client: Any) -> None:
+        try:
+            client.CustomObjectsApi().delete_namespaced_custom_object(group, version, place.namespace, plural, name)
+        except client.ApiException as error:
+            if error.status != 404:
+                raise
+
     try:
-        client.CustomObjectsApi().delete_namespaced_custom_object(group, version, place.namespace, plural, name)
-    except client.ApiException as error:
-        if error.status != 404:
-            raise
+        _answered(delete, f"delete {name}", REQUEST_SECONDS)
+    except ServiceError as error:
+        print(error, file=sys.stderr)
 
 
 def _interrupt(signum: int, frame: Any) -> None:
