@@ -29,7 +29,7 @@ from arm.data.guard import UNRESOLVED, Policy
 from arm.data.shards import open_image, write_shard
 from arm.data.spark import import_path, spark_session
 from arm.data.tables import add_counts, check_balance, read_counts, write_table
-from arm.data.tar import read_members
+from arm.data.tar import list_members, read_members
 from arm.errors import ArmError, ServiceError, UserError
 from arm.manifest import Manifest, Outcome
 from arm.progress import track
@@ -41,6 +41,7 @@ COLUMNS = ["uid", "kind", "page_url", "language"]
 FAILURES = pa.schema([("uid", pa.string()), ("url", pa.string()), ("reason", pa.string()), ("status", pa.int32())])
 DIGITS = 5
 """Digits of a unit's number in img2dataset's file names and ours."""
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +69,12 @@ def download_images(
     remaining = [unit.index for unit in units if not (_is_published(output, unit, config) or _is_done(private, unit))]
     if remaining:
         raise ArmError(f"{len(remaining)} of {len(units)} units remain ({remaining[:5]}); run the same command again.")
+    _check_unresolved(units, private, output, config)
     for unit in track(units, "publish shards", total=len(units)):
         if not _is_published(output, unit, config):
             publish_unit(unit, private, output, config)
     counts = add_counts(read_counts(output.fetch(_failures_name(unit, config))) for unit in units)
     check_balance(counts, "urls_read", "images_downloaded", "failed/")
-    _check_unresolved(counts, config)
     return Outcome(counts=counts)
 
 
@@ -101,7 +102,12 @@ def _is_published(output: Folder, unit: Unit, config: DownloadConfig) -> bool:
 
 def _is_done(private: Path, unit: Unit) -> bool:
     """img2dataset exits with 0 whatever happened; a unit is done when its stats are there."""
-    return (private / f"{unit.index:0{DIGITS}d}_stats.json").exists()
+    return _private(private, unit, "_stats.json").exists()
+
+
+def _private(private: Path, unit: Unit, ending: str) -> Path:
+    """A file of img2dataset's."""
+    return private / f"{unit.index:0{DIGITS}d}{ending}"
 
 
 def _download(
@@ -130,27 +136,37 @@ def _download(
 
 def publish_unit(unit: Unit, private: Path, output: Folder, config: DownloadConfig) -> None:
     """Rewrite one unit of img2dataset's output as a shard sorted by uid and a failures table with the counts."""
-    asked = pq.read_table(unit.part, columns=["uid", "url"]).slice(unit.start, config.unit_rows).to_pylist()
-    stem = f"{unit.index:0{DIGITS}d}"
-    rows = {row["uid"]: row for row in pq.read_table(private / f"{stem}.parquet").to_pylist()}
-    images = dict(read_members(private / f"{stem}.tar"))
-    samples, failures = [], []
-    for pair in sorted(asked, key=lambda pair: str(pair["uid"])):
-        row = rows.get(pair["uid"], {"status": "lost"})
-        data = images.get(f"{row.get('key')}.{config.encode_format}")
-        if row["status"] == "success" and data is not None:
-            samples.append(_sample(row, data, config))
-        else:
-            reason, status = _failure(row)
-            failures.append({"uid": pair["uid"], "url": pair["url"], "reason": reason, "status": status})
-    counts = {"urls_read": len(asked), "images_downloaded": len(samples)}
+    rows, failures = _sort_out(unit, private, config)
+    images = dict(read_members(_private(private, unit, ".tar")))
+    counts = {"urls_read": len(rows) + len(failures), "images_downloaded": len(rows)}
     counts |= {f"failed/{reason}": count for reason, count in Counter(f["reason"] for f in failures).items()}
     with output.publish(_shard_name(unit, config)) as path:
-        write_shard(path, samples)
+        write_shard(path, (_sample(row, images[_member(row, config)], config) for row in rows))
     write_table(output, _failures_name(unit, config), pa.Table.from_pylist(failures, FAILURES), counts)
 
 
-def _sample(row: dict[str, Any], data: bytes, config: DownloadConfig) -> Sample:
+def _sort_out(unit: Unit, private: Path, config: DownloadConfig) -> tuple[list[Row], list[Row]]:
+    """img2dataset's rows of the images that a unit brought, and a row of FAILURES for each other URL, by uid."""
+    asked = pq.read_table(unit.part, columns=["uid", "url"]).slice(unit.start, config.unit_rows).to_pylist()
+    told = {row["uid"]: row for row in pq.read_table(_private(private, unit, ".parquet")).to_pylist()}
+    stored = {name for name, _, _ in list_members(_private(private, unit, ".tar"))}
+    rows, failures = list[Row](), list[Row]()
+    for pair in sorted(asked, key=lambda pair: str(pair["uid"])):
+        row = told.get(pair["uid"], {"status": "lost"})
+        if row["status"] == "success" and _member(row, config) in stored:
+            rows.append(row)
+        else:
+            reason, status = _failure(row)
+            failures.append({"uid": pair["uid"], "url": pair["url"], "reason": reason, "status": status})
+    return rows, failures
+
+
+def _member(row: Row, config: DownloadConfig) -> str:
+    """The name of a row's image in img2dataset's tar."""
+    return f"{row['key']}.{config.encode_format}"
+
+
+def _sample(row: Row, data: bytes, config: DownloadConfig) -> Sample:
     meta = {
         name: row[name]
         for name in ("url", "page_url", "kind", "language", "original_width", "original_height", "sha256")
@@ -161,7 +177,7 @@ def _sample(row: dict[str, Any], data: bytes, config: DownloadConfig) -> Sample:
     )  # fmt: skip
 
 
-def _failure(row: dict[str, Any]) -> tuple[str, int | None]:
+def _failure(row: Row) -> tuple[str, int | None]:
     """Reason and HTTP status; img2dataset's own messages become one of three words."""
     message = row.get("error_message") or ""
     if row["status"] == "failed_to_download":
@@ -194,10 +210,28 @@ def _exceptions(site: Manifest | None, config: DownloadConfig) -> Iterator[dict[
         stop(server)
 
 
-def _check_unresolved(counts: dict[str, int], config: DownloadConfig) -> None:
-    unresolved = sum(counts.get(f"failed/{reason}", 0) for reason in UNRESOLVED)
-    if unresolved > config.max_unresolved_share * counts["urls_read"]:
-        raise ArmError(
-            f"{unresolved} of {counts['urls_read']} URLs gave no answer, more than max_unresolved_share "
-            f"{config.max_unresolved_share}; check the network and run the same command again."
-        )
+def _check_unresolved(units: list[Unit], private: Path, output: Folder, config: DownloadConfig) -> None:
+    """Fail before anything is published when too many URLs gave no answer; a rerun asks the bad units again."""
+    urls, unresolved, bad = 0, 0, list[Unit]()
+    for unit in units:
+        asked, silent = _silence(unit, private, output, config)
+        urls, unresolved = urls + asked, unresolved + silent
+        if silent > config.max_unresolved_share * asked:
+            bad.append(unit)
+    if unresolved <= config.max_unresolved_share * urls:
+        return
+    for unit in bad:
+        _private(private, unit, "_stats.json").unlink(missing_ok=True)
+    raise ArmError(
+        f"{unresolved} of {urls} URLs gave no answer, more than max_unresolved_share {config.max_unresolved_share}; "
+        f"check the network and run the same command again, which asks {len(bad)} of {len(units)} units again."
+    )
+
+
+def _silence(unit: Unit, private: Path, output: Folder, config: DownloadConfig) -> tuple[int, int]:
+    """How many URLs a unit asked, and how many of them gave no answer."""
+    if _is_published(output, unit, config):
+        counts = read_counts(output.fetch(_failures_name(unit, config)))
+        return counts["urls_read"], sum(counts.get(f"failed/{reason}", 0) for reason in UNRESOLVED)
+    rows, failures = _sort_out(unit, private, config)
+    return len(rows) + len(failures), sum(failure["reason"] in UNRESOLVED for failure in failures)
