@@ -67,7 +67,7 @@ JOBS: tuple[Job, ...] = (
         function="arm.toy.world_job:make_world", config="arm.toy.config:WorldConfig",
     ),
     Job(
-        name="train-teachers", phase="toy", makes="teachers",
+        name="train-teachers", phase="toy", makes="teachers", version=2,
         purpose="Train small stand-ins for SigLIP2, Qwen2.5 and a VAE, saved as Hugging Face checkpoints.",
         function="arm.toy.teacher:train_teachers", config="arm.toy.config:TeacherConfig",
     ),
@@ -108,7 +108,7 @@ JOBS: tuple[Job, ...] = (
         inputs=(_optional("crawled"), _optional("imported"), _optional("scorer", "judge"), _optional("evaluation", "judge")),
     ),
     Job(
-        name="train-tokenizer", phase="model", makes="tokenizer",
+        name="train-tokenizer", phase="model", makes="tokenizer", version=2,
         purpose="Train the visual tokenizer: frozen SigLIP2, projections, FSQ, four losses.",
         function="arm.tokenizer.training:train_tokenizer", config="arm.tokenizer.config:TokenizerConfig",
         inputs=(Input("images"), Input("encoder", "init"), Input("caption_model", "init")),
@@ -120,7 +120,7 @@ JOBS: tuple[Job, ...] = (
         inputs=(Input("images"), Input("tokenizer", "init"), Input("text_tokenizer", "init")),
     ),
     Job(
-        name="train-detokenizer", phase="model", makes="detokenizer",
+        name="train-detokenizer", phase="model", makes="detokenizer", version=2,
         purpose="Train the detokenizer that renders codes as pixels: a latent DiT on a frozen VAE.",
         function="arm.tokenizer.detokenizer_training:train_detokenizer",
         config="arm.tokenizer.config:DetokenizerConfig",

@@ -62,7 +62,7 @@ class Muon(torch.optim.Optimizer):
             if group["shapes"]:
                 _step_matrices(flat, self.state[flat], group)
             else:
-                _step_adamw(flat, self.state[flat], group)
+                step_adamw(flat, self.state[flat], group)
 
 
 def orthogonalise(matrices_BMN: Tensor) -> Tensor:
@@ -117,7 +117,8 @@ def _overlapping(shapes: list[tuple[int, int]], start: int, end: int) -> dict[tu
     return found
 
 
-def _step_adamw(flat: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+def step_adamw(flat: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+    """One AdamW update of a parameter in place; the decay is already applied."""
     if "step" not in state:
         state |= {"step": 0, "first": torch.zeros_like(flat), "second": torch.zeros_like(flat)}
     assert flat.grad is not None
