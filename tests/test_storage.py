@@ -1,15 +1,18 @@
 """One contract for every folder: local, S3 against moto in this process, S3 against OpenStack Swift (slow)."""
 
+import datetime
 import os
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
-from arm.errors import UserError
+from arm.errors import ServiceError, UserError
 from arm.storage import Folder, LocalFolder, copy_file, is_private, open_folder, sha256_of
 
 MEBIBYTE = 1 << 20
@@ -182,14 +185,63 @@ def test_sweeping_removes_what_a_killed_writer_left(tmp_path: Path) -> None:
     assert folder.read("kept") == b"1"
 
 
-def test_sweeping_aborts_unfinished_uploads(moto_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("age_days", "left"), [(1, 0), (36_500, 1)])
+def test_sweeping_aborts_uploads_that_nobody_goes_on_with(
+    moto_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, age_days: int, left: int
+) -> None:
+    """The server says that every upload began in 2010: older than a day, younger than a century."""
     from arm.storage import s3
 
     use_s3(moto_address, "key", "secret", tmp_path / "cache", monkeypatch)
-    folder = open_folder(new_bucket("unfinished"))
-    s3._client().create_multipart_upload(Bucket="unfinished", Key="runs/7/half")
+    monkeypatch.setattr(s3, "ABANDONED", datetime.timedelta(days=age_days))
+    folder = open_folder(new_bucket(f"unfinished-{left}"))
+    s3._client().create_multipart_upload(Bucket=f"unfinished-{left}", Key="runs/7/half")
     folder.sweep()
-    assert not s3._client().list_multipart_uploads(Bucket="unfinished").get("Uploads")
+    assert len(s3._client().list_multipart_uploads(Bucket=f"unfinished-{left}").get("Uploads", [])) == left
+
+
+@pytest.mark.parametrize(("num_conflicts", "other_wins"), [(2, False), (2, True)])
+def test_a_conflict_of_two_writers_is_decided_by_what_is_there(
+    moto_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_conflicts: int, other_wins: bool
+) -> None:
+    """The server answers 409 a few times; the other writer may have got through in the meantime."""
+    from arm.storage import s3
+
+    use_s3(moto_address, "key", "secret", tmp_path / "cache", monkeypatch)
+    folder = open_folder(new_bucket(f"conflict-{num_conflicts}-{other_wins}".lower()))
+    client, conflicts = s3._client(), [None] * num_conflicts
+    real_put = client.put_object
+
+    def put(**options: Any) -> Any:
+        if "IfNoneMatch" not in options or not conflicts:
+            return real_put(**options)
+        conflicts.pop()
+        if other_wins and len(conflicts) <= 1:
+            folder.write("manifest.json", b"theirs")
+        answer = {"Error": {"Code": "ConditionalRequestConflict"}, "ResponseMetadata": {"HTTPStatusCode": 409}}
+        raise ClientError(answer, "PutObject")
+
+    monkeypatch.setattr(client, "put_object", put)
+    monkeypatch.setattr(s3.time, "sleep", lambda seconds: None)
+    assert folder.write_if_absent("manifest.json", b"ours") is not other_wins
+    assert folder.read("manifest.json") == (b"theirs" if other_wins else b"ours")
+
+
+def test_a_conflict_without_end_is_one_sentence(
+    moto_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from arm.storage import s3
+
+    def put(**options: Any) -> None:
+        answer = {"Error": {"Code": "ConditionalRequestConflict"}, "ResponseMetadata": {"HTTPStatusCode": 409}}
+        raise ClientError(answer, "PutObject")
+
+    use_s3(moto_address, "key", "secret", tmp_path / "cache", monkeypatch)
+    folder = open_folder(new_bucket("conflicts"))
+    monkeypatch.setattr(s3._client(), "put_object", put)
+    monkeypatch.setattr(s3.time, "sleep", lambda seconds: None)
+    with pytest.raises(ServiceError, match=r"manifest.json: another writer is at it \(ConditionalRequestConflict\)"):
+        folder.write_if_absent("manifest.json", b"ours")
 
 
 def test_an_endpoint_that_refuses_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ the bucket's own layout, each with the ETag that it was read under, so that a ch
 """
 
 import contextlib
+import datetime
 import functools
 import hashlib
 import os
@@ -39,7 +40,13 @@ PART_BYTES = 32 << 20
 MAX_PARTS = 9_000  # S3 allows 10,000
 ATTEMPTS = 6
 PROBE_SECONDS = 5.0
+ABANDONED = datetime.timedelta(days=1)
+"""An unfinished upload of this age is nobody's: a younger one may be another machine's, which our lock does not hold."""
 BROKEN_STREAM = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError, ConnectionError)
+
+
+class _ConflictError(ServiceError):
+    """Two writers met (status 409): neither may know yet who was first."""
 
 
 class S3Folder:
@@ -75,15 +82,23 @@ class S3Folder:
         self._call("put_object", name, Body=data)
 
     def write_if_absent(self, name: str, data: bytes) -> bool:
+        for attempt in range(ATTEMPTS):
+            if self.exists(name):
+                return False
+            try:
+                self._call("put_object", name, Body=data, IfNoneMatch="*")
+                return True
+            except FileExistsError:
+                return False
+            except _ConflictError as error:  # somebody writes it at this moment: what is read next decides
+                problem = error
+                time.sleep(random.uniform(0, min(10.0, 0.2 * 2**attempt)))
+            except NotImplementedError:  # a server without conditional put: two writers write the same bytes
+                self.write(name, data)
+                return True
         if self.exists(name):
             return False
-        try:
-            self._call("put_object", name, Body=data, IfNoneMatch="*")
-        except FileExistsError:
-            return False
-        except NotImplementedError:  # a server without conditional put: two writers write the same bytes
-            self.write(name, data)
-        return True
+        raise problem
 
     @contextlib.contextmanager
     def publish(self, name: str) -> Iterator[Path]:
@@ -117,11 +132,16 @@ class S3Folder:
         return int(self._head(name)["ContentLength"])
 
     def list(self, prefix: str = "") -> list[str]:
+        return list(self.versions(prefix))
+
+    def versions(self, prefix: str = "") -> dict[str, str]:
+        """Name -> size and ETag of all files below, sorted, private names left out: what tells changes without reading."""
         start = f"{self.prefix}/" if self.prefix else ""
         with _sentences(f"{self.url}/{prefix}"):
             pages = _client().get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=start + prefix)
-            names = [item["Key"][len(start) :] for page in pages for item in page.get("Contents", [])]
-        return sorted(name for name in names if name and not is_private(name))
+            items = [item for page in pages for item in page.get("Contents", [])]
+        found = {item["Key"][len(start) :]: f"{item['Size']} {item['ETag']}" for item in items}
+        return {name: found[name] for name in sorted(found) if name and name[-1] != "/" and not is_private(name)}
 
     def delete(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -136,10 +156,12 @@ class S3Folder:
         shutil.rmtree(self._private() / "work", ignore_errors=True)
 
     def sweep(self) -> None:
+        oldest = datetime.datetime.now(datetime.UTC) - ABANDONED
         with _sentences(self.url):
             left = _client().list_multipart_uploads(Bucket=self.bucket, Prefix=f"{self.prefix}/").get("Uploads", [])
             for upload in left:
-                _client().abort_multipart_upload(Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+                if upload["Initiated"] < oldest:
+                    _client().abort_multipart_upload(Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
 
     def _key(self, name: str) -> str:
         return f"{self.prefix}/{checked_name(name)}".lstrip("/")
@@ -271,8 +293,10 @@ def _translated(error: Any, what: str) -> Exception:
         return UserError(f"{what}: there is no such bucket at {endpoint() or 'Amazon S3'}; make it first.")
     if status == 404:
         return FileNotFoundError(what)
-    if status in (409, 412):
+    if status == 412:
         return FileExistsError(what)
+    if status == 409:
+        return _ConflictError(f"{what}: another writer is at it ({code}); run again later.")
     if status == 501:
         return NotImplementedError(what)
     if status in (401, 403):
