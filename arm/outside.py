@@ -1,48 +1,113 @@
-"""Digests of what no job made: files and folders that a config names by path.
+"""Files that no job made and a config names by path: a file, a folder or a glob, on disk or in object storage.
 
-A path is looked up inside the source artifact when there is one, else outside: a file, a folder, a glob, or an
-`s3://` or `http(s)://` address (its text is the digest: the content cannot be known before it is read).
+    outside_addresses("crawl/*/x.warc.gz")     ->  {"a/x.warc.gz": "crawl/a/x.warc.gz", "b/x.warc.gz": ...}
+    outside_addresses("s3://bucket/crawl")     ->  {"a/x.warc.gz": "s3://bucket/crawl/a/x.warc.gz", ...}
+
+Names are relative to the folder before the first wildcard, so that they differ wherever the files do; names that start
+with a dot are left out. A path is looked up inside the source artifact when there is one.
 """
 
 import glob
 import hashlib
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from itertools import takewhile
 from pathlib import Path
 
 from arm.errors import UserError
 from arm.manifest import Manifest
-from arm.storage import sha256_of
+from arm.storage import is_private, open_folder, sha256_of
 
 
 def content_digest(path: str, source: Manifest | None) -> str:
-    """A digest of the names below `path` and their bytes."""
+    """A digest of the names below `path` and their bytes; of objects not yet read, their sizes and ETags."""
     if source is not None:
         lines = [f"{entry.path} {entry.sha256}" for entry in source.files if matches(entry.path, path)]
         if not lines:
             raise UserError(f"{source.url} ({source.kind}) holds nothing at {path!r}.")
-    elif "://" in path:
-        lines = [path]
+    elif path.startswith("s3://"):
+        lines = [f"{name} {version}" for name, (_, version) in _objects(path).items()]
     else:
-        files = outside_files(path)
-        lines = [f"{name} {sha256_of(file)}" for name, file in files.items()]
+        lines = [f"{name} {sha256_of(file)}" for name, file in _local_files(path).items()]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def outside_files(path: str) -> dict[str, Path]:
-    """Relative name -> file, for a file, a folder or a glob; UserError when there is nothing."""
-    root = Path(path).expanduser()
-    if root.is_file():
-        return {root.name: root}
-    if root.is_dir():
-        found = {f.relative_to(root).as_posix(): f for f in sorted(root.rglob("*")) if f.is_file()}
-    else:
-        found = {
-            Path(name).name: Path(name) for name in sorted(glob.glob(path, recursive=True)) if Path(name).is_file()
-        }
-    if not found:
-        raise UserError(f"There is no file at {path!r}; give a file, a folder or a glob that exists.")
-    return found
+    """Name -> local path; what lies in object storage is fetched. UserError when there is nothing."""
+    return {name: fetched(address) for name, address in outside_addresses(path).items()}
+
+
+def outside_addresses(path: str) -> dict[str, str]:
+    """Name -> where the file lies; nothing is fetched. UserError when there is nothing."""
+    if path.startswith("s3://"):
+        return {name: address for name, (address, _) in _objects(path).items()}
+    return {name: str(file) for name, file in _local_files(path).items()}
+
+
+def fetched(address: str) -> Path:
+    """A local path of one file; from object storage it is downloaded unless the cache holds this very version."""
+    if not address.startswith("s3://"):
+        return Path(address)
+    folder, _, name = address.rpartition("/")
+    try:
+        return open_folder(folder).fetch(name)
+    except FileNotFoundError:
+        raise _nothing(address) from None
 
 
 def matches(entry_path: str, path: str) -> bool:
     """Whether an artifact's file is at `path`, or below it."""
     return entry_path == path or entry_path.startswith(path.rstrip("/") + "/")
+
+
+def _local_files(path: str) -> dict[str, Path]:
+    if "://" in path:
+        raise UserError(f"The path {path!r} has an unknown scheme; give local files or s3:// addresses.")
+    root = Path(path).expanduser()
+    if root.is_file():
+        return {root.name: root}
+    if root.is_dir():
+        files = sorted(root.rglob("*"))
+    else:
+        files = [Path(name) for name in sorted(glob.glob(str(root), recursive=True))]
+        root = Path(*_fixed(root.parts))
+    found = {file.relative_to(root).as_posix(): file for file in files if file.is_file()}
+    found = {name: file for name, file in found.items() if not is_private(name)}
+    if not found:
+        raise _nothing(path)
+    return found
+
+
+def _objects(path: str) -> dict[str, tuple[str, str]]:
+    """Name -> (address, version) of the objects at an s3:// address, below it, or that its wildcards fit."""
+    from arm.storage.s3 import S3Folder
+
+    words = path.removeprefix("s3://").strip("/").split("/")
+    fixed = _fixed(words)
+    folder, pattern = S3Folder("s3://" + "/".join(fixed)), words[len(fixed) :]
+    if not pattern and len(fixed) > 1:
+        parent, name = S3Folder("s3://" + "/".join(fixed[:-1])), fixed[-1]
+        if parent.exists(name):
+            return {name: (folder.url, parent.versions(name)[name])}
+    versions = {name: v for name, v in folder.versions().items() if not pattern or _fits(name.split("/"), pattern)}
+    if not versions:
+        raise _nothing(path)
+    return {name: (f"{folder.url}/{name}", version) for name, version in versions.items()}
+
+
+def _fixed(words: Sequence[str]) -> list[str]:
+    """The parts of a path before the first wildcard."""
+    return list(takewhile(lambda word: not glob.has_magic(word), words))
+
+
+def _fits(words: list[str], pattern: list[str]) -> bool:
+    """Whether a name fits a glob, part by part, as glob.glob has it: `*` stays in its part, `**` takes any number."""
+    if not pattern:
+        return not words
+    if pattern[0] == "**":
+        return any(_fits(words[start:], pattern[1:]) for start in range(len(words) + 1))
+    return bool(words) and fnmatchcase(words[0], pattern[0]) and _fits(words[1:], pattern[1:])
+
+
+def _nothing(path: str) -> UserError:
+    return UserError(f"There is no file at {path!r}; give a file, a folder or a glob that exists.")

@@ -37,7 +37,7 @@ class ExtractConfig:
     """extract-pairs: which crawl files to read and what to take from a page."""
 
     paths: tuple[str, ...] = ()
-    """WARC and WAT files: files, folders, globs or s3:// addresses; inside the input `crawl` when that is given."""
+    """WARC and WAT files: files, folders or globs, local or under s3://; inside the input `crawl` when that is given."""
     max_record_bytes: int = 20_000_000
     """A longer page is skipped and counted as `skipped/too_long`."""
     max_url_characters: int = 2_000
@@ -234,7 +234,7 @@ class ImportSource:
     name: str
     """Name of its shards and of the samples' source."""
     path: str
-    """A file, a folder or a glob; inside the input `source` when that is given."""
+    """A file, a folder or a glob, local or under s3://; inside the input `source` when that is given."""
     format: ImportFormat
     """How it is read: see arm.data.formats."""
     task: str = ""
@@ -281,7 +281,7 @@ class ImportModelConfig:
     """import-model: which Hugging Face checkpoint to bring in."""
 
     path: str
-    """Its folder; inside the input `source` when that is given."""
+    """Its folder, local or under s3://; inside the input `source` when that is given."""
     role: Literal["encoder", "language_model", "autoencoder"]
     """What the model is for; the class of its config.json must fit."""
     licence: str = "unknown"

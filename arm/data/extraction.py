@@ -9,7 +9,6 @@ candidates_found = pairs_extracted + dropped/no_caption + dropped/bad_url + ...
 from collections import Counter
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -22,7 +21,7 @@ from arm.data.tables import add_counts, check_balance, read_counts, write_table
 from arm.data.warc import read_pages
 from arm.errors import UserError
 from arm.manifest import Manifest, Outcome
-from arm.outside import matches, outside_files
+from arm.outside import fetched, matches, outside_addresses
 from arm.records import make_uid
 from arm.storage import Folder, open_folder
 
@@ -66,7 +65,7 @@ def extract_file(unit: dict[str, Any], output_url: str, config: ExtractConfig) -
     counts: Counter[str] = Counter(candidates_found=0, pairs_extracted=0, records_read=0, pages_read=0)
     pairs: list[dict[str, Any]] = []
     documents: list[dict[str, Any]] = []
-    for offset, page in read_pages(_local(unit["path"]), config, counts):
+    for offset, page in read_pages(fetched(unit["path"]), config, counts):
         place = {"file": unit["name"], "offset": offset}
         pairs += [row | place for row in _pairs_of(page, config, counts)]
         documents += [row | place for row in _document_of(page, unit["name"], offset)]
@@ -77,36 +76,33 @@ def extract_file(unit: dict[str, Any], output_url: str, config: ExtractConfig) -
 
 
 def _crawl_files(config: ExtractConfig, crawl: Manifest | None) -> list[tuple[str, str]]:
-    """(name for provenance, address to read) of each crawl file, WAT before WARC never twice, sorted by name."""
+    """(name for provenance, address to read) of each crawl file, sorted by name."""
     found: dict[str, str] = {}
     for path in config.paths:
-        if crawl is not None:
-            entries = [entry for entry in crawl.files if matches(entry.path, path)]
-            found |= {entry.path: str(crawl.local(entry)) for entry in entries if _is_crawl(entry.path)}
-        elif path.startswith("s3://"):
-            found[path] = path
-        elif "://" in path:
-            raise UserError(f"The crawl file {path!r} has an unknown scheme; give local files or s3:// addresses.")
-        else:
-            found |= {name: str(file) for name, file in outside_files(path).items() if _is_crawl(name)}
+        for name, address in _crawl_files_at(path, crawl).items():
+            other = found.setdefault(name, address)
+            if other != address:
+                raise UserError(
+                    f"ExtractConfig.paths name two files {name!r}, {other} and {address}; "
+                    "name the folder above both, or rename one."
+                )
     if not found:
         raise UserError(f"No WARC or WAT file at {', '.join(config.paths)}; they end in {', '.join(CRAWL_SUFFIXES)}.")
+    twice = [address for address, times in Counter(found.values()).items() if times > 1]
+    if twice:
+        raise UserError(f"ExtractConfig.paths name the file {twice[0]} twice; its pairs would count twice.")
     return sorted(found.items())
+
+
+def _crawl_files_at(path: str, crawl: Manifest | None) -> dict[str, str]:
+    if crawl is None:
+        return {name: address for name, address in outside_addresses(path).items() if _is_crawl(name)}
+    entries = [entry for entry in crawl.files if matches(entry.path, path) and _is_crawl(entry.path)]
+    return {entry.path: str(crawl.local(entry)) for entry in entries}
 
 
 def _is_crawl(name: str) -> bool:
     return name.lower().endswith(CRAWL_SUFFIXES)
-
-
-def _local(address: str) -> Path:
-    """A local path of a crawl file; one from object storage is fetched."""
-    if not address.startswith("s3://"):
-        return Path(address)
-    folder, _, name = address.rpartition("/")
-    try:
-        return open_folder(folder).fetch(name)
-    except FileNotFoundError:
-        raise UserError(f"There is no crawl file {address}.") from None
 
 
 def _pairs_of(page: Page, config: ExtractConfig, counts: Counter[str]) -> list[dict[str, Any]]:

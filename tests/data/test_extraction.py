@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from arm.data.config import ExtractConfig
-from arm.data.extraction import extract_file, extract_pairs
+from arm.data.extraction import _crawl_files, extract_file, extract_pairs
 from arm.data.tables import read_counts
 from arm.data.warc import read_pages
 from arm.errors import UserError
@@ -89,6 +89,19 @@ def test_a_damaged_member_costs_itself_alone(tmp_path: Path) -> None:
     pages = list(read_pages(tmp_path / "c.warc.gz", ExtractConfig(paths=("c",)), counts))
     assert [offset for offset, _ in pages] == [0, len(good) + len(bad)]
     assert counts["members_damaged"] >= 1
+
+
+def test_crawl_files_of_one_name_are_two_under_their_common_folder_and_refused_one_by_one(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.warc.gz").write_bytes(response(f"http://{name}.test/", PAGE))
+    one, two = (str(tmp_path / name / "x.warc.gz") for name in ("a", "b"))
+    pattern = str(tmp_path / "*" / "x.warc.gz")
+    assert _crawl_files(ExtractConfig(paths=(pattern,)), None) == [("a/x.warc.gz", one), ("b/x.warc.gz", two)]
+    with pytest.raises(UserError, match=r"name two files 'x\.warc\.gz'"):
+        _crawl_files(ExtractConfig(paths=(one, two)), None)
+    with pytest.raises(UserError, match=r"name the file .*/a/x\.warc\.gz twice"):
+        _crawl_files(ExtractConfig(paths=(pattern, one)), None)
 
 
 def test_what_is_no_archive_or_not_there_is_said_in_a_sentence(tmp_path: Path) -> None:
