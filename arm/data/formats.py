@@ -19,12 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from arm.data.config import ImportSource
 from arm.data.shards import open_image, read_shard
 from arm.data.tar import list_members, read_member, read_members
-from arm.errors import IntegrityError
+from arm.errors import IntegrityError, UserError
 from arm.records import Image, Sample, Text, make_uid
 
 Files = Mapping[str, Path]
@@ -100,8 +101,7 @@ def read_edit_parquet(files: Files, source: ImportSource) -> Iterator[Sample | D
     for name, path in files.items():
         if not name.endswith(".parquet"):
             continue
-        rows = (row for batch in pq.ParquetFile(path).iter_batches(batch_size=256) for row in batch.to_pylist())
-        for index, row in enumerate(rows):
+        for index, row in enumerate(_parquet_rows(path)):
             try:
                 before, after = (open_image(_bytes(row[column])) for column in ("source_image", "target_image"))
                 meta = json.loads(row.get("meta") or "{}")
@@ -170,16 +170,34 @@ def _json_items(files: Files) -> Iterator[Any]:
                     if line.strip():
                         yield _json_object(line)
         elif name.endswith(".json"):
-            items = json.loads(path.read_bytes())
-            yield from (item if isinstance(item, dict) else Dropped("bad_record") for item in items)
+            yield from (item if isinstance(item, dict) else Dropped("bad_record") for item in _json_list(path))
+
+
+def _json_list(path: Path) -> list[Any]:
+    try:
+        items = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise IntegrityError(f"{path} is no JSON, or damaged ({error}); fetch it again.") from None
+    if not isinstance(items, list):
+        raise UserError(f"{path} holds no JSON list of objects; give one, or one object a line in a .jsonl.")
+    return items
 
 
 def _json_object(line: bytes) -> Any:
     try:
         values = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return Dropped("bad_record")
     return values if isinstance(values, dict) else Dropped("bad_record")
+
+
+def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a Parquet file, a few in memory at a time."""
+    try:
+        for batch in pq.ParquetFile(path).iter_batches(batch_size=256):
+            yield from batch.to_pylist()
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise IntegrityError(f"{path} is no Parquet file, or damaged ({error}); fetch it again.") from None
 
 
 def _image_index(files: Files) -> dict[str, Callable[[], bytes]]:

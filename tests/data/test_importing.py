@@ -7,15 +7,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pictures import captioned, picture, shards
+from test_storage import moto_address, new_bucket, use_s3
 
 from arm.data.config import ImportFormat, ImportSamplesConfig, ImportSource
 from arm.data.formats import FORMATS
 from arm.data.importing import import_samples
 from arm.data.shards import encode_image, read_shard
 from arm.data.tar import write_members
-from arm.errors import UserError
+from arm.errors import IntegrityError, UserError
 from arm.records import Image, Sample, make_uid
-from arm.storage import LocalFolder
+from arm.storage import LocalFolder, open_folder
+
+__all__ = ["moto_address"]
 
 PNG = encode_image(picture(0)).data
 
@@ -131,6 +134,49 @@ def test_too_many_unfit_samples_fail_the_job(tmp_path: Path) -> None:
     (tmp_path / "t.jsonl").write_text('{"text": "words"}\n{"txt": "?"}\n')
     with pytest.raises(UserError, match="bad_record 1"):
         imported(tmp_path, "jsonl_text", tmp_path / "t.jsonl", "text", max_dropped_share=0.4)
+
+
+def test_a_damaged_parquet_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "edits.parquet"
+    pq.write_table(pa.table({"source_image": [PNG] * 9, "instruction": ["x"] * 9, "target_image": [PNG] * 9}), path)
+    whole = path.read_bytes()
+    for damaged in (b"", b"PAR1 no table PAR1", whole[:-9], whole[:4] + bytes(100) + whole[104:]):
+        path.write_bytes(damaged)
+        with pytest.raises(IntegrityError, match=r"edits\.parquet is no Parquet file, or damaged"):
+            imported(tmp_path, "edit_parquet", path, "edit")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("[{", "no JSON, or damaged"), ('{"a": 1}', "no JSON list"), ("[" * 10**6, "no JSON")]
+)
+def test_a_json_file_that_is_no_list_is_named(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "q.json").write_text(text)
+    with pytest.raises(UserError, match=rf"q\.json .*{words}|q\.json is {words}"):
+        imported(tmp_path, "llava", tmp_path / "q.json", "question")
+
+
+def test_a_line_of_endless_brackets_costs_itself_alone(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text('{"text": "words"}\n' + "[" * 10**6 + "\n")
+    _, counts = imported(tmp_path, "jsonl_text", tmp_path / "t.jsonl", "text")
+    assert (counts["samples_imported"], counts["dropped/bad_record"]) == (1, 1)
+
+
+def test_samples_in_object_storage_are_imported_as_those_on_disk(
+    tmp_path: Path, moto_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_s3(moto_address, "key", "secret", tmp_path / "cache", monkeypatch)
+    address = new_bucket(f"samples-{abs(hash(str(tmp_path))):x}")
+    for place in (open_folder(address), LocalFolder(tmp_path / "disk")):
+        place.write("texts/a.jsonl", b'{"text": "one"}\n')
+        place.write("texts/b/c.jsonl", b'{"text": "two", "id": "t"}\n')
+    outcomes = []
+    for index, path in enumerate((f"{address}/texts", str(tmp_path / "disk/texts"))):
+        source = ImportSource(name="given", path=path, format="jsonl_text", task="text")
+        output = LocalFolder(tmp_path / f"out{index}")
+        counts = import_samples(output=output, config=ImportSamplesConfig(sources=(source,))).counts
+        outcomes.append((counts, output.read("shards/given-00000.tar")))
+    assert outcomes[0] == outcomes[1]
+    assert outcomes[0][0]["samples_imported"] == 2
 
 
 def test_a_source_without_a_task_is_refused() -> None:
