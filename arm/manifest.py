@@ -1,6 +1,6 @@
 """Manifests: what an artifact is, and how its files are read back.
 
-    manifest.json   {kind, job, version, config, inputs, counts, metrics, files: [{path, bytes, sha256}]}
+    manifest.json   {kind, job, version, config, inputs, counts, metrics, licences, files: [{path, bytes, sha256}]}
     run.json        times, host, versions, addresses of the inputs: provenance that no digest covers
 
 The digest of `manifest.json` is the artifact's identity. It holds no time, host or absolute path, so the same inputs,
@@ -53,6 +53,8 @@ class Manifest:
     counts: dict[str, int]
     metrics: dict[str, float]
     files: tuple[FileEntry, ...]
+    licences: tuple[str, ...] = ()
+    """Licences of what it was made from, sorted: its config's own and those of its inputs, judges left out."""
     folder: Folder = field(compare=False, default_factory=lambda: LocalFolder("."))
     """Where it lies; no part of the identity."""
 
@@ -67,9 +69,11 @@ class Manifest:
         return f"{self.folder.url}/{NAME}"
 
     def to_json(self) -> bytes:
-        """Canonical bytes: sorted keys, one trailing newline."""
+        """Canonical bytes: sorted keys, one trailing newline; no licences, no field."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "folder"}
         fields["files"] = [dataclasses.asdict(entry) for entry in self.files]
+        if not self.licences:
+            del fields["licences"]
         return (json.dumps(fields, sort_keys=True, indent=1) + "\n").encode()
 
     def select(self, prefix: str = "", suffix: str = "") -> list[FileEntry]:
@@ -144,7 +148,8 @@ def from_values(values: dict[str, Any], folder: Folder) -> Manifest:
     """Build a manifest from its parsed JSON."""
     try:
         files = tuple(FileEntry(**entry) for entry in values.pop("files"))
-        return Manifest(**values, files=files, folder=folder)
+        licences = tuple(values.pop("licences", ()))
+        return Manifest(**values, files=files, licences=licences, folder=folder)
     except (TypeError, KeyError) as error:
         raise IntegrityError(f"{folder.url}/{NAME} is not a manifest of this program ({error}).") from None
 
@@ -159,6 +164,19 @@ def entries_of(folder: Folder) -> tuple[FileEntry, ...]:
     """List and hash every published file of a folder, leaving out what no digest covers (`run.json`, `view/`)."""
     names = [n for n in folder.list() if n not in (NAME, "run.json") and not n.startswith("view/")]
     return tuple(_entry_of(folder, name) for name in names)
+
+
+def licences_in(config: Any) -> set[str]:
+    """Every `licence` in a config's plain values, however deep.
+
+    {"source": {"licence": "CC0-1.0"}, "licence": "MIT"}  ->  {"CC0-1.0", "MIT"}
+    """
+    if isinstance(config, dict):
+        own = {config["licence"]} if isinstance(config.get("licence"), str) else set()
+        return own.union(*(licences_in(value) for value in config.values()))
+    if isinstance(config, list | tuple):
+        return set().union(*(licences_in(value) for value in config))
+    return set()
 
 
 def _entry_of(folder: Folder, name: str) -> FileEntry:

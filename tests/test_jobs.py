@@ -176,3 +176,16 @@ def test_the_list_of_jobs_needs_the_standard_library_only() -> None:
         "import sys, arm.jobs; print([m for m in ('torch', 'pyspark', 'kfp', 'numpy', 'mlflow') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_licences_come_along_with_the_inputs_but_not_from_judges(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged = dataclasses.replace(MADE_UP[0], name="judged", inputs=(jobs.Input("source", "judge"),))
+    monkeypatch.setattr(jobs, "JOBS", (*MADE_UP, judged))
+    first = count(tmp_path)
+    licensed = dataclasses.replace(first, licences=("CC0-1.0", "MIT"))
+    first.folder.write("manifest.json", licensed.to_json())
+    second = jobs.run("count", output=str(tmp_path / "02-count"), inputs={"source": first.url})
+    third = jobs.run("judged", output=str(tmp_path / "03-judged"), inputs={"source": second.url})
+    assert (second.licences, third.licences) == (("CC0-1.0", "MIT"), ())

@@ -16,15 +16,19 @@ class Gate:
     minimum: float | None = None
     """The score must be at least this."""
     not_below: str | None = None
-    """The score must not be lower than this stage's."""
+    """The score must not be lower than this stage's: for a benchmark's headline the paired bootstrap decides."""
     tolerance: float = 0.0
-    """How far below the other stage still counts as not lower."""
+    """How far below the other stage still counts as not lower, for a metric that the bootstrap does not compare."""
 
     def __post_init__(self) -> None:
         if self.minimum is None and self.not_below is None:
             raise UserError(f"The gate on {self.metric!r} checks nothing; set `minimum` or `not_below`.")
         if self.tolerance < 0:
             raise UserError(f"Gate.tolerance is {self.tolerance}; it must be 0 or more.")
+        if self.tolerance and self.not_below is None:
+            raise UserError(
+                f"The gate on {self.metric!r} has a tolerance without effect; set `not_below` or leave it out."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,10 +1,11 @@
 """The job `register-model`: a self-contained release, and whether it may be called the best.
 
     model/ tokenizer/ detokenizer/   all that `arm generate`, `arm edit` and `arm ask` need
-    release.json                     name, digests, licences, what it was made from, the verdict of every gate
+    release.json                     name, digests, licences, what its parts were made from, the verdict of every gate
 
 The gates compare scores of the evaluation with numbers and with other stages. When all hold, the alias of the
 registered MLflow model moves to this version; otherwise the version is registered without it, and the verdicts say why.
+Everything in release.json follows from the digests of the inputs: nothing is looked up outside of their manifests.
 MLflow itself is told by the sender, from the spool, so a dead tracker keeps nobody waiting.
 """
 
@@ -13,9 +14,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from arm import manifest as manifests
 from arm.config import suggest
-from arm.errors import ArmError, UserError
+from arm.errors import UserError
 from arm.manifest import Manifest, Outcome
 from arm.storage import Folder, copy_file
 from arm.tracking.config import Gate, RegisterConfig
@@ -45,7 +45,7 @@ def register_model(
 ) -> Outcome:
     """Check the gates, gather a self-contained release, and say whether the alias may move."""
     scores = json.loads(evaluation.local("scores.json").read_text())
-    comparisons = _comparisons(evaluation)
+    comparisons = comparisons_of(evaluation)
     verdicts = [judge(gate, scores, comparisons) for gate in config.gates]
     parts = {"model": model, "tokenizer": tokenizer, "detokenizer": detokenizer}
     num_files = sum(_gather(part, name, output) for name, part in parts.items())
@@ -80,31 +80,15 @@ def judge(gate: Gate, scores: Scores, comparisons: list[dict[str, Any]]) -> Verd
 
 def describe(parts: dict[str, Manifest], verdicts: list[Verdict], config: RegisterConfig) -> dict[str, Any]:
     """What `release.json` says; no time and no path, so the same inputs give the same bytes."""
-    ancestors = ancestors_of(parts.values())
     return {
         "name": config.name,
         "alias": config.alias,
         "alias_moves": all(verdict.holds for verdict in verdicts),
         "digests": {name: part.digest for name, part in parts.items()},
         "gates": [dataclasses.asdict(verdict) for verdict in verdicts],
-        "licences": sorted({licence for item in ancestors for licence in _licences(item.config)}),
-        "made_from": [{"digest": item.digest, "kind": item.kind, "job": item.job} for item in ancestors],
+        "licences": sorted({licence for part in parts.values() for licence in part.licences}),
+        "made_from": {name: {"kind": p.kind, "job": p.job, "inputs": p.inputs} for name, p in parts.items()},
     }
-
-
-def ancestors_of(parts: Any) -> list[Manifest]:
-    """Everything that the parts were made from and that is still in the store, sorted by job and digest.
-
-    `run.json` says where an input lay, the manifest says what its digest was; only what still has it is followed.
-    """
-    found: dict[str, Manifest] = {}
-    waiting = list(parts)
-    while waiting:
-        item = waiting.pop()
-        if item.digest not in found:
-            found[item.digest] = item
-            waiting += _inputs_of(item)
-    return sorted(found.values(), key=lambda item: (item.job, item.digest))
 
 
 def registration_event(release: Manifest) -> dict[str, Any]:
@@ -146,36 +130,27 @@ def _score(scores: Scores, stage: str, metric: str) -> float:
     return scores[stage][metric]
 
 
-def _comparisons(evaluation: Manifest) -> list[dict[str, Any]]:
+def comparisons_of(evaluation: Manifest) -> list[dict[str, Any]]:
+    """Its comparisons of stages, each with the `metric` that was compared: the benchmark's headline."""
     if not evaluation.select("comparisons.json"):
         return []
     found: list[dict[str, Any]] = json.loads(evaluation.local("comparisons.json").read_text())
-    return found
+    protocols = json.loads(evaluation.local("protocols.json").read_text())
+    return [
+        {**item, "metric": f"{item['benchmark']}/{protocols[item['after']][item['benchmark']]['headline']}"}
+        for item in found
+    ]
 
 
 def _not_lower(gate: Gate, value: float, other: float, comparisons: list[dict[str, Any]]) -> bool:
-    """The paired bootstrap's answer where the evaluation compared these stages, else the plain difference."""
-    wanted = (gate.metric.partition("/")[0], gate.not_below, gate.stage)
+    """The paired bootstrap's answer where the evaluation compared this metric of these stages, else the difference."""
+    wanted = (gate.metric, gate.not_below, gate.stage)
     for found in comparisons:
-        if (found["benchmark"], found["before"], found["after"]) == wanted:
+        if (found["metric"], found["before"], found["after"]) == wanted:
+            if gate.tolerance:
+                raise UserError(
+                    f"The gate on {gate.metric} of {gate.stage} has a tolerance of {gate.tolerance:g}, but the paired "
+                    f"bootstrap decides whether it is below {gate.not_below}; leave the tolerance out."
+                )
             return bool(found["not_lower"])
     return value >= other - gate.tolerance
-
-
-def _inputs_of(item: Manifest) -> list[Manifest]:
-    try:
-        addresses = json.loads(item.folder.read("run.json"))["inputs"]
-        opened = [manifests.load(url) for url in addresses.values()]
-    except (ArmError, OSError, ValueError, KeyError):
-        return []
-    return [made for made in opened if made.digest in item.inputs.values()]
-
-
-def _licences(values: Any) -> set[str]:
-    """Every `licence` in a config, however deep."""
-    if isinstance(values, dict):
-        own = {values["licence"]} if isinstance(values.get("licence"), str) else set()
-        return own.union(*(_licences(value) for value in values.values()))
-    if isinstance(values, list):
-        return set().union(*(_licences(value) for value in values))
-    return set()

@@ -1,5 +1,6 @@
 """A release is self-contained, its gates are held to the scores, and the alias moves only when they hold."""
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +10,10 @@ import pytest
 
 from arm import jobs
 from arm.errors import UserError
-from arm.manifest import Manifest, entries_of
+from arm.manifest import Manifest, entries_of, licences_in
 from arm.storage import LocalFolder
 from arm.tracking.config import Gate, RegisterConfig
-from arm.tracking.registration import judge
+from arm.tracking.registration import comparisons_of, judge
 from arm.tracking.sender import Sender, connect
 
 SCORES = {
@@ -35,10 +36,9 @@ def artifact(store: Path, kind: str, files: dict[str, str], **config: Any) -> Ma
         folder.write(name, text.encode())
     made = Manifest(
         kind=kind, job=f"make-{kind}", version=1, key=kind, config=config, inputs={}, counts={}, metrics={},
-        files=entries_of(folder), folder=folder,
+        files=entries_of(folder), licences=tuple(sorted(licences_in(config))), folder=folder,
     )  # fmt: skip
     folder.write("manifest.json", made.to_json())
-    folder.write("run.json", b'{"inputs": {}}')
     return made
 
 
@@ -67,7 +67,16 @@ def test_a_release_holds_all_that_inference_needs(tmp_path: Path, inputs: dict[s
     release = json.loads(made.local("release.json").read_text())
     assert release["licences"] == ["Apache-2.0", "CC-BY-4.0"]
     assert release["digests"].keys() == {"model", "tokenizer", "detokenizer", "evaluation"}
-    assert len(release["made_from"]) == 4
+    assert release["made_from"]["model"] == {"kind": "model", "job": "make-model", "inputs": {}}
+    assert made.licences == ("Apache-2.0", "CC-BY-4.0")
+
+
+def test_a_release_is_the_same_once_the_store_around_its_parts_is_gone(tmp_path: Path, inputs: dict[str, str]) -> None:
+    """Licences come along in the manifests: nothing is looked for where run.json says that it once lay."""
+    before = register(tmp_path / "a", inputs)
+    for url in inputs.values():
+        Path(url).with_name("run.json").write_text('{"inputs": {"images": "/gone"}}')
+    assert register(tmp_path / "b", inputs).digest == before.digest
 
 
 def test_a_release_does_not_depend_on_where_it_was_made(tmp_path: Path) -> None:
@@ -101,12 +110,38 @@ def test_a_gate_is_held_to_the_scores(gate: Gate, holds: bool) -> None:
     assert f"{gate.metric} of {gate.stage} is" in verdict.sentence
 
 
-def test_the_bootstrap_decides_where_two_stages_were_compared() -> None:
+def test_the_bootstrap_decides_where_it_compared_the_metric_of_two_stages() -> None:
     gate = Gate(metric="text_to_image/mean", stage="t2i_policy", not_below="finetuned")
-    compared = {"benchmark": "text_to_image", "before": "finetuned", "after": "t2i_policy", "not_lower": True}
+    compared = {"metric": "text_to_image/mean", "before": "finetuned", "after": "t2i_policy", "not_lower": True}
     assert judge(gate, SCORES, [compared]).holds
     assert not judge(gate, SCORES, [{**compared, "not_lower": False}]).holds
     assert not judge(gate, SCORES, [{**compared, "before": "continued"}]).holds
+
+
+def test_a_part_of_a_benchmark_is_judged_by_its_own_numbers() -> None:
+    """Counting fell from .50 to .10 while the mean held: the mean's comparison says nothing about counting."""
+    scores = {"finetuned": {"text_to_image/counting": 0.5}, "t2i_policy": {"text_to_image/counting": 0.1}}
+    compared = {"metric": "text_to_image/mean", "before": "finetuned", "after": "t2i_policy", "not_lower": True}
+    gate = Gate(metric="text_to_image/counting", stage="t2i_policy", not_below="finetuned", tolerance=0.05)
+    assert not judge(gate, scores, [compared]).holds
+    assert judge(dataclasses.replace(gate, tolerance=0.4), scores, [compared]).holds
+
+
+def test_a_tolerance_beside_the_bootstrap_is_refused() -> None:
+    compared = {"metric": "text_to_image/mean", "before": "finetuned", "after": "t2i_policy", "not_lower": True}
+    gate = Gate(metric="text_to_image/mean", stage="t2i_policy", not_below="finetuned", tolerance=0.02)
+    with pytest.raises(UserError, match=r"has a tolerance of 0\.02, but the paired bootstrap decides"):
+        judge(gate, SCORES, [compared])
+    with pytest.raises(UserError, match="tolerance without effect"):
+        Gate(metric="text_to_image/mean", minimum=0.4, tolerance=0.02)
+
+
+def test_the_compared_metric_is_the_headline_of_the_benchmark(tmp_path: Path) -> None:
+    compared = {"benchmark": "text_to_image", "before": "finetuned", "after": "t2i_policy", "not_lower": True}
+    protocols = {"t2i_policy": {"text_to_image": {"headline": "mean"}}}
+    files = {"comparisons.json": json.dumps([compared]), "protocols.json": json.dumps(protocols)}
+    (found,) = comparisons_of(artifact(tmp_path, "evaluation", files))
+    assert found["metric"] == "text_to_image/mean"
 
 
 @pytest.mark.parametrize(
