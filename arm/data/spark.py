@@ -13,6 +13,7 @@ import errno
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -33,13 +34,14 @@ if TYPE_CHECKING:
 MIN_JAVA = 17
 """Spark 4 needs Java 17."""
 WRAPPER = """#!/bin/sh
-# Starts {java} without the module that small Java builds lack; its messages go to a file.
+# Starts a Java without the module that small builds lack; its messages go to a file.
 for argument do
   shift
   [ "$argument" = "--add-modules=jdk.incubator.vector" ] || set -- "$@" "$argument"
 done
-exec "{java}" "$@" 2>>"{log}"
+exec {java} "$@" 2>>{log}
 """
+"""`java` and `log` are put in quoted: a path may hold anything that a shell reads as its own."""
 LOGGING = """rootLogger.level = error
 rootLogger.appenderRef.stderr.ref = stderr
 appender.stderr.type = Console
@@ -143,7 +145,7 @@ def _java_home(scratch: Path) -> Iterator[None]:
         return
     wrapper = scratch / "java" / "bin" / "java"
     wrapper.parent.mkdir(parents=True, exist_ok=True)
-    wrapper.write_text(WRAPPER.format(java=find_java(), log=scratch / "spark.log"))
+    wrapper.write_text(WRAPPER.format(java=shlex.quote(str(find_java())), log=shlex.quote(str(scratch / "spark.log"))))
     wrapper.chmod(0o755)
     before = os.environ.get("JAVA_HOME")
     os.environ["JAVA_HOME"] = str(scratch / "java")
@@ -159,7 +161,7 @@ def _options(config: SparkConfig, scratch: Path) -> dict[str, str]:
     logging = scratch / "log4j2.properties"
     logging.write_text(LOGGING)
     options = {
-        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile=file:{logging} {config.java_options}",
+        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={logging.as_uri()} {config.java_options}",
         "spark.sql.shuffle.partitions": str(config.shuffle_partitions),
         "spark.sql.warehouse.dir": str(scratch / "warehouse"),
         "spark.sql.session.timeZone": "UTC",

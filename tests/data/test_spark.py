@@ -1,6 +1,7 @@
 """Which Java is chosen, and that the JVM does not outlive its parent."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from test_extraction import PAGE, response
 
 from arm.data import spark
 from arm.errors import UserError
@@ -51,6 +53,38 @@ def test_the_wrapper_drops_the_module_that_small_javas_lack(tmp_path: Path) -> N
     words = ["-Xmx1g", "--add-modules=jdk.incubator.vector", "a b"]
     done = subprocess.run(["sh", wrapper, *words], capture_output=True, text=True, check=True)
     assert done.stdout == "-Xmx1g a b\n"
+
+
+EXTRACTION = """
+import sys
+from pathlib import Path
+from arm.data.config import ExtractConfig
+from arm.data.extraction import extract_pairs
+from arm.storage import LocalFolder
+
+output = LocalFolder(sys.argv[2])
+print(extract_pairs(output=output, config=ExtractConfig(paths=(sys.argv[1],))).counts["pairs_extracted"])
+"""
+TOOLS = ("sh", "bash", "env", "dirname", "basename", "ps", "uname", "cat", "tr")
+"""What the scripts of Spark call; no Java among them."""
+
+
+def test_spark_runs_on_the_wheels_java_alone_in_a_folder_that_a_shell_would_misread(tmp_path: Path) -> None:
+    tools, store = tmp_path / "tools", tmp_path / "my $store's"
+    tools.mkdir()
+    store.mkdir()
+    for tool in TOOLS:
+        if found := shutil.which(tool):
+            (tools / tool).symlink_to(found)
+    (store / "x.warc.gz").write_bytes(response("http://a.test/", PAGE))
+    environment = {name: value for name, value in os.environ.items() if name not in ("JAVA_HOME", "SPARK_HOME")}
+    environment |= {"PATH": str(tools), "PYTHONPATH": spark.import_path()}
+    command = [sys.executable, "-c", EXTRACTION, store / "x.warc.gz", store / "out"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+    assert (store / "out/pairs/part-00000.parquet").is_file()
+    assert (store / "out/.work/spark/spark.log").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["my $store's", "tools"]
 
 
 SCRIPT = """
