@@ -26,14 +26,18 @@ def full_disk_in_a_sentence(place: str) -> Iterator[None]:
     except ArmError:
         raise
     except Exception as error:
-        if not _is_full(error, place):
+        if not is_full(error, place):
             raise
-        raise UserError(
-            f"The disk that holds {place} is full; free some space and run the same command again."
-        ) from None
+        raise full_disk_error(place) from None
 
 
-def _is_full(error: Exception, place: str) -> bool:
+def full_disk_error(place: str) -> UserError:
+    """The sentence."""
+    return UserError(f"The disk that holds {place} is full; free some space and run the same command again.")
+
+
+def is_full(error: Exception, place: str) -> bool:
+    """Whether a full disk at `place` caused the error, by what the error says, or by what the disk has left."""
     if getattr(error, "errno", None) in NUMBERS or any(words in str(error) for words in WORDS):
         return True
     existing = next((path for path in (Path(place), *Path(place).parents) if path.exists()), None)

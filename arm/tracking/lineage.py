@@ -2,15 +2,18 @@
 
     artifacts   digest, kind, job, url           an artifact is its content: the digest of its manifest
     executions  key, digest, job, version, config
-    inputs      key, digest, name, role, source   what an execution read, and as what
+    inputs      key, digest, name, role, source   what an execution read, and as what: data, init, judge, config, code
+    outputs     key, digest, name, role           what it made, and as what: the kind of the artifact
     members     artifact, path, sha256, bytes     the files of an artifact
-    edges       source, target, role              materialised, indexed both ways: what recursion walks
+    edges       source, target, role              data, init and judge, indexed both ways: what recursion walks
 
 Sqlite beside MLflow's (`<store>/lineage.db`), or ARM_LINEAGE_URL. A job first notes a document in the store's tracking
 folder, then settles all documents whose artifact is complete; a database that is away leaves them there for the next
 job, and never fails one.
 """
 
+import functools
+import hashlib
 import json
 import os
 import sys
@@ -22,12 +25,16 @@ from typing import TYPE_CHECKING, Any
 from arm import manifest as manifests
 from arm.errors import UserError
 from arm.manifest import Manifest
-from arm.storage import open_folder
+from arm.storage import open_folder, sha256_of
+from arm.storage.disk import is_full
 from arm.tracking.run import Run
 from arm.tracking.spool import database_folder, store_of, tracking_folder
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, Table
+
+MAX_LISTED = 10
+"""Artifacts that an ambiguous question is answered with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +56,7 @@ def note(run: Run, manifest: Manifest) -> None:
         temporary.write_text(json.dumps(_document(run, manifest)))
         temporary.replace(folder / f"{run.key}.json")
     except OSError as error:
-        print(f"Lineage of {run.job.name} was not noted: {error}.", file=sys.stderr)
+        _tell(f"Lineage of {run.job.name} was not noted: {error}.", error, run.output)
 
 
 def settle(store: str) -> None:
@@ -61,7 +68,13 @@ def settle(store: str) -> None:
             for path in waiting:
                 _settle_one(engine, path)
     except Exception as error:  # whatever the database does, the job has its result
-        print(f"Lineage is behind and will be written by a later job: {error}", file=sys.stderr)
+        _tell(f"Lineage is behind and will be written by a later job: {error}", error, store)
+
+
+def _tell(sentence: str, error: Exception, place: str) -> None:
+    """Print a line, but not on a full disk: of that the job itself says all there is to say."""
+    if not is_full(error, place):
+        print(sentence, file=sys.stderr)
 
 
 def upstream(store: str, artifact: str) -> list[Node]:
@@ -76,7 +89,7 @@ def downstream(store: str, artifact: str) -> list[Node]:
 
 def impact(store: str, artifact: str) -> list[Node]:
     """What an artifact or a file has gone into: downstream over data and initial weights, not over judges."""
-    return _answer(store, artifact, forward=True, roles=("data", "init", "outside"))
+    return _answer(store, artifact, forward=True, roles=("data", "init"))
 
 
 def tables() -> dict[str, "Table"]:
@@ -95,14 +108,10 @@ def tables() -> dict[str, "Table"]:
         Column("job", String(64)), Column("version", Integer), Column("config", Text),
     )  # fmt: skip
     Table(
-        "inputs",
-        schema,
-        key("key"),
-        key("digest"),
-        key("name"),
-        Column("role", String(16)),
-        Column("source", String(64)),
-    )
+        "inputs", schema, key("key"), key("digest"), key("name"),
+        Column("role", String(16)), Column("source", String(64)),
+    )  # fmt: skip
+    Table("outputs", schema, key("key"), key("digest"), Column("name", String(64)), Column("role", String(64)))
     Table(
         "members", schema, key("artifact"), Column("path", String(512), primary_key=True),
         Column("sha256", String(64)), Column("bytes", BigInteger),
@@ -123,7 +132,7 @@ def _document(run: Run, manifest: Manifest) -> dict[str, Any]:
     outside = [
         {
             "name": f"outside/{i}",
-            "role": "outside",
+            "role": "data",
             "digest": run.digests[f"outside/{i}"],
             "kind": "outside",
             "job": "",
@@ -131,7 +140,21 @@ def _document(run: Run, manifest: Manifest) -> dict[str, Any]:
         }
         for i, path in enumerate(paths)
     ]
-    return {"url": manifest.folder.url, "manifest": json.loads(manifest.to_json()), "sources": sources + outside}
+    return {
+        "url": manifest.folder.url,
+        "manifest": json.loads(manifest.to_json()),
+        "sources": sources + outside,
+        "config": hashlib.sha256(json.dumps(manifest.config, sort_keys=True).encode()).hexdigest(),
+        "code": code_digest(),
+    }
+
+
+@functools.cache
+def code_digest() -> str:
+    """A digest of this package's sources: which code an execution ran."""
+    root = Path(manifests.__file__).parent
+    lines = [f"{path.relative_to(root).as_posix()} {sha256_of(path)}" for path in sorted(root.rglob("*.py"))]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _settle_one(engine: "Engine", path: Path) -> None:
@@ -160,13 +183,13 @@ def _rows(document: dict[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]]]
         "executions",
         [{"key": made.key, "digest": made.digest, "job": made.job, "version": made.version, "config": config}],
     )
+    read = [(source["name"], source["role"], source["digest"]) for source in sources]
+    read += [(role, role, document[role]) for role in ("config", "code")]
     yield (
         "inputs",
-        [
-            {"key": made.key, "digest": made.digest, "name": s["name"], "role": s["role"], "source": s["digest"]}
-            for s in sources
-        ],
+        [{"key": made.key, "digest": made.digest, "name": n, "role": r, "source": s} for n, r, s in read],
     )
+    yield "outputs", [{"key": made.key, "digest": made.digest, "name": "output", "role": made.kind}]
     yield (
         "members",
         [{"artifact": made.digest, "path": f.path, "sha256": f.sha256, "bytes": f.bytes} for f in made.files],
@@ -220,31 +243,62 @@ def _digest_of_folder(text: str) -> str:
 
 
 def _find(connection: "Connection", text: str) -> list[Node]:
-    """The artifacts that a digest prefix, a folder, or a file's path or checksum names."""
+    """The artifact that a digest's start, a folder or an outside address names, or those that hold the file of a path or checksum."""
     from sqlalchemy import or_, select
 
-    artifacts, members = tables()["artifacts"], tables()["members"]
-    digest = _digest_of_folder(text) or text
-    rows = connection.execute(select(artifacts).where(artifacts.c.digest.startswith(digest, autoescape=True))).all()
-    if not rows:
-        name = _checksum_of_file(text) or text
-        held = or_(members.c.path == name, members.c.sha256.startswith(name, autoescape=True))
-        query = select(artifacts).join(members, members.c.artifact == artifacts.c.digest).where(held).distinct()
-        rows = connection.execute(query).all()
-    if not rows:
+    artifacts = tables()["artifacts"]
+    digest = _digest_of_folder(text)
+    named = or_(
+        artifacts.c.digest.startswith(digest or text, autoescape=True), artifacts.c.url == ("" if digest else text)
+    )
+    rows = connection.execute(select(artifacts).where(named)).all()
+    found = [Node(*row) for row in rows]
+    if len(found) > 1:
+        raise _ambiguous(text, found)
+    found = found or _holders(connection, text)
+    if not found:
         raise UserError(
             f"Lineage knows no artifact or file {text!r}; give a digest's start, a folder, or a file's path."
         )
-    return [Node(*row) for row in rows]
+    return found
+
+
+def _holders(connection: "Connection", text: str) -> list[Node]:
+    """The artifacts that hold a file; several only when the file has the same bytes in each of them."""
+    from sqlalchemy import or_, select
+
+    artifacts, members = tables()["artifacts"], tables()["members"]
+    name = _checksum_of_file(text) or text
+    held = or_(members.c.path == name, members.c.sha256.startswith(name, autoescape=True))
+    query = select(artifacts, members.c.sha256).join(members, members.c.artifact == artifacts.c.digest).where(held)
+    rows = connection.execute(query.distinct().order_by(artifacts.c.url)).all()
+    found = list(dict.fromkeys(Node(*row[:-1]) for row in rows))
+    if len({row[-1] for row in rows}) > 1:
+        raise _ambiguous(text, found)
+    return found
+
+
+def _ambiguous(text: str, found: list[Node]) -> UserError:
+    listed = "".join(f"\n  {node.digest[:12]}  {node.job}  {node.url}" for node in found[:MAX_LISTED])
+    more = f"\n  and {len(found) - MAX_LISTED} more" if len(found) > MAX_LISTED else ""
+    return UserError(
+        f"{text!r} can be different things; say which, by the folder in front of the path or by more of the digest:"
+        f"{listed}{more}"
+    )
 
 
 def _checksum_of_file(text: str) -> str:
-    """The checksum of a file on disk, from the manifest of the artifact that it lies in; empty for any other text."""
-    path = Path(text).absolute()
-    for parent in path.parents:
-        if (parent / manifests.NAME).is_file():
-            entries = manifests.load(str(parent)).select(path.relative_to(parent).as_posix())
+    """The checksum of a file, from the manifest of the artifact that it lies in; empty for any other text."""
+    if "://" in text and not text.startswith("s3://"):
+        return ""
+    place = text if "://" in text else str(Path(text).absolute())
+    parent, _, name = place.rpartition("/")
+    while name and parent.strip("/") and not parent.endswith(":/"):
+        if open_folder(parent).exists(manifests.NAME):
+            entries = [entry for entry in manifests.load(parent).files if entry.path == name]
             return entries[0].sha256 if entries else ""
+        parent, _, above = parent.rpartition("/")
+        name = f"{above}/{name}"
     return ""
 
 

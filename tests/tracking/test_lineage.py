@@ -1,6 +1,8 @@
 """Lineage answers by content: what was made from what, down to the file."""
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,16 +68,52 @@ def test_an_artifact_is_named_by_digest_folder_or_family(chain: list[Manifest], 
         assert second.digest not in digests(lineage.downstream(str(tmp_path), name)), name
 
 
-def test_a_file_is_named_by_path_or_checksum(chain: list[Manifest], tmp_path: Path) -> None:
-    """units/003.json of `second` (6 + 3·3 = 15.0) lies in second, third and judged; its bytes in second alone."""
-    _, second, third, judged = chain
+def test_a_file_is_named_by_checksum_or_full_path(chain: list[Manifest], tmp_path: Path) -> None:
+    """The bytes of units/003.json of `second` (6 + 3·3 = 15.0) lie in second alone."""
+    _, second, third, _ = chain
     entry = second.files[-1]
     assert entry.path == "units/003.json"
-    assert digests(lineage.impact(str(tmp_path), entry.path)) == {second.digest, third.digest, judged.digest}
     by_checksum = lineage.impact(str(tmp_path), entry.sha256)
     assert digests(by_checksum) == {second.digest, third.digest}
-    on_disk = lineage.impact(str(tmp_path), f"{second.folder.url}/{entry.path}")
-    assert on_disk == by_checksum
+    assert lineage.impact(str(tmp_path), f"{second.folder.url}/{entry.path}") == by_checksum
+
+
+def test_a_path_that_several_artifacts_hold_is_refused_and_they_are_listed(
+    chain: list[Manifest], tmp_path: Path
+) -> None:
+    """units/003.json lies in second (4 units), third (5) and judged (6), each time with other bytes."""
+    _, *holders = chain
+    with pytest.raises(UserError, match="can be different things; say which") as caught:
+        lineage.impact(str(tmp_path), "units/003.json")
+    lines = str(caught.value).splitlines()[1:]
+    assert {line.split()[0] for line in lines} == {made.digest[:12] for made in holders}
+    assert {line.split()[-1] for line in lines} == {made.folder.url for made in holders}
+
+
+def test_a_path_that_one_artifact_holds_needs_no_folder(chain: list[Manifest], tmp_path: Path) -> None:
+    judged = chain[-1]
+    assert digests(lineage.impact(str(tmp_path), "units/005.json")) == {judged.digest}
+
+
+def test_config_and_code_are_recorded_but_contamination_does_not_walk_them(
+    chain: list[Manifest], tmp_path: Path
+) -> None:
+    from sqlalchemy import create_engine, select
+
+    first, second, *_ = chain
+    assert first.digest not in digests(lineage.impact(str(tmp_path), second.digest))
+    tables = lineage.tables()
+    inputs, outputs, edges = tables["inputs"], tables["outputs"], tables["edges"]
+    with create_engine(f"sqlite:///{tmp_path}/lineage.db").connect() as connection:
+        read = {
+            row.role: row.source for row in connection.execute(select(inputs).where(inputs.c.digest == second.digest))
+        }
+        made = connection.execute(select(outputs.c.role).where(outputs.c.digest == second.digest)).scalars().all()
+        roles = set(connection.execute(select(edges.c.role)).scalars())
+    config = hashlib.sha256(json.dumps(second.config, sort_keys=True).encode()).hexdigest()
+    assert read == {"data": first.digest, "config": config, "code": lineage.code_digest()}
+    assert made == ["numbers"]
+    assert roles == {"data", "judge"}
 
 
 def test_the_unknown_is_one_sentence(chain: list[Manifest], tmp_path: Path) -> None:
@@ -107,7 +145,10 @@ def test_files_that_no_job_made_are_artifacts_of_their_own(tmp_path: Path) -> No
     made = jobs.run("count", output=str(tmp_path / "first"), config=config)
     (outside,) = lineage.upstream(str(tmp_path), made.digest)
     assert (outside.kind, outside.url) == ("outside", f"{tmp_path}/crawl.warc")
-    assert digests(lineage.impact(str(tmp_path), outside.digest)) == {made.digest}
+    for name in (outside.digest, outside.url):
+        assert digests(lineage.impact(str(tmp_path), name)) == {made.digest}
+    with pytest.raises(UserError, match="knows no artifact or file 'http://garden.test/x'"):
+        lineage.impact(str(tmp_path), "http://garden.test/x")
 
 
 def test_what_was_never_published_is_not_recorded(tmp_path: Path) -> None:
