@@ -231,7 +231,10 @@ def _answer(store: str, artifact: str, *, forward: bool, roles: tuple[str, ...])
 def _is_artifact(text: str, node: Node) -> bool:
     """Whether the question named the artifact itself, not one of its files."""
     return (
-        node.digest.startswith(text) or text.rstrip("/").endswith(node.digest) or _digest_of_folder(text) == node.digest
+        text == node.url
+        or node.digest.startswith(text)
+        or text.rstrip("/").endswith(node.digest)
+        or _digest_of_folder(text) == node.digest
     )
 
 
@@ -243,7 +246,7 @@ def _digest_of_folder(text: str) -> str:
 
 
 def _find(connection: "Connection", text: str) -> list[Node]:
-    """The artifact that a digest's start, a folder or an outside address names, or those that hold the file of a path or checksum."""
+    """The artifact that a digest's start, folder or address names, else those that hold the file of a path or checksum."""
     from sqlalchemy import or_, select
 
     artifacts = tables()["artifacts"]

@@ -21,6 +21,10 @@ from arm.tracking.registration import registration_event
 from arm.tracking.run import Run
 from arm.tracking.spool import Spool, store_of, tracking_folder
 
+PICTURES = ("samples/", "images/")
+"""Folders of an artifact whose PNG files are grids and plots to look at."""
+MAX_PICTURES = 40
+MAX_PICTURE_BYTES = 32 << 20
 VERSIONED = ("torch", "transformers", "deepspeed", "pyspark", "numpy", "pyarrow", "img2dataset", "mlflow")
 
 
@@ -37,12 +41,22 @@ class Recording:
     def finish(self, manifest: Manifest) -> None:
         """Log the manifest, and write `run.json`: times, host and versions, which no digest covers."""
         tracker.log({**manifest.counts, **manifest.metrics})
+        self._log_pictures(manifest)
         self._spool.append({"event": "manifest", "text": manifest.to_json().decode(), "digest": manifest.digest})
         if manifest.kind == "release":
             self._spool.append(registration_event(manifest))
         provenance = {**_provenance(self._run), "started": self._started, "seconds": time.time() - self._started}
         lineage.note(self._run, manifest)
         manifest.folder.write("run.json", (json.dumps(provenance, indent=1, sort_keys=True) + "\n").encode())
+
+    def _log_pictures(self, manifest: Manifest) -> None:
+        """Log the newest grids and plots that the job published and did not log itself."""
+        listed = [entry for folder in PICTURES for entry in manifest.select(folder, ".png")]
+        left = MAX_PICTURE_BYTES
+        for entry in listed[-MAX_PICTURES:]:
+            left -= entry.bytes
+            if left >= 0 and not self._spool.holds(entry.path):
+                tracker.log_file(manifest.local(entry), entry.path.rpartition("/")[0])
 
     def close(self, status: str) -> None:
         """Say how the run ended (FINISHED, FAILED or KILLED) and bring lineage up to date."""

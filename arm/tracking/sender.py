@@ -222,14 +222,11 @@ class Sender:
         return runs[0] if runs else None
 
     def _experiment_id(self) -> str:
-        """The experiment of all runs; with the store's own sqlite its artifacts lie in the store, too."""
+        """The experiment of all runs; a server says where its artifacts lie, of a bare database they lie in the store."""
         if not self._experiment:
             name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
-            place = (
-                None
-                if os.environ.get("MLFLOW_TRACKING_URI")
-                else str(database_folder(self._store) / "mlflow-artifacts")
-            )
+            served = mlflow_address(self._store).startswith("http")
+            place = None if served else str(database_folder(self._store) / "mlflow-artifacts")
             found = self._client.get_experiment_by_name(name)
             self._experiment = found.experiment_id if found else self._client.create_experiment(name, place)
         return self._experiment

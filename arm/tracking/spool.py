@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from arm.storage import LocalFolder, open_folder
+from arm.storage.disk import is_full
 
 EVENTS = "events.jsonl"
 
@@ -52,7 +53,7 @@ class Spool:
 
     def __init__(self, root: Path, key: str) -> None:
         self.folder = root / "spool" / f"{time.time_ns():020d}-{key[:16]}"
-        self._files = 0
+        self._files: list[str] = []
         self._told = False
         with self._forgiven():
             self.folder.mkdir(parents=True)
@@ -68,11 +69,15 @@ class Spool:
     def append_file(self, path: Path, folder: str) -> None:
         """Copy a file into the spool and note it."""
         with self._forgiven():
-            copy = self.folder / "files" / f"{self._files:05d}" / path.name
+            copy = self.folder / "files" / f"{len(self._files):05d}" / path.name
             copy.parent.mkdir(parents=True)
             shutil.copyfile(path, copy)
-            self._files += 1
+            self._files.append(f"{folder}/{path.name}")
             self.append({"event": "file", "path": copy.relative_to(self.folder).as_posix(), "folder": folder})
+
+    def holds(self, name: str) -> bool:
+        """Whether `folder/name` was noted already."""
+        return name in self._files
 
     def close(self) -> None:
         """Let go of the events: what is here is all that will come."""
@@ -84,6 +89,6 @@ class Spool:
         try:
             yield
         except (OSError, AttributeError, ValueError) as error:
-            if not self._told:
+            if not self._told and not is_full(error, str(self.folder)):  # of a full disk the job itself speaks
                 print(f"Tracking is off for this run: {error}.", file=sys.stderr)
             self._told = True

@@ -147,7 +147,7 @@ def test_files_that_no_job_made_are_artifacts_of_their_own(tmp_path: Path) -> No
     assert (outside.kind, outside.url) == ("outside", f"{tmp_path}/crawl.warc")
     for name in (outside.digest, outside.url):
         assert digests(lineage.impact(str(tmp_path), name)) == {made.digest}
-    with pytest.raises(UserError, match="knows no artifact or file 'http://garden.test/x'"):
+    with pytest.raises(UserError, match="knows no artifact or file 'http"):
         lineage.impact(str(tmp_path), "http://garden.test/x")
 
 

@@ -1,5 +1,6 @@
 """The spool and its sender: what jobs log reaches MLflow once, in order, whenever a server is there."""
 
+import dataclasses
 import json
 import os
 import socket
@@ -11,8 +12,9 @@ import pytest
 from made_up_jobs import MADE_UP
 
 from arm import jobs
+from arm.manifest import Outcome
+from arm.tracking import recording, tracker
 from arm.tracking import sender as senders
-from arm.tracking import tracker
 from arm.tracking.recording import record_reuse
 from arm.tracking.sender import Sender, connect, flat, mlflow_address, plain_name
 from arm.tracking.session import session
@@ -134,7 +136,7 @@ def test_jobs_of_a_pipeline_are_children_of_one_run(store: Path, monkeypatch: py
 
 def test_a_run_that_kfp_opened_is_used(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     client = connect(str(store))
-    run_id = client.create_run(client.create_experiment("kfp")).info.run_id
+    run_id = client.create_run(client.create_experiment("kfp", str(store / "kfp-artifacts"))).info.run_id
     monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
     count(store)
     Sender(str(store)).send_all()
@@ -165,6 +167,41 @@ def test_a_logged_file_is_copied_and_sent(store: Path, tmp_path: Path) -> None:
         (tmp_path / "grid.png").unlink()
     Sender(str(store)).send_all()
     assert next((store / "mlflow-artifacts").rglob("samples/grid.png")).read_bytes() == b"png"
+
+
+def draw(*, output: Any, config: Any) -> Outcome:
+    """A job that publishes three grids, of which it logs the first itself, and one large plot."""
+    for name in ("samples/step-1.png", "samples/step-2.png", "images/a.reconstruction.png", "other/no.png"):
+        with output.publish(name) as path:
+            path.write_bytes(b"png" + name.encode())
+            if name == "samples/step-1.png":
+                tracker.log_file(path.rename(path.with_name("step-1.png")), "samples")
+                path.with_name("step-1.png").rename(path)
+    output.write("images/large.png", b"x" * 1000)
+    return Outcome(counts={"grids": 3})
+
+
+def test_grids_and_plots_of_every_job_reach_mlflow_once(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = dataclasses.replace(MADE_UP[0], name="draw", function=f"{__name__}:draw", inputs=())
+    monkeypatch.setattr(jobs, "JOBS", (job,))
+    monkeypatch.setattr(recording, "MAX_PICTURE_BYTES", 999)
+    jobs.run("draw", output=str(store / "01-draw"))
+    (spool,) = spools(store)
+    events = [json.loads(line) for line in (spool / "events.jsonl").read_text().splitlines()]
+    logged = [f"{event['folder']}/{Path(event['path']).name}" for event in events if event["event"] == "file"]
+    assert sorted(logged) == ["images/a.reconstruction.png", "samples/step-1.png", "samples/step-2.png"]
+    assert Sender(str(store)).send_all()
+    sent = {path.parent.name + "/" + path.name for path in (store / "mlflow-artifacts").rglob("*.png")}
+    assert sent == set(logged)
+
+
+def test_a_bare_database_keeps_artifacts_in_the_store(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}/mlflow.db")
+    monkeypatch.chdir(store)
+    count(store)
+    assert Sender(str(store)).send_all()
+    assert list((store / "mlflow-artifacts").rglob("manifest.json"))
+    assert not (store / "mlruns").exists()
 
 
 def test_outside_of_a_job_logging_does_nothing(tmp_path: Path) -> None:
