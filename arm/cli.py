@@ -148,10 +148,10 @@ def generate(arguments: list[str]) -> None:
     parser.add_argument("--output", default="generated.png", help="where the image goes (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="another seed draws another image")
     options = parser.parse_args(arguments)
-    release = _release(options)
+    output, release = _writable_image(options.output), _release(options)
     from arm.evaluation import inference
 
-    inference.generate(release, options.prompt, seed=options.seed).save(options.output)
+    inference.generate(release, options.prompt, seed=options.seed).save(output)
     print(options.output)
 
 
@@ -163,10 +163,10 @@ def edit(arguments: list[str]) -> None:
     parser.add_argument("--output", default="edited.png", help="where the image goes (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="another seed draws another image")
     options = parser.parse_args(arguments)
-    image, release = _existing(options.image), _release(options)
+    image, output, release = _readable_image(options.image), _writable_image(options.output), _release(options)
     from arm.evaluation import inference
 
-    inference.edit(release, image, options.instruction, seed=options.seed).save(options.output)
+    inference.edit(release, image, options.instruction, seed=options.seed).save(output)
     print(options.output)
 
 
@@ -176,7 +176,7 @@ def ask(arguments: list[str]) -> None:
     parser.add_argument("image", help="the image that the question is about")
     parser.add_argument("question", help="the question")
     options = parser.parse_args(arguments)
-    image, release = _existing(options.image), _release(options)
+    image, release = _readable_image(options.image), _release(options)
     from arm.evaluation import inference
 
     print(inference.ask(release, image, options.question))
@@ -210,9 +210,32 @@ def _release(options: argparse.Namespace) -> str:
     return found.folder.url
 
 
-def _existing(path: str) -> Path:
+def _readable_image(path: str) -> Path:
+    """The image that a verb reads; checked before a model is loaded."""
+    import PIL.Image
+
     if not Path(path).is_file():
         raise UserError(f"There is no image at {path!r}.")
+    try:
+        with PIL.Image.open(path) as picture:
+            picture.verify()
+    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
+        raise UserError(f"{path} cannot be read as an image ({error}).") from None
+    return Path(path)
+
+
+def _writable_image(path: str) -> Path:
+    """Where a verb writes its image; checked before a model is loaded."""
+    import PIL.Image
+
+    PIL.Image.init()
+    formats = PIL.Image.registered_extensions()
+    if formats.get(Path(path).suffix.lower()) not in PIL.Image.SAVE:
+        raise UserError(f"--output {path!r} does not end like an image; give a name such as {Path(path).stem}.png.")
+    if Path(path).is_dir():
+        raise UserError(f"--output {path!r} is a folder; give the name of a file in it.")
+    if not os.access(Path(path).absolute().parent, os.W_OK | os.X_OK):
+        raise UserError(f"--output {path!r} cannot be written: {Path(path).absolute().parent} is no writable folder.")
     return Path(path)
 
 

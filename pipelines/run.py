@@ -28,8 +28,10 @@ from arm.evaluation.report import write_report
 from arm.launch import read_error
 from arm.lock import output_lock
 from arm.recipes import Recipe
-from arm.storage import LocalFolder, open_folder
+from arm.storage import Folder, LocalFolder, open_folder
+from arm.storage.disk import full_disk_error, full_disk_in_a_sentence, is_full
 from arm.tracking.session import session
+from arm.tracking.spool import tracking_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 PIPELINES = ("toy", "full", "experiment")
@@ -46,7 +48,9 @@ def main(arguments: list[str] | None = None) -> None:
         elif options.host:
             submit(options.host, name, recipe, options.store or f"store/{recipe.name}")
         else:
-            run_here(name, recipe, options.store or f"store/{recipe.name}")
+            store = options.store or f"store/{recipe.name}"
+            with full_disk_in_a_sentence(store):
+                run_here(name, recipe, store)
     except ArmError as error:
         print(error, file=sys.stderr)
         raise SystemExit(1) from None
@@ -59,9 +63,8 @@ def run_here(name: str, recipe: Recipe, store: str) -> None:
     """Run a pipeline with KFP's local runner: every task a process on this machine."""
     started = time.monotonic()
     folder = open_folder(store)
-    working = Path(folder.url) if isinstance(folder, LocalFolder) else Path(tempfile.gettempdir()) / "arm-pipelines"
-    with output_lock(folder, "pipelines.run", wait_seconds=5):
-        files = _Files(working / ".pipeline")
+    with output_lock(folder, "pipelines.run", wait_seconds=5), tempfile.TemporaryDirectory() as errors:
+        files = _Files(_working_folder(folder), Path(errors))
         pipeline = _build(name, recipe, cluster=False)
         os.environ |= _environment(files)
         num_jobs = _num_jobs(name, recipe)
@@ -70,6 +73,13 @@ def run_here(name: str, recipe: Recipe, store: str) -> None:
             reused = _run(pipeline, folder.url, files, num_jobs)
     print(f"{num_jobs} jobs in {time.monotonic() - started:.0f} s, {reused} of them done before.")
     print(f"The report: {write_report(folder.url)}")
+
+
+def _working_folder(folder: Folder) -> Path:
+    """The private folder of the store's runs: in a local store, else in the cache, one a store."""
+    return (
+        Path(folder.url) / ".pipeline" if isinstance(folder, LocalFolder) else tracking_folder(folder.url) / "pipeline"
+    )
 
 
 def submit(host: str, name: str, recipe: Recipe, store: str) -> None:
@@ -99,15 +109,14 @@ def compile_to(folder: Path, name: str, recipe: Recipe, *, cluster: bool) -> Pat
 
 
 class _Files:
-    """The private files of a run: KFP's folder and log, the tasks' progress and errors."""
+    """The private files of a run: KFP's folder, log and progress, and in `errors`, beside a full store, the sentence."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, errors: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(folder / "kfp", ignore_errors=True)
         self.root, self.log = folder / "kfp", folder / "kfp.log"
-        self.progress, self.error = folder / "progress.jsonl", folder / "error.jsonl"
+        self.progress, self.error = folder / "progress.jsonl", errors / "error.jsonl"
         self.progress.unlink(missing_ok=True)
-        self.error.unlink(missing_ok=True)
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
@@ -173,10 +182,15 @@ def _run(pipeline: Any, store: str, files: _Files, num_jobs: int) -> int:
     try:
         with screen, _output_to(files.log):
             pipeline(store=store)
-    except RuntimeError:
-        sentence = read_error(files.error)
+    except Exception as error:
+        if sentence := read_error(files.error):
+            raise UserError(sentence) from None
+        if is_full(error, store):
+            raise full_disk_error(store) from None
+        if not isinstance(error, RuntimeError):
+            raise
         crash = f"{screen.current} failed: {_last_error(files.log, log_start)}\nThe log is at {files.log}."
-        raise UserError(sentence or crash) from None
+        raise UserError(crash) from None
     return screen.reused
 
 

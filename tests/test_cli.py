@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import PIL.Image
 import pytest
 from made_up_jobs import MADE_UP, CountConfig
 
@@ -67,6 +68,14 @@ def test_flags_go_over_the_json(tmp_path: Path, capsys: pytest.CaptureFixture[st
             "The store 'gs://x' has an unknown scheme; give a local folder or s3://bucket/prefix.",
         ),
         (["ask", "absent.png", "how many?", "--release", "."], "There is no image at 'absent.png'."),
+        (
+            ["generate", "a circle", "--output", "drawn"],
+            "--output 'drawn' does not end like an image; give a name such as drawn.png.",
+        ),
+        (
+            ["generate", "a circle", "--output", "drawn.txt"],
+            "--output 'drawn.txt' does not end like an image; give a name such as drawn.png.",
+        ),
     ],
 )
 def test_a_wrong_command_is_one_sentence(
@@ -78,6 +87,33 @@ def test_a_wrong_command_is_one_sentence(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert failure(arguments, capsys) == sentence + "\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["ask", "text.png", "how many?"], "text.png cannot be read as an image (cannot identify image file 'text.png')."),
+        (["edit", "text.png", "more"], "text.png cannot be read as an image (cannot identify image file 'text.png')."),
+        (["ask", ".", "how many?"], "There is no image at '.'."),
+        (["generate", "a circle", "--output", "folder.png"], "--output 'folder.png' is a folder; give the name of a file in it."),
+        (
+            ["edit", "good.png", "more", "--output", "absent/x.png"],
+            "--output 'absent/x.png' cannot be written: {folder}/absent is no writable folder.",
+        ),
+    ],
+)  # fmt: skip
+def test_images_are_checked_before_a_model_is_looked_for(
+    arguments: list[str],
+    sentence: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "folder.png").mkdir()
+    PIL.Image.new("RGB", (4, 4)).save(tmp_path / "good.png")
+    assert failure(arguments, capsys) == sentence.format(folder=tmp_path) + "\n"
 
 
 @pytest.mark.usefixtures("made_up_jobs")

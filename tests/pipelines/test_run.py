@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,9 @@ from stand_ins import StandInConfig
 from arm import manifest as manifests
 from arm.errors import UserError
 from arm.recipes import STEPS, folder_name
+from arm.storage import open_folder
+from arm.tracking.spool import tracking_folder
+from pipelines import run
 
 Run = Callable[..., list[str]]
 Road = tuple[Path, list[str]]
@@ -27,6 +31,13 @@ try:
     run.run_here("toy", stand_in_recipe(**configs), {store!r})
 except run.UserError as error:
     print(error)
+"""
+ON_A_FULL_DISK = """
+from unittest import mock
+from stand_ins import stand_in_recipe
+from pipelines import run
+with mock.patch.object(run.recipes, "find", lambda name: stand_in_recipe()):
+    run.main(["--recipe", "stand-in", "--store", {store!r}])
 """
 
 
@@ -107,6 +118,37 @@ def test_after_a_kill_nothing_lives_on_and_the_same_command_goes_on(tmp_path: Pa
     assert lines[1].endswith("already done")
     assert lines[2].split()[1] == "02-train-teachers"
     assert lines[3] == "Enough."
+
+
+@pytest.mark.parametrize("free_kilobytes", [0, 24, 120])
+def test_a_full_disk_is_one_sentence_wherever_the_run_meets_it(tmp_path: Path, free_kilobytes: int) -> None:
+    """Nothing left: not even the lock fits; a little: KFP's folder or the log does not; more: some job's output."""
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(small)], capture_output=True).returncode:
+        pytest.skip("mounting a tmpfs is not allowed here")
+    try:
+        (small / "filler").write_bytes(bytes((256 - free_kilobytes) * 1024))
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(STAND_INS), str(STAND_INS.parents[2])]),
+            "ARM_TRACKING_SESSION": "",
+        }
+        command = [sys.executable, "-c", ON_A_FULL_DISK.format(store=str(small / "store"))]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.returncode == 1
+        assert re.fullmatch(
+            rf"The disk that holds {small}/store\S* is full; free some space and run the same command again\.\n",
+            done.stderr,
+        ), done.stderr
+    finally:
+        subprocess.run(["umount", "--lazy", str(small)], check=True)
+
+
+def test_runs_into_object_storage_share_no_working_folder() -> None:
+    one, other = (run._working_folder(open_folder(f"s3://bucket/runs/{name}")) for name in (7, 8))
+    assert one != other
+    assert one.parent == tracking_folder("s3://bucket/runs/7")
 
 
 def _wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
