@@ -31,6 +31,7 @@ from arm.errors import ArmError, UserError
 from arm.manifest import Manifest
 from arm.progress import tell
 from arm.resources import Resources, payload_of
+from arm.storage.disk import full_disk_in_a_sentence
 from arm.tracking.session import session
 from arm.tracking.spool import store_of
 
@@ -51,7 +52,7 @@ class Launched:
 
 def launch(job_name: str, *, output: str, config: str = "{}", resources: str = "{}", **inputs: str | None) -> Launched:
     """Run a job to its end, or return its complete output; in a task, a UserError becomes a file and exit code 1."""
-    with reported_errors(job_name):
+    with reported_errors(job_name), full_disk_in_a_sentence(output):
         if "ARM_RUNNER_PID" in os.environ:
             die_with(int(os.environ["ARM_RUNNER_PID"]))
         place = configs.from_json(Resources, resources)
