@@ -6,11 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from test_storage import moto_address, new_bucket, use_s3
 
 from arm.data.config import ImportModelConfig
 from arm.data.model_import import import_model
 from arm.errors import UserError
-from arm.storage import LocalFolder
+from arm.storage import LocalFolder, open_folder
+
+__all__ = ["moto_address"]
 
 
 @pytest.fixture
@@ -34,6 +37,19 @@ def test_a_checkpoint_is_copied_and_its_parameters_counted(checkpoint: Path) -> 
     assert json.loads((out / "model.json").read_text()) == {
         "name": "toy", "role": "language_model", "licence": "Apache-2.0", "model_type": "qwen2",
     }  # fmt: skip
+
+
+def test_a_checkpoint_in_object_storage_is_copied_alike(
+    checkpoint: Path, tmp_path: Path, moto_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_s3(moto_address, "key", "secret", tmp_path / "cache", monkeypatch)
+    address = new_bucket(f"model-{abs(hash(str(tmp_path))):x}")
+    for path in checkpoint.iterdir():
+        open_folder(address).write(f"qwen/{path.name}", path.read_bytes())
+    config = ImportModelConfig(path=f"{address}/qwen", role="language_model")
+    counts = import_model(output=LocalFolder(tmp_path / "out"), config=config).counts
+    assert counts == {"files_copied": 2, "parameters": 11}
+    assert (tmp_path / "out/model/config.json").read_text() == '{"model_type": "qwen2"}'
 
 
 @pytest.mark.parametrize(
