@@ -129,7 +129,7 @@ TOKENIZER = TokenizerConfig(
     zero_shot_classes=tuple(f"{colour} {shape}" for shape in SHAPES for colour in COLOURS),
     optimizer=OptimizerConfig(name="muon", learning_rate=2e-3, weight_decay=0.01, warmup_steps=20, decay="linear"),
     batch_size=128,
-    num_steps=550,
+    num_steps=400,
     num_held_out=1_000,
     save_every=100,
 )
@@ -144,7 +144,7 @@ DETOKENIZER = DetokenizerConfig(
     guidance=1.0,
     optimizer=OptimizerConfig(name="muon", learning_rate=2e-3, weight_decay=0.01, warmup_steps=20, decay="linear"),
     batch_size=128,
-    num_steps=350,
+    num_steps=300,
     max_images=8_000,
     save_every=100,
 )
@@ -177,7 +177,7 @@ EVEN_MIXTURE = MixtureConfig(
 PRETRAIN = StageConfig(
     stage="pretrain",
     mixture=PAPER_MIXTURES["pretrain"],
-    steps=560,
+    steps=440,
     sequence_length=512,
     rows_per_step=8,
     rows_per_micro_batch=4,
@@ -194,7 +194,7 @@ CONTINUE = replace(
     PRETRAIN,
     stage="continue",
     mixture=PAPER_MIXTURES["continue"],
-    steps=420,
+    steps=330,
     learning_rate=1.5e-3,
     warmup_steps=20,
     code_initialisation="mean",

@@ -106,7 +106,7 @@ class SiglipTeacherConfig:
     """Tokens that every text is padded to (SigLIP2: 64)."""
     dense_weight: float = 1.0
     """Weight of naming the content of each patch, the stand-in for SigLIP2's dense objectives; 0 leaves it out."""
-    num_steps: int = 170
+    num_steps: int = 140
     """Steps of training."""
     batch_size: int = 128
     """Pairs a step."""
@@ -130,7 +130,7 @@ class LanguageTeacherConfig:
     """Hidden size of the MLPs."""
     vocabulary_size: int = 768
     """Byte-level BPE tokens at most, without the special ones."""
-    num_steps: int = 260
+    num_steps: int = 220
     """Steps of training."""
     batch_size: int = 32
     """Texts a step."""
@@ -148,7 +148,7 @@ class AutoencoderTeacherConfig:
     """Channels of the latents."""
     kl_weight: float = 1e-5
     """Weight of the divergence from a unit normal."""
-    num_steps: int = 420
+    num_steps: int = 340
     """Steps of training."""
     batch_size: int = 16
     """Images a step."""
