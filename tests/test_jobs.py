@@ -106,8 +106,8 @@ def test_a_disk_that_fills_up_is_one_sentence_and_no_loss(tmp_path: Path) -> Non
     try:
         full = subprocess.run(command, capture_output=True, text=True)
         assert (full.returncode, full.stdout) == (1, "")
-        assert "is full; free some space and run the same command again.\n" in full.stderr
-        assert "Traceback" not in full.stderr
+        (line,) = full.stderr.splitlines()
+        assert line.endswith("is full; free some space and run the same command again.")
         subprocess.run(["mount", "-o", "remount,size=8m", str(small)], check=True)
         assert subprocess.run(command, capture_output=True).returncode == 0
     finally:

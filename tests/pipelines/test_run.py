@@ -43,17 +43,17 @@ with mock.patch.object(run.recipes, "find", lambda name: stand_in_recipe()):
 
 def test_the_toy_road_runs_every_step_in_order(road: Road) -> None:
     _, lines = road
-    assert [line.split()[1] for line in lines[1:-1]] == [folder_name(step) for step in STEPS]
+    assert [line.split()[1] for line in lines[1:-2]] == [folder_name(step) for step in STEPS]
     assert "7 of 9 pairs" in lines[1]
-    assert lines[-1].startswith("23 jobs in")
+    assert lines[-2].startswith("23 jobs in")
 
 
 def test_a_second_run_redoes_nothing(run_stand_ins: Run, road: Road) -> None:
     store, _ = road
     before = {path: path.stat().st_mtime_ns for path in store.rglob("manifest.json")}
     lines = run_stand_ins("toy", store)
-    assert all(line.endswith("already done") for line in lines[1:-1])
-    assert lines[-1].endswith("23 of them done before.")
+    assert all(line.endswith("already done") for line in lines[1:-2])
+    assert lines[-2].endswith("23 of them done before.")
     assert {path: path.stat().st_mtime_ns for path in store.rglob("manifest.json")} == before
 
 
@@ -86,8 +86,9 @@ def test_the_experiment_trains_each_mixture_and_compares_them_in_one_table(run_s
     )
     trained = [json.loads(path.read_text()) for path in (store / "experiment/train-model").glob("*/manifest.json")]
     assert {manifest["config"]["word"] for manifest in trained} == {"paper", "even"}
-    assert lines[-1].startswith("19 jobs in")
-    assert lines[-1].endswith("15 of them done before.")
+    assert lines[-2].startswith("19 jobs in")
+    assert lines[-2].endswith("15 of them done before.")
+    assert lines[-1] == f"The report: {store}/report/index.html"
 
 
 def test_a_wrong_input_is_one_sentence(run_stand_ins: Run, tmp_path: Path) -> None:
