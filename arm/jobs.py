@@ -16,7 +16,6 @@ import hashlib
 import importlib
 import json
 import os
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -54,6 +53,8 @@ class Job:
     version: int = 1
     """Raised by hand when the same config gives other bytes."""
     stages: tuple[str, ...] = ()
+    distributed: bool = False
+    """Whether several ranks can run it together; any other job is refused more than one."""
 
 
 def _optional(name: str, role: Role = "data") -> Input:
@@ -127,19 +128,20 @@ JOBS: tuple[Job, ...] = (
         inputs=(Input("images"), Input("tokenizer", "init"), Input("autoencoder", "init")),
     ),
     Job(
-        name="train-model", phase="model", makes="model", stages=("pretrain", "continue", "finetune"),
+        name="train-model", phase="model", makes="model", stages=("pretrain", "continue", "finetune"), distributed=True,
+        version=2,
         purpose="Train the language model on packed token shards under DeepSpeed, one stage a run.",
         function="arm.training.stages:train_model", config="arm.training.config:StageConfig",
         inputs=(Input("tokens"), Input("base", "init"), Input("tokenizer", "init")),
     ),
     Job(
-        name="train-policy", phase="model", makes="model", stages=("t2i", "edit", "joint"),
+        name="train-policy", phase="model", makes="model", stages=("t2i", "edit", "joint"), distributed=True, version=2,
         purpose="Improve the model with GRPO against rewards, one stage a run.",
         function="arm.rl.training:train_policy", config="arm.rl.config:PolicyConfig",
         inputs=(Input("model", "init"), Input("prompts"), Input("tokenizer", "init"), Input("detokenizer", "judge")),
     ),
     Job(
-        name="evaluate-model", phase="release", makes="evaluation",
+        name="evaluate-model", phase="release", makes="evaluation", version=2,
         purpose="Score every training stage on held-out prompts, questions and edits; write the report.",
         function="arm.evaluation.evaluate:evaluate_model", config="arm.evaluation.config:EvaluateConfig",
         inputs=(
@@ -261,10 +263,7 @@ def _record(ready: Plan) -> Manifest:
 
 
 def _call(ready: Plan) -> manifests.Outcome:
-    """Call the job's function, with torch's deterministic algorithms where its module brings torch."""
     function: Callable[..., manifests.Outcome] = resolve(ready.job.function)
-    if "torch" in sys.modules:
-        sys.modules["torch"].use_deterministic_algorithms(True)
     return function(**ready.inputs, output=ready.folder, config=ready.config)
 
 

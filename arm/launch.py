@@ -36,6 +36,9 @@ from arm.tracking.session import session
 from arm.tracking.spool import store_of
 
 POLL_SECONDS = 0.1
+BRIEF_SPIN = "20000"
+"""How long a thread of libgomp looks for work before it sleeps: some ten microseconds. Two threads on small matrices
+did 2.9 steps a second with it, 1.8 without (docs/log.md); waiting for ever costs five times on shared cores."""
 RANK_COMMAND = (sys.executable, "-m", "arm.launch")
 
 
@@ -57,6 +60,7 @@ def launch(job_name: str, *, output: str, config: str = "{}", resources: str = "
             die_with(int(os.environ["ARM_RUNNER_PID"]))
         place = configs.from_json(Resources, resources)
         plan = jobs.plan(job_name, output=output, config=config, inputs=inputs)
+        _check_ranks(plan.job, place)
         tell(event="start", job=job_name, output=output)
         started, reused = time.monotonic(), jobs.reuse(plan)
         finished = reused or _start(plan, place)
@@ -86,9 +90,10 @@ def read_error(path: str | Path) -> str | None:
 
 
 def prepare_process(threads: int) -> None:
-    """Before torch is imported: fix the thread count, let waiting threads sleep, keep libraries from drawing bars."""
+    """Before torch is imported: fix the thread count, let waiting threads sleep soon, keep libraries from drawing bars."""
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", BRIEF_SPIN)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic algorithms ask for it on a GPU
@@ -106,6 +111,12 @@ def _start(plan: jobs.Plan, place: Resources) -> Manifest:
             return _run_ranks(plan, place)
         prepare_process(place.threads)
         return jobs.execute(plan)
+
+
+def _check_ranks(job: jobs.Job, place: Resources) -> None:
+    """Refuse ranks that would all do the same: only some jobs divide their work."""
+    if place.ranks > 1 and not job.distributed:
+        raise UserError(f"{job.name} runs as one process, not as {place.ranks} ranks; give it ranks 1.")
 
 
 def _run_ranks(plan: jobs.Plan, place: Resources) -> Manifest:

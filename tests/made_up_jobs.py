@@ -68,7 +68,11 @@ MADE_UP = (
     Job(
         name="count", phase="data", makes="numbers", purpose="Write numbers.",
         function="made_up_jobs:count", config="made_up_jobs:CountConfig",
-        inputs=(Input("source", optional=True),),
+        inputs=(Input("source", optional=True),), distributed=True,
+    ),
+    Job(
+        name="count-alone", phase="data", makes="numbers", purpose="Write numbers in one process.",
+        function="made_up_jobs:count", config="made_up_jobs:CountConfig",
     ),
 )  # fmt: skip
 

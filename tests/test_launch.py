@@ -42,6 +42,11 @@ def test_two_ranks_publish_what_one_publishes(tmp_path: Path) -> None:
     assert (provenance["ranks"], provenance["threads"]) == ("2", "1")
 
 
+def test_ranks_of_a_job_that_does_not_divide_its_work_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^count-alone runs as one process, not as 2 ranks; give it ranks 1\.$"):
+        launch.launch("count-alone", output=str(tmp_path / "x"), resources=TWO_RANKS)
+
+
 def test_a_complete_output_starts_no_rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = launch.launch("count", output=str(tmp_path / "x"), resources=TWO_RANKS).manifest
     monkeypatch.setattr(launch, "RANK_COMMAND", ("false",))

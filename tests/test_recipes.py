@@ -121,6 +121,12 @@ def test_rows_of_a_step_divide_among_the_ranks() -> None:
             assert rows.rows_per_step % (recipe.computes_on(step).ranks * rows.rows_per_micro_batch) == 0
 
 
+def test_only_jobs_that_divide_their_work_have_ranks() -> None:
+    for recipe in map(recipes.find, RECIPES):
+        with_ranks = {STEPS[step] for step in STEPS if recipe.computes_on(step).ranks > 1}
+        assert all(jobs.find(name).distributed for name in with_ranks), recipe.name
+
+
 def test_an_unknown_recipe_or_step_is_named_with_a_suggestion() -> None:
     with pytest.raises(UserError, match="did you mean 'tiny'"):
         recipes.find("tinny")

@@ -147,6 +147,7 @@ def gpus(ranks: int) -> Compute:
     return Compute(ranks=ranks, threads=8, cpu="96", memory="1500Gi", gpus=1)
 
 
+ONE_GPU = Compute(threads=8, cpu="16", memory="128Gi", gpus=1)  # ours
 POD = Compute(cpu="16", memory="64Gi", threads=16)
 ARM_7B = Recipe(
     name="arm_7b",
@@ -172,16 +173,17 @@ ARM_7B = Recipe(
     },
     compute={
         **dict.fromkeys((*IMPORTS, *DATA, "register-model"), POD),
-        "train-tokenizer": gpus(64),  # ours
-        "tokenize-images": Compute(threads=8, cpu="16", memory="128Gi", gpus=1),  # ours
-        "train-detokenizer": gpus(64),  # ours
+        # one process until these two are data parallel (issue 3); the paper's batches will want some 64 GPUs
+        "train-tokenizer": ONE_GPU,
+        "train-detokenizer": ONE_GPU,
+        "tokenize-images": ONE_GPU,
         "train-model-pretrain": gpus(200),  # Table 1
         "train-model-continue": gpus(160),  # Table 1
         "train-model-finetune": gpus(80),  # Table 1
         "train-policy-t2i": gpus(8),  # Table 2
         "train-policy-edit": gpus(40),  # Table 2
         "train-policy-joint": gpus(40),  # Table 2
-        "evaluate-model": Compute(threads=8, cpu="16", memory="128Gi", gpus=1),  # ours
+        "evaluate-model": ONE_GPU,
     },
     mixtures={
         "paper": PRETRAIN,
