@@ -60,9 +60,11 @@ class SimilarityScorer:
         from transformers import AutoModel, AutoTokenizer
         from transformers.utils import logging
 
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
-        torch.set_num_threads(1)
+        from arm.device import make_deterministic
+
+        logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        make_deterministic(threads=1)
         self._torch, self._batch = torch, batch
         self._model: Any = AutoModel.from_pretrained(path).eval()
         self._tokenizer: Any = AutoTokenizer.from_pretrained(path)

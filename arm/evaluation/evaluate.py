@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from arm.device import make_deterministic
 from arm.errors import UserError
 from arm.evaluation import benchmark as benchmarks
 from arm.evaluation.benchmark import Benchmark, Scores
@@ -48,8 +49,7 @@ def evaluate_model(
     config: EvaluateConfig,
 ) -> Outcome:
     """Score the tools, the baselines and every stage that is given; write scores, intervals and pictures."""
-    if config.num_threads:
-        torch.set_num_threads(config.num_threads)
+    make_deterministic(config.seed, config.num_threads or None)
     stages = {
         "pretrained": pretrained, "continued": continued, "finetuned": finetuned,
         "t2i_policy": t2i_policy, "edit_policy": edit_policy, "joint_policy": joint_policy,

@@ -1,4 +1,4 @@
-"""Images between pixels, floats and codes: sizes, batches, PSNR, and pictures of many images.
+"""Images between pixels, floats and codes: sizes, batches, and pictures of many images.
 
 Legend: B batch, C channels, H height, W width in pixels; h, w in codes.
 """
@@ -53,13 +53,7 @@ def to_floats(images: Sequence[Pixels]) -> torch.Tensor:
 def to_pixels(images_BCHW: torch.Tensor) -> list[Pixels]:
     """(B, 3, H, W) in [0, 1] -> images (H, W, 3) uint8."""
     rounded = images_BCHW.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8)
-    return list(rounded.permute(0, 2, 3, 1).contiguous().numpy())
-
-
-def psnr(image: Pixels, other: Pixels) -> float:
-    """Peak signal-to-noise ratio in dB; infinite when the images are equal."""
-    error = float(np.mean((image.astype(np.float64) - other.astype(np.float64)) ** 2))
-    return math.inf if error == 0 else 10 * math.log10(255**2 / error)
+    return list(rounded.permute(0, 2, 3, 1).contiguous().cpu().numpy())
 
 
 def encode_png(pixels: NDArray[np.uint8]) -> bytes:

@@ -1,14 +1,16 @@
 """The tools themselves: does the checker read real images right, and what survives image → codes → image?"""
 
-import math
 from collections.abc import Sequence
 from typing import Literal
+
+import numpy as np
+import torch
 
 from arm.evaluation.benchmark import Item, Output, Pixels, Reply, Scores, Verdict, aggregate_strict
 from arm.evaluation.checker import judge_prompts, parse_replies
 from arm.evaluation.evaluation_set import EvaluationSet
-from arm.evaluation.imaging import psnr
 from arm.evaluation.subject import Subject
+from arm.tokenizer.metrics import psnr
 
 
 class RealImages:
@@ -58,5 +60,7 @@ class Reconstruction(RealImages):
 
 def _finite_psnr(image: Pixels, original: Pixels) -> dict[str, float]:
     """PSNR in dB to six digits; nothing for equal images, which would make the mean infinite."""
-    found = psnr(image, original)
-    return {"psnr": round(found, 6)} if math.isfinite(found) else {}
+    if np.array_equal(image, original):
+        return {}
+    both = torch.from_numpy(np.stack([image, original])).double() / 255
+    return {"psnr": round(float(psnr(both[:1], both[1:])), 6)}

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from arm.device import rank_device
 from arm.evaluation.benchmark import Item, Pixels
 from arm.evaluation.checker import Checker, load_checker
 from arm.evaluation.config import EvaluateConfig
@@ -38,14 +39,14 @@ class Tools:
         """Images to codes."""
         from arm.tokenizer.visual import VisualTokenizer
 
-        return VisualTokenizer.from_pretrained(self._tokenizer).eval()
+        return VisualTokenizer.from_pretrained(self._tokenizer).to(rank_device())
 
     @cached_property
     def detokenizer(self) -> "Detokenizer":
         """Codes to images."""
         from arm.tokenizer.detokenizer import Detokenizer
 
-        return Detokenizer.from_pretrained(self._detokenizer).eval()
+        return Detokenizer.from_pretrained(self._detokenizer).to(rank_device())
 
     @cached_property
     def checker(self) -> Checker:

@@ -48,8 +48,10 @@ class Documents:
     """Where each token's output lies in the outputs of all blocks, then of all long documents, one after another."""
 
     @classmethod
-    def of(cls, lengths: Sequence[int], dtype: torch.dtype = torch.float32) -> "Documents":
-        """Lay out documents of these lengths, in order of their tokens."""
+    def of(
+        cls, lengths: Sequence[int], dtype: torch.dtype = torch.float32, device: torch.device | None = None
+    ) -> "Documents":
+        """Lay out documents of these lengths, in order of their tokens, for a model of that dtype and device."""
         starts = [0]
         for length in lengths:
             starts.append(starts[-1] + length)
@@ -61,7 +63,8 @@ class Documents:
         flat = torch.cat(slots) if slots else torch.empty(0, dtype=torch.long)
         home = torch.empty(starts[-1] + 1, dtype=torch.long)
         home[flat] = torch.arange(len(flat))  # empty slots all write the one entry past the end
-        return cls(num_tokens=starts[-1], blocks=blocks, long_spans=spans, home_N=home[:-1])
+        moved = tuple(Block(block.slots_DL.to(device), block.mask_DLL.to(device)) for block in blocks)
+        return cls(num_tokens=starts[-1], blocks=moved, long_spans=spans, home_N=home[:-1].to(device))
 
 
 @dataclass(frozen=True, slots=True)

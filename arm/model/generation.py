@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, Qwen2ForCausalLM
 
+from arm.device import rank_device
 from arm.errors import UserError
 from arm.model.attention import NAME as DOCUMENTS
 from arm.model.attention import Columns, Documents
@@ -53,8 +54,9 @@ class Generator:
     def from_pretrained(
         cls, folder: Path | str, dtype: torch.dtype = torch.bfloat16, *, batch_size: int = 512
     ) -> "Generator":
-        """Load a model folder made by train-model or train-policy."""
-        model = Qwen2ForCausalLM.from_pretrained(folder, dtype=dtype)
+        """Load a model folder made by train-model or train-policy onto this rank's device."""
+        model: Any = Qwen2ForCausalLM.from_pretrained(folder, dtype=dtype)
+        model.to(rank_device())
         return cls(model, Vocabulary.load(folder), AutoTokenizer.from_pretrained(folder), batch_size=batch_size)
 
     @torch.no_grad()
@@ -108,12 +110,13 @@ class Generator:
     ) -> tuple[Tensor, Tensor, Tensor]:
         num_codes = grid[0] * grid[1]
         head_VD = self.model.lm_head.weight[self.vocabulary.code_rows]
-        cache = Cache([ids for branch in branches for ids in branch], num_codes - 1)
+        cache = Cache([ids for branch in branches for ids in branch], num_codes - 1, self.model.device)
         hidden = cache.prefill(self.model)
         drawn: list[tuple[Tensor, Tensor, Tensor]] = []
         for position in range(num_codes):
             logits = (hidden @ head_VD.T).float().chunk(len(branches))
-            drawn.append(draw(guide(logits, sampling), sampling, counter_uniforms(seeds, position)))
+            uniforms_B = counter_uniforms(seeds, position).to(hidden.device)
+            drawn.append(draw(guide(logits, sampling), sampling, uniforms_B))
             if position + 1 < num_codes:
                 next_ids = drawn[-1][0] + self.vocabulary.first_code
                 hidden = cache.extend(self.model, next_ids.repeat(len(branches)))
@@ -124,11 +127,13 @@ class Generator:
         opened = [
             self.prompt_ids(p) + ([self.vocabulary.answer_start] if isinstance(p[-1], str) else []) for p in prompts
         ]
-        stops = torch.tensor([self.vocabulary.end_of_text, self.vocabulary.answer_end, self.vocabulary.vision_start])
+        device = self.model.device
+        ends = (self.vocabulary.end_of_text, self.vocabulary.answer_end, self.vocabulary.vision_start)
+        stops = torch.tensor(ends, device=device)
         head_VD = self.model.lm_head.weight[: self.vocabulary.num_text]
-        cache = Cache(opened, max_tokens)
+        cache = Cache(opened, max_tokens, device)
         hidden = cache.prefill(self.model)
-        done_B = torch.zeros(len(prompts), dtype=torch.bool)
+        done_B = torch.zeros(len(prompts), dtype=torch.bool, device=device)
         columns: list[Tensor] = []
         for _ in range(max_tokens):
             next_B = (hidden @ head_VD.T).float().argmax(dim=-1)
@@ -148,32 +153,34 @@ class Cache:
         d e f g h      d e f g h | x y
     """  # fmt: skip
 
-    def __init__(self, sequences: Sequence[Sequence[int]], room: int) -> None:
+    def __init__(self, sequences: Sequence[Sequence[int]], room: int, device: torch.device) -> None:
         self.lengths = [len(ids) for ids in sequences]
-        self.ids_1N = torch.tensor([index for ids in sequences for index in ids])[None]
+        self.ids_1N = torch.tensor([index for ids in sequences for index in ids], device=device)[None]
         self.longest = max(self.lengths)
         self.capacity = self.longest + room
         self.filled = 0
-        lengths_B = torch.tensor(self.lengths)
+        lengths_B = torch.tensor(self.lengths, device=device)
         self.starts_B = self.longest - lengths_B
-        self.row_N = torch.repeat_interleave(torch.arange(len(self.lengths)), lengths_B)
-        first_N = torch.repeat_interleave(lengths_B.cumsum(0) - lengths_B, lengths_B)
-        self.position_N = torch.arange(len(self.row_N)) - first_N
+        total, rows_B = sum(self.lengths), torch.arange(len(self.lengths), device=device)
+        self.row_N = torch.repeat_interleave(rows_B, lengths_B, output_size=total)
+        first_N = (lengths_B.cumsum(0) - lengths_B)[self.row_N]
+        self.position_N = torch.arange(total, device=device) - first_N
+        self.last_B = lengths_B.cumsum(0) - 1
         self.keys: dict[int, Tensor] = {}
         self.values: dict[int, Tensor] = {}
 
     def prefill(self, model: Any) -> Tensor:
         """Run the prompts packed; returns the hidden state (B, width) of each one's last token."""
-        documents = Documents.of(self.lengths, model.dtype)
+        documents = Documents.of(self.lengths, model.dtype, model.device)
         hidden = self._run(model, self.ids_1N, self.position_N[None], documents)[0]
         self.filled = self.longest
-        return hidden[torch.tensor(self.lengths).cumsum(0) - 1]
+        return hidden[self.last_B]
 
     def extend(self, model: Any, ids_B: Tensor) -> Tensor:
         """Append one token to every sequence; returns the hidden states (B, width)."""
         self.filled += 1
-        columns = torch.arange(self.filled)[None] < self.starts_B[:, None]
-        mask_BT = torch.zeros(columns.shape, dtype=model.dtype).masked_fill(columns, float("-inf"))
+        columns = torch.arange(self.filled, device=model.device)[None] < self.starts_B[:, None]
+        mask_BT = torch.zeros(columns.shape, dtype=model.dtype, device=model.device).masked_fill(columns, float("-inf"))
         position_B = self.filled - 1 - self.starts_B
         return self._run(model, ids_B[:, None], position_B[:, None], Columns(mask_BT))[:, 0]
 

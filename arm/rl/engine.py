@@ -1,15 +1,7 @@
-"""The engine of policy training: as many backward passes in a step as the step's useful groups need."""
+"""The engine of policy training: the trainer's, set as a stage of GRPO asks."""
 
 from arm.rl.config import PolicyConfig
-from arm.training.engine import Engine, EngineConfig
-
-
-class PolicyEngine(Engine):
-    """The training engine, told which pass is a step's last instead of counting them."""
-
-    def mark(self, *, last: bool) -> None:
-        """Say before a forward pass whether its backward is the last of this step."""
-        self._engine.set_gradient_accumulation_boundary(last)
+from arm.training.engine import EngineConfig
 
 
 def engine_config(config: PolicyConfig) -> EngineConfig:

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from arm.device import moved
 from arm.errors import UserError
 from arm.rl.config import PolicyConfig
 from arm.rl.grpo import Objective, clip_shares, importance_weights, k3, log_ratios, rollout_losses, sampler_gap
@@ -124,6 +125,7 @@ class Learner:
         return mine + [batches[0]] * (num_passes - len(mine)), num_passes
 
     def _loss(self, batch: MicroBatch, known: Remembered | None) -> tuple[Tensor, Measured, Remembered]:
+        batch = moved(batch, self._reference.model.device)
         logp_BN, entropy_BN = self._engine(batch)
         if known is None:
             with torch.no_grad():

@@ -84,18 +84,21 @@ class CodePolicy(nn.Module):
 
 def _hidden(model: Any, batch: MicroBatch) -> Tensor:
     """Hidden states that predict the codes, (B·N, D): of each document the last N."""
-    lengths = torch.tensor(batch.lengths)
+    device = batch.ids_1N.device
+    lengths = torch.tensor(batch.lengths, device=device)
     ends = lengths.cumsum(0)
     num_codes = batch.codes_BN.shape[1]
-    positions = torch.arange(int(ends[-1])) - torch.repeat_interleave(ends - lengths, lengths)
+    positions = torch.arange(sum(batch.lengths), device=device) - torch.repeat_interleave(
+        ends - lengths, lengths, output_size=sum(batch.lengths)
+    )
     output = model.model(
         input_ids=batch.ids_1N,
         position_ids=positions[None],
         attention_mask={"full_attention": None},
         use_cache=False,
-        documents=Documents.of(batch.lengths, model.dtype),
+        documents=Documents.of(batch.lengths, model.dtype, device),
     )
-    chosen = (ends[:, None] - num_codes + torch.arange(num_codes)[None]).reshape(-1)
+    chosen = (ends[:, None] - num_codes + torch.arange(num_codes, device=device)[None]).reshape(-1)
     hidden: Tensor = output.last_hidden_state[0][chosen]
     return hidden
 

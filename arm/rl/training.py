@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from transformers import Qwen2ForCausalLM
 
+from arm.device import make_deterministic, rank_device
 from arm.manifest import Manifest, Outcome
 from arm.model import lmm
 from arm.model.generation import Generator
@@ -26,7 +27,7 @@ from arm.model.lmm import VisualCodes
 from arm.model.vocabulary import Vocabulary
 from arm.progress import Progress
 from arm.rl.config import PolicyConfig
-from arm.rl.engine import PolicyEngine, engine_config
+from arm.rl.engine import engine_config
 from arm.rl.judging import judge_address
 from arm.rl.learner import Learner
 from arm.rl.loop import Row, State, run_loop
@@ -35,19 +36,19 @@ from arm.rl.prompts import PromptStream, read_prompts
 from arm.rl.rendering import TokenizerRenderer
 from arm.rl.rewards import JudgeClient
 from arm.rl.rollout import Picture, RolloutMaker, all_ranks, draw_sheet
-from arm.storage import Folder
+from arm.storage import Folder, publish_tree
 from arm.tokenizer.detokenizer import Detokenizer
 from arm.tokenizer.visual import VisualTokenizer
 from arm.tracking import tracker
 from arm.training.checkpoint import Checkpoints, common_step
-from arm.training.engine import num_ranks, rank, start_process_group
+from arm.training.engine import Engine, num_ranks, rank, start_process_group
 
 
 @dataclass(frozen=True, slots=True)
 class Models:
     """The policy under the engine, its frozen start, and what belongs to both."""
 
-    engine: PolicyEngine
+    engine: Engine
     reference: CodePolicy
     text_tokenizer: Any
 
@@ -72,7 +73,7 @@ def train_policy(
     config: PolicyConfig,
 ) -> Outcome:
     """Run one stage of GRPO from `model`, with its visual tokens rendered by `detokenizer` and judged over HTTP."""
-    torch.use_deterministic_algorithms(True)
+    make_deterministic(config.seed)
     stream = PromptStream(read_prompts(prompts, config.share_of_edits), config.share_of_edits, config.seed)
     with shared_judge(config) as judge:
         models = load_models(model.local_folder("model"), tokenizer.local_folder("tokenizer"), config)
@@ -104,25 +105,25 @@ def load_models(folder: Path, tokenizer_folder: Path, config: PolicyConfig) -> M
     """Load the start of the stage twice: as the policy under the engine, and frozen as the reference."""
     policy, text_tokenizer, vocabulary = lmm.load_trained(folder, VisualCodes.load(tokenizer_folder))
     reference: Any = Qwen2ForCausalLM.from_pretrained(folder, dtype=getattr(torch, config.dtype))
-    reference.requires_grad_(False)
+    reference.requires_grad_(False).to(rank_device())
 
     def as_policy(model: Any) -> CodePolicy:
         return CodePolicy(model, vocabulary, temperature=config.temperature, chunk=config.logits_chunk)
 
-    return Models(PolicyEngine(as_policy(policy), engine_config(config)), as_policy(reference).eval(), text_tokenizer)
+    return Models(Engine(as_policy(policy), engine_config(config)), as_policy(reference).eval(), text_tokenizer)
 
 
 def load_renderer(tokenizer: Manifest, detokenizer: Manifest, config: PolicyConfig) -> TokenizerRenderer:
     """The frozen visual side."""
-    visual = VisualTokenizer.from_pretrained(tokenizer.local_folder("tokenizer")).eval()
-    pixels = Detokenizer.from_pretrained(detokenizer.local_folder("detokenizer")).eval()
+    visual = VisualTokenizer.from_pretrained(tokenizer.local_folder("tokenizer")).to(rank_device())
+    pixels = Detokenizer.from_pretrained(detokenizer.local_folder("detokenizer")).to(rank_device())
     return TokenizerRenderer(visual, pixels, config)
 
 
 class JobHost:
     """Checkpoints, pictures and numbers of one run of the job."""
 
-    def __init__(self, engine: PolicyEngine, output: Folder, config: PolicyConfig) -> None:
+    def __init__(self, engine: Engine, output: Folder, config: PolicyConfig) -> None:
         self._engine, self._output, self._config = engine, output, config
         self._checkpoints = Checkpoints(output.scratch(f"rank-{rank()}-of-{num_ranks()}"))
         self._progress: Progress | None = None
@@ -151,7 +152,7 @@ class JobHost:
         self._output.write(f"samples/step-{step:06d}.json", (json.dumps(listed, indent=1) + "\n").encode())
         with self._output.publish(f"samples/step-{step:06d}.png") as path:
             path.write_bytes(draw_sheet(pictures))
-            tracker.log_file(path, "samples")
+        tracker.log_file(self._output.fetch(f"samples/step-{step:06d}.png"), "samples")
 
     def log(self, row: Row, seconds: Row) -> None:
         """Tell the tracker and the progress bar."""
@@ -173,9 +174,7 @@ def publish(models: Models, output: Folder, state: State) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "model"
         lmm.save(models.policy, models.text_tokenizer, models.vocabulary, folder)
-        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-            with output.publish(f"model/{path.relative_to(folder).as_posix()}") as target:
-                target.write_bytes(path.read_bytes())
+        publish_tree(output, "model", folder)
     lines = [json.dumps(row, sort_keys=True) for row in state.rows]
     output.write("curves.jsonl", ("\n".join(lines) + "\n").encode())
 

@@ -8,7 +8,7 @@ Names inside a folder are relative POSIX paths (`shards/000000.tar`). A file bec
 """
 
 from arm.errors import UserError
-from arm.storage.folder import CHUNK_BYTES, Folder, checked_name, copy_file, is_private, sha256_of
+from arm.storage.folder import CHUNK_BYTES, Folder, checked_name, copy_file, is_private, publish_tree, sha256_of
 from arm.storage.local import LocalFolder
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "copy_file",
     "is_private",
     "open_folder",
+    "publish_tree",
     "sha256_of",
 ]
 

@@ -96,6 +96,13 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def publish_tree(output: Folder, name: str, source: Path) -> None:
+    """Publish every file below a local folder under `name/`."""
+    for path in sorted(path for path in source.rglob("*") if path.is_file()):
+        with output.publish(f"{name}/{path.relative_to(source).as_posix()}") as target:
+            shutil.copyfile(path, target)
+
+
 def copy_file(source: Path, target: Path) -> None:
     """Copy a file, as a hard link where the file system allows it."""
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -214,8 +214,6 @@ class DetokenizerConfig:
     """Ours."""
     max_images: int = 100_000_000
     """Images whose codes and latents are prepared, at most; the first in shard order."""
-    code_noise: float = 0.0
-    """Share of codes replaced at random in training, so that the renderer forgives a wrong code; 0 in the paper."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     """Dtype of matrix products in training; weights stay float32."""
     seed: int = 0
@@ -228,8 +226,8 @@ class DetokenizerConfig:
     """Steps between checkpoints."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.null_condition < 1 or not 0 <= self.code_noise < 1:
-            raise UserError("DetokenizerConfig.null_condition and code_noise are shares in [0, 1).")
+        if not 0 <= self.null_condition < 1:
+            raise UserError(f"DetokenizerConfig.null_condition is {self.null_condition}; give a share in [0, 1).")
         if self.guidance != 1 and self.null_condition == 0:
             raise UserError(
                 f"DetokenizerConfig.guidance is {self.guidance} but null_condition is 0; train with 0.1, or set guidance to 1."

@@ -46,10 +46,17 @@ class LatentCodec(nn.Module):
         loader: Any = AutoencoderKL
         return cls(loader.from_pretrained(folder).to(memory_format=torch.channels_last))
 
+    def save_pretrained(self, folder: Path) -> None:
+        """Write the VAE as diffusers does, but for the path that it was loaded from."""
+        self.model.save_pretrained(folder)
+        record = json.loads((folder / "config.json").read_text())
+        record.pop("_name_or_path", None)
+        (folder / "config.json").write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
+
     @torch.no_grad()
     def encode(self, images_BCHW: Tensor) -> Tensor:
         """Images in [0, 1] to scaled latents (B, C, H/f, W/f): the posterior's mean, so that it is repeatable."""
-        pixels = (images_BCHW * 2 - 1).to(memory_format=torch.channels_last)
+        pixels = (images_BCHW.to(self.model.device) * 2 - 1).to(memory_format=torch.channels_last)
         return (self.model.encode(pixels).latent_dist.mode() - self.shift).contiguous() * self.scale  # type: ignore[no-any-return]
 
     @torch.no_grad()
@@ -97,6 +104,7 @@ class Detokenizer(nn.Module):
         features = tokenizer.embed(codes_BHW)
         shape = (self.codec.channels, codes_BHW.shape[1] * self.area, codes_BHW.shape[2] * self.area)
         noise = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(int(s))) for s in seeds])
+        noise = noise.to(features.device)
         network = self._guided(features, self.guidance if guidance is None else guidance)
         latents = flow.integrate(network, noise, steps or self.sampling_steps, self.config)
         return self.codec.decode(latents)
@@ -106,7 +114,7 @@ class Detokenizer(nn.Module):
         condition = self.norm(features_BNC)
         if guidance == 1:
             return lambda x, t: self.dit(x, t, condition)
-        everything = torch.ones(len(condition), dtype=torch.bool)
+        everything = torch.ones(len(condition), dtype=torch.bool, device=condition.device)
         both = torch.cat([condition, null_features(condition, self.null, everything)])
 
         def network(x: Tensor, t: Tensor) -> Tensor:
@@ -121,7 +129,7 @@ class Detokenizer(nn.Module):
         from safetensors.torch import save_file
 
         folder = Path(folder)
-        self.codec.model.save_pretrained(folder / "autoencoder")
+        self.codec.save_pretrained(folder / "autoencoder")
         weights = {k: v.contiguous() for k, v in self.state_dict().items() if not k.startswith("codec.")}
         save_file(weights, folder / WEIGHTS_NAME)
         record = {

@@ -11,16 +11,17 @@ import torch
 from torch import Tensor
 
 from arm.data.shards import read_shard, shard_paths
+from arm.device import make_deterministic, rank_device
 from arm.errors import UserError
 from arm.manifest import Manifest, Outcome
 from arm.model.token_shards import is_held_out
 from arm.progress import track
 from arm.records import Image
-from arm.storage import Folder
+from arm.storage import Folder, publish_tree
 from arm.tokenizer.config import DetokenizerConfig
 from arm.tokenizer.detokenizer import Detokenizer, LatentCodec
 from arm.tokenizer.images import Pixels, fit, to_images
-from arm.tokenizer.loop import Loop, Noise, make_deterministic, publish_folder
+from arm.tokenizer.loop import Loop, Noise
 from arm.tokenizer.metrics import psnr
 from arm.tokenizer.training import save_grid
 from arm.tokenizer.visual import VisualTokenizer
@@ -35,12 +36,12 @@ def train_detokenizer(
 ) -> Outcome:
     """Train the detokenizer on images with their codes and publish it with curves and reconstructions."""
     make_deterministic(config.seed, config.threads)
-    visual = VisualTokenizer.from_pretrained(tokenizer.local_folder("tokenizer"))
+    visual = VisualTokenizer.from_pretrained(tokenizer.local_folder("tokenizer")).to(rank_device())
     codec = LatentCodec.from_pretrained(autoencoder.local_folder("model"))
     detokenizer = Detokenizer(
         codec, config.flow, stride=visual.stride, width_condition=visual.encoder.width,
         sampling_steps=config.sampling_steps, guidance=config.guidance, tokenizer_fingerprint=visual.fingerprint,
-    )  # fmt: skip
+    ).to(rank_device())  # fmt: skip
     paths = shard_paths(images)
     codes, latents = prepare(paths, visual, codec, output.scratch("latents"), config)
     noise = Noise(config.seed)
@@ -55,7 +56,7 @@ def train_detokenizer(
     metrics = evaluate(detokenizer, visual, paths, output, config)
     output.write("curves.jsonl", ("\n".join(loop.curves) + "\n").encode())
     detokenizer.save_pretrained(output.scratch("export"))
-    publish_folder(output, "detokenizer", output.scratch("export"))
+    publish_tree(output, "detokenizer", output.scratch("export"))
     return Outcome(counts={"steps": config.num_steps, "images": len(codes)}, metrics=metrics)
 
 
@@ -74,9 +75,11 @@ class DetokenizerTrainer:
         size = self.config.batch_size
         chosen = torch.randint(len(self.codes), (size,), generator=self.generator)
         dropped = torch.rand(size, generator=self.generator) < self.config.null_condition
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.precision == "bfloat16"):
-            features = self.visual.embed(self.codes[chosen].long())
-            loss = self.detokenizer.loss(self.latents[chosen].float(), features.float(), dropped, self.generator)
+        device = self.visual.device
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+            features = self.visual.embed(self.codes[chosen].long()).float()
+            latents = self.latents[chosen].float().to(device)
+            loss = self.detokenizer.loss(latents, features, dropped.to(device), self.generator)
         return loss, {"loss/latent": loss.detach()}
 
 
@@ -110,8 +113,8 @@ def encode_all(pixels: list[Pixels], visual: VisualTokenizer, codec: LatentCodec
     codes, latents = [], []
     for start in range(0, len(pixels), ENCODE_BATCH):
         batch = to_images(np.stack(pixels[start : start + ENCODE_BATCH]))
-        codes.append(visual.encode(batch).to(torch.int32))
-        latents.append(codec.encode(batch).to(torch.bfloat16))
+        codes.append(visual.encode(batch).to(torch.int32).cpu())
+        latents.append(codec.encode(batch).to(torch.bfloat16).cpu())
     assert grid % area == 0
     return {"codes": torch.cat(codes), "latents": torch.cat(latents)}
 
@@ -133,7 +136,7 @@ def evaluate(
     test = [pixels for pixels, _ in zip(found, range(MAX_TEST), strict=False)]
     if not test:
         return {}
-    images = to_images(np.stack(test))
+    images = to_images(np.stack(test)).to(visual.device)
     alone = detokenizer.codec.decode(detokenizer.codec.encode(images))
     rendered = detokenizer.render(visual.encode(images), visual, seeds=range(len(images)))
     save_grid(output, "samples/reconstruction.png", images[:16], alone[:16], rendered[:16])

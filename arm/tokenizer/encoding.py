@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arm.data.shards import read_shard, shard_paths
+from arm.device import make_deterministic, rank_device
 from arm.errors import UserError
 from arm.manifest import Manifest, Outcome
 from arm.model import token_shards
@@ -26,7 +27,6 @@ from arm.records import Image, Sample, Text
 from arm.storage import Folder
 from arm.tokenizer.config import EncodeConfig
 from arm.tokenizer.images import Pixels, fit, to_images
-from arm.tokenizer.loop import make_deterministic
 from arm.tokenizer.metrics import entropy_bits
 from arm.tokenizer.visual import VisualTokenizer
 
@@ -41,8 +41,8 @@ def tokenize_images(
     *, images: Manifest, tokenizer: Manifest, text_tokenizer: Manifest, output: Folder, config: EncodeConfig
 ) -> Outcome:
     """Encode every image once and publish token shards, lengths and accounts."""
-    make_deterministic(0, config.threads)
-    visual = VisualTokenizer.from_pretrained(tokenizer.local_folder("tokenizer"))
+    make_deterministic(threads=config.threads)
+    visual = VisualTokenizer.from_pretrained(tokenizer.local_folder("tokenizer")).to(rank_device())
     writer = ShardWriter(visual, text_tokenizer.local_folder("model"), output, config)
     paths = shard_paths(images)
     todo = [path for path in paths if not output.exists(report_name(path))]
@@ -82,7 +82,7 @@ class ShardWriter:
         found: list[Codes] = []
         for start in range(0, len(pixels), self.config.batch_size):
             batch = to_images(np.stack(pixels[start : start + self.config.batch_size]))
-            codes = self.visual.encode(batch)
+            codes = self.visual.encode(batch).cpu()
             smallest, largest = int(codes.min()), int(codes.max())
             assert 0 <= smallest <= largest < self.visual.num_codes
             found.extend(codes.numpy().astype(np.uint16))

@@ -28,8 +28,8 @@ def sample_times(count: int, config: FlowConfig, generator: torch.Generator) -> 
 
 def flow_loss(network: Network, data: Tensor, config: FlowConfig, generator: torch.Generator) -> Tensor:
     """Mean squared error of the velocity at random times and noises; `data` (B, ...) is x_1."""
-    times = sample_times(len(data), config, generator)
-    noise = torch.randn(data.shape, generator=generator)
+    times = sample_times(len(data), config, generator).to(data.device)
+    noise = torch.randn(data.shape, generator=generator).to(data.device)
     mixed = interpolate(data, noise, times)
     velocity = as_velocity(network(mixed, times), mixed, times, config)
     return (velocity - _target(data, noise, mixed, times, config)).square().mean()
@@ -53,7 +53,7 @@ def integrate(network: Network, noise: Tensor, steps: int, config: FlowConfig) -
     """Euler from noise to data in equal steps of t."""
     x = noise
     for step in range(steps):
-        times = torch.full((len(x),), step / steps)
+        times = torch.full((len(x),), step / steps, device=x.device)
         x = x + as_velocity(network(x, times), x, times, config) / steps
     return x
 

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from arm.progress import Progress
-from arm.storage import Folder
 from arm.tokenizer.config import OptimizerConfig
 from arm.tokenizer.muon import Muon
 from arm.tracking import tracker
@@ -134,17 +133,3 @@ def learning_rate(step: int, num_steps: int, config: OptimizerConfig) -> float:
     if config.decay == "constant":
         return config.learning_rate * warmup
     return config.learning_rate * warmup * (FINAL_RATE + (1 - FINAL_RATE) * (1 - step / num_steps))
-
-
-def publish_folder(output: Folder, prefix: str, folder: Path) -> None:
-    """Publish every file of a local folder under `prefix/`."""
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            output.write(f"{prefix}/{path.relative_to(folder).as_posix()}", path.read_bytes())
-
-
-def make_deterministic(seed: int, threads: int) -> None:
-    """Same bytes on one machine: threads from the config, deterministic kernels, seeded weights."""
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
-    torch.manual_seed(seed)

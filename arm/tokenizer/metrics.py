@@ -11,9 +11,9 @@ from torch.nn import functional as F
 from arm.tokenizer.fsq import index_to_digits
 
 
-def psnr(images_BCHW: Tensor, reference_BCHW: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio of each image, in dB, for values in [0, 1]: (B,)."""
-    error = (images_BCHW - reference_BCHW).square().mean(dim=(1, 2, 3))
+def psnr(images: Tensor, reference: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio of each image in dB, at most 100, for values in [0, 1]: (B, …) to (B,)."""
+    error = (images - reference).square().mean(dim=(1, 2, 3))
     return -10 * torch.log10(error.clamp(min=1e-10))
 
 
@@ -46,7 +46,7 @@ def entropy_bits(counts: npt.NDArray[np.float64]) -> float:
 def zero_shot_accuracy(images_NC: Tensor, classes_KC: Tensor, labels: Sequence[int]) -> float:
     """Share of image vectors whose nearest class vector, by cosine, is their label's."""
     nearest = (F.normalize(images_NC.float(), dim=-1) @ F.normalize(classes_KC.float(), dim=-1).T).argmax(-1)
-    return float((nearest == torch.tensor(labels)).float().mean())
+    return float((nearest.cpu() == torch.tensor(labels)).float().mean())
 
 
 def class_of(caption: str, classes: Sequence[str]) -> int | None:

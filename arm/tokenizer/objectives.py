@@ -38,7 +38,7 @@ class CaptionObjective(nn.Module):
         words = self.language_model.get_input_embeddings()(ids_BT)
         hidden = self.language_model.model(inputs_embeds=torch.cat([soft, words.to(soft)], dim=1)).last_hidden_state
         predicting = hidden[:, soft.shape[1] - 1 : -1]
-        real_BT = torch.arange(ids_BT.shape[1]) < lengths_B[:, None]
+        real_BT = torch.arange(ids_BT.shape[1], device=ids_BT.device) < lengths_B[:, None]
         logits = self.language_model.lm_head(predicting[real_BT])
         return F.cross_entropy(logits.float(), ids_BT[real_BT])
 

@@ -26,6 +26,6 @@ class PixelDiT(nn.Module):
     def sample(self, features_BNC: Tensor, size: tuple[int, int], *, steps: int, generator: torch.Generator) -> Tensor:
         """Images (B, 3, *size) in [0, 1] from features, by Euler steps."""
         condition = self.norm(features_BNC)
-        noise = torch.randn((len(features_BNC), 3, *size), generator=generator)
+        noise = torch.randn((len(features_BNC), 3, *size), generator=generator).to(features_BNC.device)
         images = flow.integrate(lambda x, t: self.dit(x, t, condition), noise, steps, self.config)
         return (images / 2 + 0.5).clamp(0, 1)

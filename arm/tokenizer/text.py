@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from arm.device import rank_device
+
 CACHE_TEXTS = 1_000_000
 BATCH = 16
 """Texts embedded at a time, always this many: a vector must not depend on which texts were new together, or a resumed
@@ -21,7 +23,8 @@ class TextTower:
     def __init__(self, folder: Path) -> None:
         from transformers import AutoModel, AutoTokenizer
 
-        self.model: Any = AutoModel.from_pretrained(folder).text_model.eval().requires_grad_(False)
+        model: Any = AutoModel.from_pretrained(folder).text_model
+        self.model = model.eval().requires_grad_(False).to(rank_device())
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         self.length = int(self.model.config.max_position_embeddings)
         self._cache: dict[str, Tensor] = {}
@@ -42,8 +45,10 @@ class TextTower:
     def _embed(self, texts: Sequence[str]) -> Tensor:
         words = [text.lower() for text in texts]
         ids = self.tokenizer(words, padding="max_length", max_length=self.length, truncation=True, return_tensors="pt")
-        with torch.autocast("cpu", enabled=False):
-            return F.normalize(self.model(input_ids=ids["input_ids"]).pooler_output.float(), dim=-1)
+        with torch.autocast(self.model.device.type, enabled=False):
+            return F.normalize(
+                self.model(input_ids=ids["input_ids"].to(self.model.device)).pooler_output.float(), dim=-1
+            )
 
 
 class CaptionTokens:

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from arm.data.shards import shard_paths
+from arm.device import make_deterministic, rank_device
 from arm.errors import UserError
 from arm.manifest import Manifest, Outcome
-from arm.storage import Folder
+from arm.storage import Folder, publish_tree
 from arm.tokenizer.config import TokenizerConfig
 from arm.tokenizer.encoder import FrozenEncoder
 from arm.tokenizer.images import Pairs, PairStream, join, read_pairs
-from arm.tokenizer.loop import Loop, Noise, make_deterministic, publish_folder
+from arm.tokenizer.loop import Loop, Noise
 from arm.tokenizer.metrics import class_of, code_statistics, psnr, zero_shot_accuracy
 from arm.tokenizer.objectives import CaptionObjective, SigmoidObjective, Weighting, commitment_loss, feature_loss
 from arm.tokenizer.pixel_dit import PixelDiT
@@ -49,7 +50,7 @@ class TokenizerTrainer(nn.Module):
 
     def losses(self, batch: Pairs, generator: torch.Generator) -> dict[str, Tensor]:
         """Every active loss of a batch, unweighted."""
-        images = batch.images()
+        images = batch.images().to(self.tokenizer.device)
         found = self.tokenizer(images)
         features, losses = found.features_BNC, {}
         if self.pixel is not None:
@@ -58,7 +59,8 @@ class TokenizerTrainer(nn.Module):
             losses["sigmoid"] = self._sigmoid_loss(features, batch.captions)
         if self.caption is not None:
             count = max(1, round(len(batch) * self.config.caption_fraction))
-            losses["caption"] = self.caption(features[:count], *self.words(batch.descriptions[:count]))
+            words = (tensor.to(features.device) for tensor in self.words(batch.descriptions[:count]))
+            losses["caption"] = self.caption(features[:count], *words)
         if self.config.feature_weight:
             losses["feature"] = feature_loss(features, found.target_BNC)
         if self.config.commitment_weight:
@@ -67,7 +69,7 @@ class TokenizerTrainer(nn.Module):
 
     def step(self, batch: Pairs, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted loss and what to log."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+        with torch.autocast(self.tokenizer.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
             losses = self.losses(batch, generator)
         total = self.weighting(losses)
         return total, {f"loss/{name}": loss.detach() for name, loss in losses.items()}
@@ -76,7 +78,7 @@ class TokenizerTrainer(nn.Module):
         assert self.sigmoid is not None
         texts = self.towers["text"].embed(captions)
         numbers = {caption: index for index, caption in enumerate(captions)}
-        same = torch.tensor([numbers[caption] for caption in captions])
+        same = torch.tensor([numbers[caption] for caption in captions], device=texts.device)
         return self.sigmoid(self.tokenizer.pool(features_BNC), texts, same[:, None] == same)  # type: ignore[no-any-return]
 
 
@@ -88,7 +90,7 @@ def train_tokenizer(
     shards, folder = shard_paths(images), encoder.local_folder("model")
     held_out = read_held_out(shards, config)
     tokenizer = VisualTokenizer(FrozenEncoder.from_pretrained(folder), config.quantizer)
-    trainer = TokenizerTrainer(tokenizer, config, caption_model.local_folder("model"), folder)
+    trainer = TokenizerTrainer(tokenizer, config, caption_model.local_folder("model"), folder).to(rank_device())
     stream, noise = make_stream(shards, config), Noise(config.seed)
     loop = Loop(
         "train-tokenizer", trainer, config.optimizer, num_steps=config.num_steps,
@@ -101,7 +103,7 @@ def train_tokenizer(
     metrics = evaluate(trainer, held_out, output)
     output.write("curves.jsonl", ("\n".join(loop.curves) + "\n").encode())
     tokenizer.save_pretrained(output.scratch("export"))
-    publish_folder(output, "tokenizer", output.scratch("export"))
+    publish_tree(output, "tokenizer", output.scratch("export"))
     counts = {"steps": config.num_steps, "images_seen": config.num_steps * config.batch_size, "held_out": len(held_out)}
     return Outcome(counts=counts, metrics={name: round(value, 4) for name, value in metrics.items()})
 
@@ -143,10 +145,10 @@ def read_held_out(shards: Sequence[Path], config: TokenizerConfig) -> Pairs:
 @torch.no_grad()
 def evaluate(trainer: TokenizerTrainer, held_out: Pairs, output: Folder) -> dict[str, float]:
     """Codes, reconstructions by the pixel DiT and zero-shot accuracy on held-out images."""
-    tokenizer, images = trainer.tokenizer, held_out.images()
+    tokenizer, images = trainer.tokenizer, held_out.images().to(trainer.tokenizer.device)
     codes = torch.cat([tokenizer.encode(part) for part in torch.split(images, EVALUATION_BATCH)])
     features = torch.cat([tokenizer.embed(part) for part in torch.split(codes, EVALUATION_BATCH)])
-    metrics = code_statistics(codes, tokenizer.config.levels)
+    metrics = code_statistics(codes.cpu(), tokenizer.config.levels)
     if trainer.pixel is not None:
         generator = torch.Generator().manual_seed(trainer.config.seed)
         size = (images.shape[2], images.shape[3])
@@ -175,7 +177,7 @@ def zero_shot(trainer: TokenizerTrainer, features_NC: Tensor, held_out: Pairs) -
 def save_grid(output: Folder, name: str, *rows: Tensor, enlarge: int = 4) -> None:
     """Publish images (N, 3, H, W) in [0, 1] as one PNG, a row each."""
     lines = [torch.cat(list(islice(row, len(row))), dim=2) for row in rows]
-    pixels = (torch.cat(lines, dim=1).permute(1, 2, 0).clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+    pixels = (torch.cat(lines, dim=1).permute(1, 2, 0).clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
     enlarged = pixels.repeat(enlarge, axis=0).repeat(enlarge, axis=1)
     with output.publish(name) as path:
         PIL.Image.fromarray(np.ascontiguousarray(enlarged)).save(path, "png")

@@ -67,13 +67,18 @@ class VisualTokenizer(nn.Module):
         return self.encoder.patch
 
     @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.project_in.inward.weight.device
+
+    @property
     def fingerprint(self) -> str:
         """sha256 over config, index order and every weight: equal fingerprints mean equal codes."""
         return self._fingerprint or _fingerprint(self)
 
     def forward(self, images_BCHW: Tensor) -> Quantized:
         """Features with gradients, for training."""
-        states = self.encoder(images_BCHW)
+        states = self.encoder(images_BCHW.to(self.device))
         values, bounded = self.quantizer(self._project(states))
         features = self.project_out(values, self.encoder.grid(images_BCHW))
         return Quantized(features, bounded, values, states[-1])
@@ -81,7 +86,7 @@ class VisualTokenizer(nn.Module):
     @torch.no_grad()
     def encode(self, images_BCHW: Tensor) -> Tensor:
         """Images (B, 3, H, W) float32 in [0, 1] to codes (B, H/P, W/P) int64."""
-        grid = self.encoder.grid(images_BCHW)
+        images_BCHW, grid = images_BCHW.to(self.device), self.encoder.grid(images_BCHW)
         shallow = set(self.config.encoder_layers) == {0}
         states = (self.encoder.embed(images_BCHW),) if shallow else self.encoder(images_BCHW)
         codes_BN: Tensor = self.quantizer.encode(self._project(states))
@@ -91,7 +96,7 @@ class VisualTokenizer(nn.Module):
     def embed(self, codes_BHW: Tensor) -> Tensor:
         """Codes (B, rows, columns) to features z_q (B, N, C)."""
         grid = (codes_BHW.shape[1], codes_BHW.shape[2])
-        return self.project_out(self.quantizer.decode(codes_BHW.flatten(1)), grid)  # type: ignore[no-any-return]
+        return self.project_out(self.quantizer.decode(codes_BHW.to(self.device).flatten(1)), grid)  # type: ignore[no-any-return]
 
     def pool(self, features_BNC: Tensor) -> Tensor:
         """One image vector (B, C), by the encoder's frozen attention-pooling head."""

@@ -19,7 +19,7 @@ from arm.children import start_child, stop
 from arm.errors import ArmError
 from arm.manifest import Outcome
 from arm.progress import Progress
-from arm.storage import Folder
+from arm.storage import Folder, publish_tree
 from arm.toy.config import TeacherConfig
 
 TEACHERS = ("siglip", "language_model", "autoencoder")
@@ -36,21 +36,16 @@ def train_teachers(*, output: Folder, config: TeacherConfig) -> Outcome:
         report = json.loads((scratch / name / "report.json").read_text())
         metrics |= {f"{name}/{metric}": value for metric, value in report["metrics"].items()}
         output.write(f"curves/{name}.jsonl", ("\n".join(json.dumps(line) for line in report["curve"]) + "\n").encode())
-        for path in sorted((scratch / name / "model").rglob("*")):
-            if path.is_file():
-                output.write(f"{name}/{path.relative_to(scratch / name / 'model').as_posix()}", path.read_bytes())
+        publish_tree(output, name, scratch / name / "model")
     return Outcome(counts={"teachers": len(TEACHERS), "scenes": config.num_scenes}, metrics=metrics)
 
 
 def train_one(name: str, folder: Path, config: TeacherConfig) -> None:
     """Train one teacher in this process: `folder/model` holds the checkpoint, `folder/report.json` is written last."""
-    import torch
-
+    from arm.device import make_deterministic
     from arm.toy.teacher_training import TRAINERS
 
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
-    torch.manual_seed(config.seed)
+    make_deterministic(config.seed, threads=1)
     report = TRAINERS[name](folder / "model", config)
     temporary = folder / "report.tmp"
     temporary.write_text(json.dumps({"metrics": report.metrics, "curve": report.curve}))

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from arm.tokenizer.metrics import psnr
 from arm.toy.config import AutoencoderTeacherConfig, TeacherConfig
 from arm.toy.scene import SIDE
 from arm.toy.teacher_training import Report, Training, draw_images, draw_scenes
@@ -34,10 +35,10 @@ def train(folder: Path, config: TeacherConfig) -> Report:
     model.eval()
     with torch.no_grad():
         latents = model.encode(test).latent_dist.mode()
-        error = (model.decode(latents).sample.clamp(-1, 1) - test).square().mean(dim=(1, 2, 3)) / 4
+        found = psnr(model.decode(latents).sample.clamp(-1, 1) / 2, test / 2)
     model.register_to_config(scaling_factor=round(1 / float(latents.std()), 6), shift_factor=0.0)
     model.save_pretrained(folder)
-    return Report(metrics={"psnr": round(float(-10 * error.log10().mean()), 4)}, curve=training.curve)
+    return Report(metrics={"psnr": round(float(found.mean()), 4)}, curve=training.curve)
 
 
 def make_model(config: AutoencoderTeacherConfig) -> Any:

@@ -60,9 +60,7 @@ def make_text_tokenizer(texts: list[str], length: int) -> Any:
     inner.train_from_iterator([*texts, *CONTENTS], trainer)
     inner.post_processor = processors.TemplateProcessing(single="$A <eos>", special_tokens=[("<eos>", 1)])
     wrap: Any = PreTrainedTokenizerFast
-    return wrap(
-        tokenizer_object=inner, pad_token="<pad>", eos_token="<eos>", model_max_length=length
-    )
+    return wrap(tokenizer_object=inner, pad_token="<pad>", eos_token="<eos>", model_max_length=length)
 
 
 def make_model(config: SiglipTeacherConfig, tokenizer: Any) -> Any:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from arm.progress import Progress
-from arm.tokenizer.muon import Muon
+from arm.tokenizer.config import OptimizerConfig
+from arm.tokenizer.loop import learning_rate, make_optimizer
 from arm.toy.config import TeacherConfig
 from arm.toy.language import describe, named
 from arm.toy.rendering import render
@@ -23,7 +24,6 @@ CONTENTS = (
 )
 """What a cell can hold: nothing, 'a small red circle', …"""
 WARMUP_STEPS = 20
-FINAL_RATE = 0.02
 LOG_EVERY = 10
 
 
@@ -47,25 +47,27 @@ class Training:
 
     def run(self, compute: Callable[[int], Tensor]) -> None:
         """Minimise what `compute(step)` returns."""
-        optimizer = Muon(self.parameters, learning_rate=self.learning_rate, weight_decay=0.01)
+        config = OptimizerConfig(
+            name="muon",
+            learning_rate=self.learning_rate,
+            weight_decay=0.01,
+            warmup_steps=WARMUP_STEPS,
+            decay="linear",
+        )
+        optimizer = make_optimizer(self.parameters, config)
         progress = Progress(f"train-teachers {self.name}", self.num_steps)
         for step in range(self.num_steps):
             loss = compute(step)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(self.parameters, 1.0)
-            rate = self._rate(step)
+            nn.utils.clip_grad_norm_(self.parameters, config.gradient_clip)
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = learning_rate(step, self.num_steps, config)
             optimizer.step()
             if (step + 1) % LOG_EVERY == 0 or step + 1 == self.num_steps:
                 self.curve.append({"step": step + 1, "loss/total": round(loss.item(), 6)})
             progress.advance(note=f"loss {loss.item():.3f}")
         progress.close()
-
-    def _rate(self, step: int) -> float:
-        warmup = min((step + 1) / WARMUP_STEPS, 1.0)
-        return self.learning_rate * warmup * (FINAL_RATE + (1 - FINAL_RATE) * (1 - step / self.num_steps))
 
 
 def draw_scenes(config: TeacherConfig, purpose: str, count: int, **options: Any) -> list[tuple[Scene, str]]:

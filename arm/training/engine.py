@@ -14,8 +14,10 @@ from datetime import timedelta
 from typing import Any, Literal
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
+from arm.device import rank_device
 from arm.training.optimizer import Muon, parameter_groups
 
 TIMEOUT = timedelta(minutes=30)
@@ -51,21 +53,26 @@ def num_ranks() -> int:
 
 
 def start_process_group() -> None:
-    """Join the other ranks (or be the only one), without compiling DeepSpeed's shared-memory op."""
+    """Join the other ranks, or be the only one: then without a port. DeepSpeed's shared-memory op is not compiled.
+
+    Gradients go over NCCL where there are GPUs; counts and objects stay on the CPU and go over gloo.
+    """
     import deepspeed  # type: ignore[import-untyped]
 
-    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}.items():
-        os.environ.setdefault(name, value)
-    if "MASTER_PORT" not in os.environ:
-        os.environ["MASTER_PORT"] = str(_free_port())
-    if not torch.cuda.is_available():
+    os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed insists on it
+    if torch.cuda.is_available():
+        torch.cuda.set_device(rank_device())
+    else:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
         compatible = getattr(deepspeed.ops, "__compatible_ops__", {})
         if "deepspeed_shm_comm" in compatible:
             compatible["deepspeed_shm_comm"] = False
-    if not torch.distributed.is_initialized():
-        backend = "nccl" if torch.cuda.is_available() else "gloo"
-        deepspeed.init_distributed(dist_backend=backend, timeout=TIMEOUT, verbose=False)
+    if not dist.is_initialized():
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        store = dist.HashStore()  # type: ignore[attr-defined]
+        alone: dict[str, Any] = {"store": store, "rank": 0, "world_size": 1} if num_ranks() == 1 else {}
+        dist.init_process_group(backend, timeout=TIMEOUT, **alone)
+    deepspeed.init_distributed(verbose=False)
 
 
 class Engine:
@@ -136,7 +143,9 @@ class Engine:
         self.module.load_state_dict(state["module"])
         for master, saved, moments in zip(masters, state["masters"], state["optimizer"], strict=True):
             master.data.copy_(saved)
-            inner.state[master] = dict(moments)
+            inner.state[master] = {
+                name: value.to(master.device) if isinstance(value, Tensor) else value for name, value in moments.items()
+            }
         self._engine.skipped_steps = state["skipped_steps"]
 
     def _masters(self) -> tuple[list[Tensor], torch.optim.Optimizer]:
@@ -172,11 +181,3 @@ def _deepspeed_config(config: EngineConfig) -> dict[str, Any]:
         "steps_per_print": 10**9,
         "wall_clock_breakdown": False,
     }
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from arm.device import moved
 from arm.model.attention import Documents
 from arm.model.vocabulary import Vocabulary
 from arm.training.config import StageConfig
@@ -45,6 +46,7 @@ class PackedModel(nn.Module):
 
     def forward(self, batch: Batch) -> LossSums:
         """Cross-entropies of one micro-batch."""
+        batch = moved(batch, self.model.device)
         hidden_NW = self.hidden(batch)
         whole = slice(0, self.vocabulary.size)
         modality = self.config.loss_rows == "modality"
@@ -63,7 +65,7 @@ class PackedModel(nn.Module):
             position_ids=batch.positions_N[None],
             attention_mask={"full_attention": None},
             use_cache=False,
-            documents=Documents.of(batch.lengths, self.model.dtype),
+            documents=Documents.of(batch.lengths, self.model.dtype, self.model.device),
         )
         states: Tensor = output.last_hidden_state[0]
         return states

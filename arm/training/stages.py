@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
-import torch
 import torch.distributed as dist
 
+from arm.device import make_deterministic
 from arm.errors import UserError
 from arm.manifest import Manifest, Outcome
 from arm.model.attention import NAME as DOCUMENTS
@@ -24,7 +24,7 @@ from arm.model.documents import KINDS, TextEncoder
 from arm.model.lmm import VisualCodes, initialise, load_base, load_trained, save
 from arm.model.token_shards import Shard, open_shards
 from arm.model.vocabulary import Vocabulary
-from arm.storage import Folder
+from arm.storage import Folder, publish_tree
 from arm.tracking import tracker
 from arm.training.config import StageConfig
 from arm.training.engine import Engine, EngineConfig, num_ranks, rank, start_process_group
@@ -41,9 +41,7 @@ def train_model(
     *, tokens: Manifest, base: Manifest, tokenizer: Manifest, output: Folder, config: StageConfig
 ) -> Outcome:
     """Train one stage; every rank calls this, rank 0 publishes."""
-    torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # debugging aid, 5% of a step
-    torch.manual_seed(config.seed)
+    make_deterministic(config.seed)
     start_process_group()
     codes = VisualCodes.load(tokenizer.local("tokenizer/visual_tokenizer.json").parent)
     shards = open_shards(tokens, tokenizer_fingerprint=codes.fingerprint, num_codes=codes.num_codes)
@@ -154,10 +152,7 @@ def _publish_model(trainer: Trainer, text_tokenizer: Any, vocabulary: Vocabulary
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "model"
         save(module.model, text_tokenizer, vocabulary, folder)
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                with output.publish(f"model/{path.relative_to(folder).as_posix()}") as target:
-                    target.write_bytes(path.read_bytes())
+        publish_tree(output, "model", folder)
 
 
 def _publish_curves(history: History, output: Folder) -> None:

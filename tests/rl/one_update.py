@@ -8,11 +8,11 @@ import sys
 import torch
 from tiny_policy import VOCABULARY, build_rig, tiny_config, tiny_model, tiny_policy  # type: ignore[import-not-found]
 
-from arm.rl.engine import PolicyEngine, engine_config
+from arm.rl.engine import engine_config
 from arm.rl.learner import Learner
 from arm.rl.loop import State, collect
 from arm.rl.rewards import Judgeable, Reward
-from arm.training.engine import num_ranks, rank
+from arm.training.engine import Engine, num_ranks, rank
 
 
 def by_first_byte(item: Judgeable) -> Reward:
@@ -23,7 +23,7 @@ def main(path: str) -> None:
     config = tiny_config(dtype="float32", prompts_per_step=5, learn_batch=3, updates_per_step=2)
     model = tiny_model()
     rig = build_rig(by_first_byte, config, model)
-    engine = PolicyEngine(tiny_policy(model), engine_config(config))
+    engine = Engine(tiny_policy(model), engine_config(config))
     learner = Learner(engine, tiny_policy(tiny_model()), rig.learner._prompt_ids, config, rank(), num_ranks())
     collected = collect(rig.maker, rig.stream, State(), config, rank(), num_ranks(), 0)
     metrics = learner.update(*collected.lessons())

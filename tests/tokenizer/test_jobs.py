@@ -197,6 +197,18 @@ def test_a_killed_detokenizer_goes_on_to_the_same_bytes(
     assert published(tmp_path / "killed") == published(tmp_path / "whole")
 
 
+def test_no_published_file_says_where_the_store_lies(
+    inputs: dict[str, Manifest], tokenizer: Manifest, tmp_path: Path
+) -> None:
+    """diffusers notes the path that a VAE was loaded from in its config."""
+    render(inputs, tokenizer, tmp_path)
+    encode(inputs, tokenizer, tmp_path)
+    found = {**published(tmp_path), **published(Path(tokenizer.folder.url))}
+    assert "detokenizer/autoencoder/config.json" in found
+    stores = {Path(item.folder.url).parent for item in (*inputs.values(), tokenizer)} | {tmp_path}
+    assert [name for name, data in found.items() if any(str(store).encode() in data for store in stores)] == []
+
+
 def test_rendering_depends_on_codes_and_seeds_not_on_the_batch(
     inputs: dict[str, Manifest], tokenizer: Manifest, tmp_path: Path
 ) -> None:

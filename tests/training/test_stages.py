@@ -85,6 +85,12 @@ def test_the_model_is_stock_and_the_curves_fall(trained: Path) -> None:
     assert any("held_out/edit/codes" in record for record in curves)
 
 
+def test_no_published_file_says_where_the_store_lies(folder: Path, trained: Path) -> None:
+    names = files_of(trained)
+    assert "model/config.json" in names
+    assert [name for name in names if str(folder).encode() in (trained / name).read_bytes()] == []
+
+
 def test_the_ledger_agrees_with_the_plan(trained: Path) -> None:
     plan = pq.read_table(trained / "plan" / "rows-00000.parquet").to_pandas()
     ledger = pq.read_table(trained / "ledger.parquet").to_pandas()

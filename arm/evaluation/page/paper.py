@@ -62,7 +62,6 @@ STATED: tuple[Stated, ...] = (
     Stated(DETOKENIZER, "flow.prediction", "velocity", "Eq. 5"),
     Stated(DETOKENIZER, "flow.time_sampling", "uniform", "Eq. 5"),
     Stated(DETOKENIZER, "flow.skip", False, "Eq. 5"),
-    Stated(DETOKENIZER, "code_noise", 0.0, "Eq. 5"),
     Stated(DETOKENIZER, "guidance", 1.5, "4.1"),
     Stated(DETOKENIZER, "sampling_steps", 28, "4.1", "scale"),
     Stated(MODEL, "loss_rows", "modality", "3.2"),
