@@ -44,29 +44,59 @@ IMPORTS = {
     "import-model-autoencoder": ImportModelConfig(path="autoencoder", role="autoencoder", licence=OURS, name="toy-vae"),
     "import-samples-training": ImportSamplesConfig(
         sources=(
-            ImportSource(name="toy-captions", path="imports/captions", format="samples", task="text_to_image"),
+            ImportSource(
+                name="toy-captions",
+                path="imports/captions",
+                format="samples",
+                task="text_to_image",
+                licence=PUBLIC_DOMAIN,
+            ),
             ImportSource(
                 name="toy-questions", path="imports/questions", format="llava", task="question", licence=PUBLIC_DOMAIN
             ),
             ImportSource(
                 name="toy-edits", path="imports/edits", format="edit_parquet", task="edit", licence=PUBLIC_DOMAIN
             ),
-            ImportSource(name="toy-pages", path="imports/pages", format="samples", task="interleaved_web"),
-            ImportSource(name="toy-videos", path="imports/videos", format="samples", task="interleaved_video"),
+            ImportSource(
+                name="toy-pages", path="imports/pages", format="samples", task="interleaved_web", licence=PUBLIC_DOMAIN
+            ),
+            ImportSource(
+                name="toy-videos",
+                path="imports/videos",
+                format="samples",
+                task="interleaved_video",
+                licence=PUBLIC_DOMAIN,
+            ),
             ImportSource(name="toy-text", path="imports/text", format="jsonl_text", task="text", licence=PUBLIC_DOMAIN),
         ),
         samples_per_shard=2_000,
     ),
     "import-samples-prompts": ImportSamplesConfig(
         sources=(
-            ImportSource(name="toy-prompts-t2i", path="prompts/t2i-00000.tar", format="samples", task="text_to_image"),
-            ImportSource(name="toy-prompts-edits", path="prompts/edits-00000.tar", format="samples", task="edit"),
+            ImportSource(
+                name="toy-prompts-t2i",
+                path="prompts/t2i-00000.tar",
+                format="samples",
+                task="text_to_image",
+                licence=PUBLIC_DOMAIN,
+            ),
+            ImportSource(
+                name="toy-prompts-edits",
+                path="prompts/edits-00000.tar",
+                format="samples",
+                task="edit",
+                licence=PUBLIC_DOMAIN,
+            ),
         )
     ),
     "import-samples-evaluation": ImportSamplesConfig(
         sources=tuple(
             ImportSource(
-                name=f"toy-evaluation-{kind}", path=f"evaluation/{kind}-00000.tar", format="samples", task=task
+                name=f"toy-evaluation-{kind}",
+                path=f"evaluation/{kind}-00000.tar",
+                format="samples",
+                task=task,
+                licence=PUBLIC_DOMAIN,
             )
             for kind, task in (
                 ("prompts", "text_to_image"),

@@ -44,7 +44,7 @@ class LatentCodec(nn.Module):
         from diffusers import AutoencoderKL
 
         loader: Any = AutoencoderKL
-        return cls(loader.from_pretrained(folder).to(memory_format=torch.channels_last))
+        return cls(loader.from_pretrained(folder, low_cpu_mem_usage=False).to(memory_format=torch.channels_last))
 
     def save_pretrained(self, folder: Path) -> None:
         """Write the VAE as diffusers does, but for the path that it was loaded from."""

@@ -156,7 +156,9 @@ def test_codes_in_the_shards_are_those_of_the_tokenizer(
     assert found.tolist() == codes.flatten().tolist()
 
 
-def test_a_finished_shard_is_not_written_again(inputs: dict[str, Manifest], tokenizer: Manifest, tmp_path: Path) -> None:
+def test_a_finished_shard_is_not_written_again(
+    inputs: dict[str, Manifest], tokenizer: Manifest, tmp_path: Path
+) -> None:
     encode(inputs, tokenizer, tmp_path)
     before = published(tmp_path)
     (tmp_path / "reports/tiny-00001.json").unlink()

@@ -39,7 +39,11 @@ def test_a_matrix_moves_by_the_learning_rate() -> None:
 def test_it_minimises_a_convolution_too() -> None:
     torch.manual_seed(0)
     layer = nn.Conv2d(2, 3, 3)
-    optimizer, images, target = Muon(layer.parameters(), learning_rate=0.05), torch.randn(4, 2, 5, 5), torch.randn(4, 3, 3, 3)
+    optimizer, images, target = (
+        Muon(layer.parameters(), learning_rate=0.05),
+        torch.randn(4, 2, 5, 5),
+        torch.randn(4, 3, 3, 3),
+    )
     losses = []
     for _ in range(30):
         loss = (layer(images) - target).square().mean()

@@ -42,7 +42,9 @@ def test_commitment_loss_pulls_values_to_their_codes() -> None:
 
 
 def test_without_normalisation_losses_add_by_their_weights() -> None:
-    total = Weighting({"pixel": 5.0, "feature": 1.0}, "none")({"pixel": torch.tensor(0.2), "feature": torch.tensor(0.3)})
+    total = Weighting({"pixel": 5.0, "feature": 1.0}, "none")(
+        {"pixel": torch.tensor(0.2), "feature": torch.tensor(0.3)}
+    )
     assert total.item() == pytest.approx(1.3)
 
 

@@ -59,7 +59,9 @@ def make_siglip(folder: Path) -> Manifest:
     from arm.toy.teacher_siglip import make_model, make_text_tokenizer
 
     torch.manual_seed(0)
-    config = SiglipTeacherConfig(width=16, num_vision_layers=1, num_text_layers=1, num_heads=2, patch=PATCH, text_length=8)
+    config = SiglipTeacherConfig(
+        width=16, num_vision_layers=1, num_text_layers=1, num_heads=2, patch=PATCH, text_length=8
+    )
     tokenizer = make_text_tokenizer(list(TEXTS), 8)
     make_model(config, tokenizer).save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")

@@ -116,6 +116,7 @@ def test_one_rank_consumes_the_same_documents_and_learns_the_same(folder: Path, 
     torch.testing.assert_close(torch.tensor(losses[0]), torch.tensor(losses[1]), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_next_stage_starts_from_the_model_before(
     folder: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
