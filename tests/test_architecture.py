@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -55,8 +56,8 @@ def module_of(path: Path) -> str:
     return ".".join(part for part in parts if part != "__init__")
 
 
-def imports(path: Path) -> Iterator[str]:
-    """The modules of ours that a file imports; imports for type checkers alone do not count."""
+def imports(path: Path, *, for_types: bool = False) -> Iterator[str]:
+    """What a file imports, at its top or inside functions; imports for type checkers alone count with `for_types`."""
     tree = ast.parse(path.read_text())
     typing_only = {
         child
@@ -65,7 +66,7 @@ def imports(path: Path) -> Iterator[str]:
         for child in ast.walk(node)
     }
     for node in ast.walk(tree):
-        if node in typing_only:
+        if node in typing_only and not for_types:
             continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -83,6 +84,22 @@ def layer(module: str) -> str | None:
     if package in FOUNDATION:
         return "arm.foundation"
     return package if package in ORDER else None
+
+
+def import_graph(paths: list[Path]) -> dict[str, set[str]]:
+    """Module -> the modules among `paths` that it imports, for type checkers and inside functions too."""
+    modules = {module_of(path) for path in paths}
+
+    def module_behind(name: str) -> str:
+        """`arm.errors.UserError` -> `arm.errors`; empty for everybody else's."""
+        while name and name not in modules:
+            name = name.rpartition(".")[0]
+        return name
+
+    return {
+        module_of(path): {module_behind(name) for name in imports(path, for_types=True)} - {"", module_of(path)}
+        for path in paths
+    }
 
 
 def functions(path: Path) -> Iterator[tuple[str, int]]:
@@ -106,6 +123,12 @@ def test_imports_only_point_to_the_right() -> None:
             if own and other and ORDER.index(other) < ORDER.index(own):
                 wrong.append(f"{module_of(path)} imports {imported}")
     assert not wrong
+
+
+def test_no_imports_form_a_cycle() -> None:
+    graph = import_graph(sources("arm", "components", "pipelines"))
+    assert "arm.manifest" in graph["arm.evaluation.evaluate"]
+    TopologicalSorter(graph).prepare()  # a CycleError names the modules of the cycle
 
 
 def test_the_toy_world_is_imported_by_its_recipes_alone() -> None:

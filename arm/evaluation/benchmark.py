@@ -10,70 +10,17 @@ that cannot be read is a failed verdict: never guessed, never 0, never dropped; 
 given. To add a benchmark: write a class with these methods and add one line to BENCHMARKS.
 """
 
-import dataclasses
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
-
-import numpy as np
-from numpy.typing import NDArray
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, cast
 
 from arm.config import suggest
 from arm.errors import UserError
+from arm.evaluation.evaluation_set import EvaluationSet
+from arm.evaluation.items import Item, Output, Reply, Verdict
 from arm.evaluation.statistics import Estimate, Weighting, estimate
-
-if TYPE_CHECKING:
-    from arm.evaluation.evaluation_set import EvaluationSet
-    from arm.evaluation.subject import Subject
-
-Pixels = NDArray[np.uint8]
-"""An RGB image (H, W, 3)."""
-Outcome = Literal["ok", "unscorable", "failed"]
-Reply = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
-    """One question to a model."""
-
-    uid: str
-    group: str
-    """Category, kind or operation: the unit of macro means and of resampling."""
-    prompt: str
-    source: Pixels | None = None
-    """The image that the prompt is about."""
-    reference: str = ""
-    """The right answer, where there is one."""
-    meta: Mapping[str, Any] = field(default_factory=dict)
-    """What the judge wants to know: GenEval's `include` list, the target scene of an edit."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Output:
-    """What was made for an item."""
-
-    uid: str
-    text: str = ""
-    image: Pixels | None = None
-    numbers: Mapping[str, float] = field(default_factory=dict)
-    """Measured while making it, such as the PSNR of a reconstruction; an infinite one is left out."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """A judge's reply, read."""
-
-    uid: str
-    group: str
-    outcome: Outcome
-    strict: bool = False
-    """Everything that was asked for, and nothing else."""
-    score: float = 0.0
-    """Graded, 0 to 1."""
-    reasons: tuple[str, ...] = ()
-    numbers: Mapping[str, float] = field(default_factory=dict)
-    """Further measurements, averaged over the items that have them."""
+from arm.evaluation.subject import Subject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,15 +56,15 @@ class Benchmark(Protocol):
     subject: Literal["model", "reference"]
     """Asked of every training stage, or once: of the tools and the baselines."""
 
-    def items(self, evaluation_set: "EvaluationSet") -> list[Item]:
+    def items(self, evaluation_set: EvaluationSet) -> list[Item]:
         """What is asked, in a fixed order."""
         ...
 
-    def generate(self, items: Sequence[Item], subject: "Subject") -> list[Output]:
+    def generate(self, items: Sequence[Item], subject: Subject) -> list[Output]:
         """One output an item, in the items' order."""
         ...
 
-    def judge(self, items: Sequence[Item], outputs: Sequence[Output], subject: "Subject") -> list[Reply]:
+    def judge(self, items: Sequence[Item], outputs: Sequence[Output], subject: Subject) -> list[Reply]:
         """One reply an item, in the items' order."""
         ...
 
@@ -192,13 +139,3 @@ def group_values(verdicts: Sequence[Verdict], name: str) -> dict[str, list[float
     for verdict in sorted(verdicts, key=lambda item: item.uid):
         groups.setdefault(verdict.group, []).append(float(getattr(verdict, name)))
     return dict(sorted(groups.items()))
-
-
-def verdict_row(verdict: Verdict) -> dict[str, Any]:
-    """A verdict as plain JSON values."""
-    return dataclasses.asdict(verdict) | {"reasons": list(verdict.reasons), "score": round(verdict.score, 6)}
-
-
-def read_verdict(row: Mapping[str, Any]) -> Verdict:
-    """The verdict that `verdict_row` wrote."""
-    return Verdict(**{**row, "reasons": tuple(row["reasons"])})

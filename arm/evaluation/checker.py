@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from arm.errors import UserError
-from arm.evaluation.benchmark import Item, Output, Pixels, Reply, Verdict
+from arm.evaluation.items import Item, Output, Pixels, Reply, Verdict
 
 
 class CheckerVerdict(Protocol):

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 
 from arm.data.shards import decode_image, read_samples
 from arm.errors import UserError
-from arm.evaluation.benchmark import Item
 from arm.evaluation.config import EvaluateConfig
+from arm.evaluation.items import Item
 from arm.manifest import Manifest
 from arm.records import Image, Sample, Text
 

@@ -12,9 +12,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from arm.evaluation.benchmark import Item, Pixels
 from arm.evaluation.evaluation_set import spread_over_groups
 from arm.evaluation.imaging import encode_png, sheet
+from arm.evaluation.items import Item, Pixels
 from arm.evaluation.runner import Result, read_drawn
 from arm.storage import Folder
 

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from arm.evaluation.benchmark import Item, Output, Reply, Scores, Verdict, aggregate_strict
+from arm.evaluation.benchmark import Scores, aggregate_strict
 from arm.evaluation.checker import judge_prompts, parse_replies
 from arm.evaluation.evaluation_set import EvaluationSet
+from arm.evaluation.items import Item, Output, Reply, Verdict
 from arm.evaluation.subject import Subject
 
 

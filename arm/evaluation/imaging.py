@@ -12,7 +12,7 @@ import PIL.Image
 import torch
 from numpy.typing import NDArray
 
-from arm.evaluation.benchmark import Pixels
+from arm.evaluation.items import Pixels
 
 Grid = tuple[int, int]
 """Height and width of an image in codes."""

@@ -19,8 +19,8 @@ import torch
 from arm import manifest as manifests
 from arm.data.shards import flatten
 from arm.errors import UserError
-from arm.evaluation.benchmark import Item, Pixels
 from arm.evaluation.config import EvaluateConfig, SamplingConfig
+from arm.evaluation.items import Item, Pixels
 from arm.evaluation.subject import Subject, Tools
 
 MAX_PIXELS = 100_000_000

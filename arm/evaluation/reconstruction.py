@@ -6,9 +6,10 @@ from typing import Literal
 import numpy as np
 import torch
 
-from arm.evaluation.benchmark import Item, Output, Pixels, Reply, Scores, Verdict, aggregate_strict
+from arm.evaluation.benchmark import Scores, aggregate_strict
 from arm.evaluation.checker import judge_prompts, parse_replies
 from arm.evaluation.evaluation_set import EvaluationSet
+from arm.evaluation.items import Item, Output, Pixels, Reply, Verdict
 from arm.evaluation.subject import Subject
 from arm.tokenizer.metrics import psnr
 

@@ -15,8 +15,9 @@ from typing import Any
 
 from arm.data.shards import decode_image, encode_image, read_shard, write_shard
 from arm.errors import IntegrityError
-from arm.evaluation.benchmark import Benchmark, Item, Output, Pixels, Scores, Verdict, read_verdict, verdict_row
+from arm.evaluation.benchmark import Benchmark, Scores
 from arm.evaluation.evaluation_set import EvaluationSet
+from arm.evaluation.items import Item, Output, Pixels, Verdict, read_verdict, verdict_row
 from arm.evaluation.subject import Subject
 from arm.progress import Progress
 from arm.records import Image, Sample, Text

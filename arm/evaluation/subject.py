@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from arm.device import rank_device
-from arm.evaluation.benchmark import Item, Pixels
 from arm.evaluation.checker import Checker, load_checker
 from arm.evaluation.config import EvaluateConfig
 from arm.evaluation.imaging import Grid, by_grid, fit, grid_of, to_floats, to_pixels
+from arm.evaluation.items import Item, Pixels
 from arm.progress import Progress
 
 if TYPE_CHECKING:

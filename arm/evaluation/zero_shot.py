@@ -15,9 +15,10 @@ import numpy as np
 import torch
 
 from arm.errors import UserError
-from arm.evaluation.benchmark import Item, Output, Pixels, Reply, Scores, Verdict, aggregate_strict
+from arm.evaluation.benchmark import Scores, aggregate_strict
 from arm.evaluation.evaluation_set import EvaluationSet
 from arm.evaluation.imaging import by_grid, to_floats
+from arm.evaluation.items import Item, Output, Pixels, Reply, Verdict
 from arm.evaluation.subject import Subject
 from arm.evaluation.understanding import Understanding
 from arm.tokenizer.encoder import FrozenEncoder

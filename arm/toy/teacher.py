@@ -8,6 +8,7 @@ Each trains in a process of one thread, so the result does not depend on how man
 not trained again after a kill. The scenes belong to the training split and come from a seed that no world uses.
 """
 
+import importlib
 import json
 import subprocess
 import sys
@@ -22,8 +23,12 @@ from arm.progress import Progress
 from arm.storage import Folder, publish_tree
 from arm.toy.config import TeacherConfig
 
-TEACHERS = ("siglip", "language_model", "autoencoder")
-"""Longest first, so that two processes end at about the same time."""
+TEACHERS = {
+    "siglip": "arm.toy.teacher_siglip",
+    "language_model": "arm.toy.teacher_language",
+    "autoencoder": "arm.toy.teacher_autoencoder",
+}
+"""Name -> module with the function `train`; longest first, so that two processes end at about the same time."""
 POLL_SECONDS = 0.2
 
 
@@ -43,10 +48,9 @@ def train_teachers(*, output: Folder, config: TeacherConfig) -> Outcome:
 def train_one(name: str, folder: Path, config: TeacherConfig) -> None:
     """Train one teacher in this process: `folder/model` holds the checkpoint, `folder/report.json` is written last."""
     from arm.device import make_deterministic
-    from arm.toy.teacher_training import TRAINERS
 
     make_deterministic(config.seed, threads=1)
-    report = TRAINERS[name](folder / "model", config)
+    report = importlib.import_module(TEACHERS[name]).train(folder / "model", config)
     temporary = folder / "report.tmp"
     temporary.write_text(json.dumps({"metrics": report.metrics, "curve": report.curve}))
     temporary.replace(folder / "report.json")

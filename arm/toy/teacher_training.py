@@ -3,7 +3,6 @@
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -101,31 +100,3 @@ def contents_of(scenes: Iterable[Scene]) -> Tensor:
             row[item.cell] = numbers[named(item, size=True)]
         rows.append(row)
     return torch.tensor(rows)
-
-
-def train_siglip(folder: Path, config: TeacherConfig) -> Report:
-    """See `arm.toy.teacher_siglip`."""
-    from arm.toy.teacher_siglip import train
-
-    return train(folder, config)
-
-
-def train_language_model(folder: Path, config: TeacherConfig) -> Report:
-    """See `arm.toy.teacher_language`."""
-    from arm.toy.teacher_language import train
-
-    return train(folder, config)
-
-
-def train_autoencoder(folder: Path, config: TeacherConfig) -> Report:
-    """See `arm.toy.teacher_autoencoder`."""
-    from arm.toy.teacher_autoencoder import train
-
-    return train(folder, config)
-
-
-TRAINERS: dict[str, Callable[[Path, TeacherConfig], Report]] = {
-    "siglip": train_siglip,
-    "language_model": train_language_model,
-    "autoencoder": train_autoencoder,
-}

@@ -8,10 +8,11 @@ import pytest
 
 from arm.errors import UserError
 from arm.evaluation import benchmark as benchmarks
-from arm.evaluation.benchmark import Item, Output, Verdict, aggregate_strict
+from arm.evaluation.benchmark import aggregate_strict
 from arm.evaluation.checker import judge_edits, judge_prompts, load_checker, parse_replies
 from arm.evaluation.evaluation_set import EvaluationSet, first_of_each_group, spread_over_groups
 from arm.evaluation.generation import TextToImage
+from arm.evaluation.items import Item, Output, Verdict
 from arm.evaluation.understanding import ConstantAnswer, Understanding, constant_answers, normalise
 from arm.evaluation.zero_shot import classes_of, label_of
 
