@@ -148,7 +148,9 @@ def publish_unit(unit: Unit, private: Path, output: Folder, config: DownloadConf
 def _sort_out(unit: Unit, private: Path, config: DownloadConfig) -> tuple[list[Row], list[Row]]:
     """img2dataset's rows of the images that a unit brought, and a row of FAILURES for each other URL, by uid."""
     asked = pq.read_table(unit.part, columns=["uid", "url"]).slice(unit.start, config.unit_rows).to_pylist()
-    told = {row["uid"]: row for row in pq.read_table(_private(private, unit, ".parquet")).to_pylist()}
+    rows = pq.read_table(_private(private, unit, ".parquet")).to_pylist()
+    rows.sort(key=lambda row: [str(row[name]) for name in COLUMNS])  # a uid may be asked twice: not the last to finish
+    told = {row["uid"]: row for row in rows}
     stored = {name for name, _, _ in list_members(_private(private, unit, ".tar"))}
     rows, failures = list[Row](), list[Row]()
     for pair in sorted(asked, key=lambda pair: str(pair["uid"])):
