@@ -121,7 +121,9 @@ def test_a_finished_teacher_is_not_trained_again(
         raise AssertionError("a child was started")
 
     monkeypatch.setattr("arm.toy.teacher.start_child", refuse)
+    before = LocalFolder(trained[0]).list()
     train_teachers(output=LocalFolder(trained[0]), config=TINY)
+    assert LocalFolder(trained[0]).list() == before != []
 
 
 def test_too_few_scenes_are_refused() -> None:

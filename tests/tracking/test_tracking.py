@@ -207,6 +207,7 @@ def test_a_bare_database_keeps_artifacts_in_the_store(store: Path, monkeypatch: 
 def test_outside_of_a_job_logging_does_nothing(tmp_path: Path) -> None:
     tracker.log({"loss": 1.0}, step=1)
     tracker.log_file(tmp_path / "absent.png")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_numbers_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
