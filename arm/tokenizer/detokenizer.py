@@ -21,7 +21,7 @@ from arm.errors import IntegrityError, UserError
 from arm.tokenizer import flow
 from arm.tokenizer.config import FlowConfig
 from arm.tokenizer.dit import ConditionedDiT, null_features
-from arm.tokenizer.visual import VisualTokenizer
+from arm.tokenizer.protocol import ImageTokenizer
 
 CONFIG_NAME = "detokenizer.json"
 WEIGHTS_NAME = "dit.safetensors"
@@ -91,7 +91,7 @@ class Detokenizer(nn.Module):
 
     @torch.no_grad()
     def render(
-        self, codes_BHW: Tensor, tokenizer: VisualTokenizer, *, seeds: Sequence[int], steps: int | None = None,
+        self, codes_BHW: Tensor, tokenizer: ImageTokenizer, *, seeds: Sequence[int], steps: int | None = None,
         guidance: float | None = None,
     ) -> Tensor:  # fmt: skip
         """Codes (B, h, w) to images (B, 3, H, W) in [0, 1]; each image's noise is keyed by its seed."""

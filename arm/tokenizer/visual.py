@@ -62,6 +62,16 @@ class VisualTokenizer(nn.Module):
         return self.quantizer.num_codes
 
     @property
+    def levels(self) -> tuple[int, ...]:
+        """FSQ levels of the digits behind a code."""
+        return self.quantizer.levels
+
+    @property
+    def width(self) -> int:
+        """Channels C of the features: the encoder's, before and after the codes."""
+        return self.encoder.width
+
+    @property
     def stride(self) -> int:
         """Pixels per code and side."""
         return self.encoder.patch
