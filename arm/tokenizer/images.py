@@ -15,7 +15,7 @@ import PIL.Image
 import torch
 from torch import Tensor
 
-from arm.data.shards import decode_image, flatten, read_shard
+from arm.data.shards import decode_image, read_shard
 from arm.errors import UserError
 from arm.model.token_shards import is_held_out
 from arm.records import Image, Sample, Text
@@ -55,10 +55,15 @@ def to_images(pixels_NHWC: Pixels) -> Tensor:
 
 
 def fit(image: Image, height: int, width: int) -> Pixels:
-    """Decode, resize to cover the bucket (area average down, bicubic up) and centre-crop: (height, width, 3)."""
-    if (image.height, image.width) == (height, width):
-        return decode_image(image)
-    picture = flatten(PIL.Image.fromarray(decode_image(image)))
+    """Decode an image part and bring it to a size: (height, width, 3)."""
+    return fit_pixels(decode_image(image), height, width)
+
+
+def fit_pixels(pixels_HWC: Pixels, height: int, width: int) -> Pixels:
+    """Resize to cover the bucket (area average down, bicubic up) and centre-crop: (height, width, 3)."""
+    if pixels_HWC.shape[:2] == (height, width):
+        return pixels_HWC
+    picture = PIL.Image.fromarray(pixels_HWC)
     scale = max(height / picture.height, width / picture.width)
     size = max(width, round(picture.width * scale)), max(height, round(picture.height * scale))
     picture = picture.resize(size, PIL.Image.Resampling.BOX if scale < 1 else PIL.Image.Resampling.BICUBIC)
