@@ -36,6 +36,8 @@ class Input:
     name: str
     role: Role = "data"
     optional: bool = False
+    holds_paths: bool = False
+    """Whether the paths that the config names lie inside it, when it is given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +59,8 @@ class Job:
     """Whether several ranks can run it together; any other job is refused more than one."""
 
 
-def _optional(name: str, role: Role = "data") -> Input:
-    return Input(name, role, optional=True)
+def _optional(name: str, role: Role = "data", *, holds_paths: bool = False) -> Input:
+    return Input(name, role, optional=True, holds_paths=holds_paths)
 
 
 JOBS: tuple[Job, ...] = (
@@ -76,19 +78,19 @@ JOBS: tuple[Job, ...] = (
         name="import-model", phase="data", makes="weights",
         purpose="Check a Hugging Face checkpoint and bring it into the store with its licence.",
         function="arm.data.model_import:import_model", config="arm.data.config:ImportModelConfig",
-        inputs=(_optional("source", "init"),),
+        inputs=(_optional("source", "init", holds_paths=True),),
     ),
     Job(
         name="import-samples", phase="data", makes="image-shards",
         purpose="Bring existing data sets (questions, edits, pages, videos, text) into image shards.",
         function="arm.data.importing:import_samples", config="arm.data.config:ImportSamplesConfig",
-        inputs=(_optional("source"),),
+        inputs=(_optional("source", holds_paths=True),),
     ),
     Job(
         name="extract-pairs", phase="data", makes="pairs",
         purpose="Read WARC and WAT files on Spark and extract image-caption pairs.",
         function="arm.data.extraction:extract_pairs", config="arm.data.config:ExtractConfig",
-        inputs=(_optional("crawl"),),
+        inputs=(_optional("crawl", holds_paths=True),),
     ),
     Job(
         name="filter-pairs", phase="data", makes="filtered-pairs",
@@ -126,6 +128,15 @@ JOBS: tuple[Job, ...] = (
         function="arm.tokenizer.detokenizer_training:train_detokenizer",
         config="arm.tokenizer.config:DetokenizerConfig",
         inputs=(Input("images"), Input("tokenizer", "init"), Input("autoencoder", "init")),
+    ),
+    Job(
+        name="evaluate-tokenizer", phase="model", makes="tokenizer-evaluation",
+        purpose="Score a visual tokenizer: zero-shot, linear probe, code usage, PSNR, SSIM, Fréchet distance.",
+        function="arm.tokenizer.evaluation:evaluate_tokenizer", config="arm.tokenizer.config:EvaluateTokenizerConfig",
+        inputs=(
+            Input("tokenizer"), _optional("images"), _optional("evaluation", "judge"), _optional("encoder", "judge"),
+            _optional("detokenizer", "judge"),
+        ),
     ),
     Job(
         name="train-model", phase="model", makes="model", stages=("pretrain", "continue", "finetune"), distributed=True,
@@ -206,7 +217,8 @@ def plan(name: str, *, output: str, config: str | Any = "{}", inputs: Mapping[st
     opened = _open_inputs(job, inputs)
     digests = {role: item.digest for role, item in opened.items()}
     if hasattr(ready, "outside_paths"):
-        digests |= _outside_digests(ready.outside_paths(), next(iter(opened.values()), None))
+        holders = (opened[item.name] for item in job.inputs if item.holds_paths and item.name in opened)
+        digests |= _outside_digests(ready.outside_paths(), next(holders, None))
     payload = json.dumps([job.name, job.version, configs.identity(ready), digests], sort_keys=True)
     key = hashlib.sha256(payload.encode()).hexdigest()
     return Plan(job=job, config=ready, inputs=opened, digests=digests, key=key, output=output)

@@ -8,7 +8,7 @@ from typing import Any
 
 from arm import config as configs
 from arm.launch_kubernetes import SECRET, SECRET_KEYS
-from arm.recipes import STEPS, Recipe
+from arm.recipes import Recipe, job_of
 from arm.resources import Resources
 from components import images
 
@@ -69,7 +69,7 @@ class Placement:
     def _place(self, step: str) -> Any:
         if not self.cluster:
             return "here"
-        job = STEPS[step]
+        job = job_of(step)
         if job in SPARK_JOBS:
             return "spark-application"
         return "train-job" if job in TRAIN_JOBS else "here"

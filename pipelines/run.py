@@ -27,7 +27,7 @@ from arm.errors import ArmError, UserError
 from arm.evaluation.report import write_report
 from arm.launch import read_error
 from arm.lock import output_lock
-from arm.recipes import Recipe
+from arm.recipes import STEPS, Recipe
 from arm.storage import Folder, LocalFolder, open_folder
 from arm.storage.disk import full_disk_error, full_disk_in_a_sentence, is_full
 from arm.tracking.session import session
@@ -144,13 +144,13 @@ def _build(name: str, recipe: Recipe, *, cluster: bool) -> Any:
 
 
 def _steps(name: str, recipe: Recipe) -> list[str]:
-    """The recipe's steps that a pipeline takes a config for."""
+    """The recipe's steps on the road that a pipeline takes a config for."""
     absent = {
         "toy": (),
         "full": ("make-world", "train-teachers"),
         "experiment": ("train-model", "train-policy", "register-model"),
     }[name]
-    return [step for step in recipe.configs if not step.startswith(absent)]
+    return [step for step in recipe.configs if step in STEPS and not step.startswith(absent)]
 
 
 def _num_jobs(name: str, recipe: Recipe) -> int:

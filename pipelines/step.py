@@ -15,7 +15,7 @@ from kfp import dsl
 
 from arm import config as configs
 from arm import jobs
-from arm.recipes import STEPS, Recipe, folder_name
+from arm.recipes import Recipe, folder_name, job_of
 from pipelines.resources import Placement
 
 Graph = Callable[["Step"], None]
@@ -95,4 +95,4 @@ def _describe(graph: Graph, names: Mapping[str, str]) -> str:
 
 
 def _config_of(step: str) -> str:
-    return f"Config of {step} as JSON. {jobs.find(STEPS[step]).purpose}"
+    return f"Config of {step} as JSON. {jobs.find(job_of(step)).purpose}"

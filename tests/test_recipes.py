@@ -8,7 +8,7 @@ import pytest
 from arm import config as configs
 from arm import jobs, recipes
 from arm.errors import UserError
-from arm.recipes import RECIPES, STEPS, Recipe, folder_name
+from arm.recipes import BESIDE, RECIPES, STEPS, Recipe, folder_name, job_of
 from arm.recipes.proof import seeded
 from arm.training.config import SOURCES, StageConfig, share_at
 
@@ -19,9 +19,10 @@ TOYS = ("tiny", "toy", "proof")
 def test_a_recipe_configures_every_step_of_its_road_with_the_config_of_its_job(name: str) -> None:
     recipe = recipes.find(name)
     expected = [step for step in STEPS if name in TOYS or step not in ("make-world", "train-teachers")]
-    assert list(recipe.configs) == expected
+    assert [step for step in recipe.configs if step not in BESIDE] == expected
+    assert set(recipe.configs) - set(expected) == set(BESIDE)
     for step, config in recipe.configs.items():
-        assert type(config) is jobs.resolve(jobs.find(STEPS[step]).config), step
+        assert type(config) is jobs.resolve(jobs.find(job_of(step)).config), step
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -31,9 +32,12 @@ def test_a_recipe_survives_the_way_through_json(name: str) -> None:
 
 
 def test_the_steps_cover_every_job_in_the_order_of_the_road() -> None:
-    assert list(dict.fromkeys(STEPS.values())) == [job.name for job in jobs.JOBS]
+    on_the_road = [job.name for job in jobs.JOBS if job.name not in BESIDE.values()]
+    assert list(dict.fromkeys(STEPS.values())) == on_the_road
+    assert {job.name for job in jobs.JOBS} - set(on_the_road) == set(BESIDE.values())
     assert folder_name("make-world") == "01-make-world"
     assert folder_name("filter-pairs") == "10-filter-pairs"
+    assert folder_name("evaluate-tokenizer") == "evaluate-tokenizer"
 
 
 def test_stages_of_the_same_job_are_its_declared_stages() -> None:
@@ -109,6 +113,7 @@ def test_a_seed_moves_every_step_but_the_world_and_its_teachers() -> None:
     assert moved == [
         "train-tokenizer", "train-detokenizer", "train-model-pretrain", "train-model-continue",
         "train-model-finetune", "train-policy-t2i", "train-policy-edit", "train-policy-joint", "evaluate-model",
+        "evaluate-tokenizer",
     ]  # fmt: skip
     assert all(other.config(step).seed == 2 for step in moved)
 

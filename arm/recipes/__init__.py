@@ -4,7 +4,7 @@ import importlib
 
 from arm.config import suggest
 from arm.errors import UserError
-from arm.recipes.recipe import STEPS, Compute, Recipe, folder_name
+from arm.recipes.recipe import BESIDE, STEPS, Compute, Recipe, folder_name, job_of
 
 RECIPES = {
     "tiny": "arm.recipes.tiny:TINY",
@@ -14,7 +14,7 @@ RECIPES = {
     "arm_7b": "arm.recipes.arm_7b:ARM_7B",
 }
 
-__all__ = ["RECIPES", "STEPS", "Compute", "Recipe", "find", "folder_name"]
+__all__ = ["BESIDE", "RECIPES", "STEPS", "Compute", "Recipe", "find", "folder_name", "job_of"]
 
 
 def find(name: str) -> Recipe:

@@ -20,7 +20,13 @@ from arm.evaluation.config import EvaluateConfig
 from arm.recipes.recipe import Compute, Recipe
 from arm.recipes.toy import EVEN_MIXTURE, PAPER_MIXTURES
 from arm.rl.config import PolicyConfig, RewardConfig
-from arm.tokenizer.config import DetokenizerConfig, EncodeConfig, TokenizerConfig
+from arm.tokenizer.config import (
+    DetokenizerConfig,
+    EncodeConfig,
+    EvaluateTokenizerConfig,
+    TokenizerConfig,
+    ZeroShotTask,
+)
 from arm.tracking.config import RegisterConfig
 from arm.training.config import StageConfig
 
@@ -147,6 +153,12 @@ def gpus(ranks: int) -> Compute:
     return Compute(ranks=ranks, threads=8, cpu="96", memory="1500Gi", gpus=1)
 
 
+IMAGENET = ZeroShotTask(
+    name="imagenet",
+    classes_file="data/imagenet/classes.txt",
+    label="folder",
+    templates_file="data/imagenet/templates.txt",
+)
 ONE_GPU = Compute(threads=8, cpu="16", memory="128Gi", gpus=1)  # ours
 POD = Compute(cpu="16", memory="64Gi", threads=16)
 ARM_7B = Recipe(
@@ -170,6 +182,11 @@ ARM_7B = Recipe(
             max_edits=1_212,
         ),
         "register-model": RegisterConfig(name="arm-7b"),
+        "evaluate-tokenizer": EvaluateTokenizerConfig(
+            folder="data/imagenet/val",  # section 4.1's benchmark; the folder, names and templates are the user's
+            zero_shot=(IMAGENET,),
+            threads=8,
+        ),
     },
     compute={
         **dict.fromkeys((*IMPORTS, *DATA, "register-model"), POD),
@@ -184,6 +201,7 @@ ARM_7B = Recipe(
         "train-policy-edit": gpus(40),  # Table 2
         "train-policy-joint": gpus(40),  # Table 2
         "evaluate-model": ONE_GPU,
+        "evaluate-tokenizer": ONE_GPU,
     },
     mixtures={
         "paper": PRETRAIN,

@@ -3,7 +3,8 @@
     Recipe(name="toy", configs={"filter-pairs": FilterConfig(min_caption_words=3), …}, compute={…})
 
 A step is a job at one place of the road: `train-model-pretrain` is the job `train-model` in its first stage. The order
-of STEPS numbers the folders of a store. Recipes differ in numbers only; no code asks which recipe runs.
+of STEPS numbers the folders of a store; a step of BESIDE is not on the road, and its folder has no number. Recipes differ
+in numbers only; no code asks which recipe runs.
 A value that comes from the paper cites its table; a value of ours says `ours`.
 """
 
@@ -41,6 +42,8 @@ STEPS: dict[str, str] = {
     "register-model": "register-model",
 }
 """Step -> its job, in the order of the road."""
+BESIDE: dict[str, str] = {"evaluate-tokenizer": "evaluate-tokenizer"}
+"""Step -> its job, beside the road: run by hand, or by a pipeline that names it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +78,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for step in (*self.configs, *self.compute):
-            if step not in STEPS:
-                raise UserError(f"The recipe {self.name} names the step {step!r}; {suggest(step, list(STEPS))}")
+            if step not in (known := [*STEPS, *BESIDE]):
+                raise UserError(f"The recipe {self.name} names the step {step!r}; {suggest(step, known)}")
 
     def config(self, step: str) -> Any:
         """The config of a step; UserError when this recipe does not run it."""
@@ -95,5 +98,10 @@ class Recipe:
 
 
 def folder_name(step: str) -> str:
-    """The step's folder in a store: `10-filter-pairs`."""
-    return f"{list(STEPS).index(step) + 1:02}-{step}"
+    """The step's folder in a store: `10-filter-pairs`, or the bare name beside the road."""
+    return step if step in BESIDE else f"{list(STEPS).index(step) + 1:02}-{step}"
+
+
+def job_of(step: str) -> str:
+    """The job that a step runs."""
+    return BESIDE.get(step) or STEPS[step]

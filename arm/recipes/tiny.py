@@ -11,6 +11,7 @@ from arm.recipes.toy import (
     DOWNLOAD,
     EDIT,
     EVALUATE,
+    EVALUATE_TOKENIZER,
     EVEN_MIXTURE,
     EXTRACT,
     FILTER,
@@ -22,6 +23,7 @@ from arm.recipes.toy import (
     TOKENIZER,
     TOY,
 )
+from arm.tokenizer.config import LinearProbeConfig
 from arm.toy.config import (
     AutoencoderTeacherConfig,
     LanguageTeacherConfig,
@@ -144,6 +146,12 @@ TINY = TOY.derive(
         ),
         "register-model": RegisterConfig(
             name="arm-tiny", gates=(Gate(stage="reference", metric="real_images/strict", minimum=0.9),)
+        ),
+        "evaluate-tokenizer": replace(
+            EVALUATE_TOKENIZER,
+            zero_shot=(EVALUATE_TOKENIZER.zero_shot[0], replace(EVALUATE_TOKENIZER.zero_shot[1], num_classes=20)),
+            linear_probe=LinearProbeConfig(task="kinds", num_images=64),
+            threads=1,
         ),
     },
     mixtures={

@@ -22,10 +22,14 @@ from arm.rl.config import PolicyConfig, RewardConfig
 from arm.tokenizer.config import (
     DetokenizerConfig,
     EncodeConfig,
+    EvaluateTokenizerConfig,
     FlowConfig,
+    LinearProbeConfig,
     OptimizerConfig,
     QuantizerConfig,
+    ResolutionConfig,
     TokenizerConfig,
+    ZeroShotTask,
 )
 from arm.toy.config import TeacherConfig, WorldConfig
 from arm.tracking.config import Gate, RegisterConfig
@@ -165,8 +169,8 @@ TOKENIZER = TokenizerConfig(
 )
 ENCODE = EncodeConfig(height=SIDE, width=SIDE, batch_size=256)
 DETOKENIZER = DetokenizerConfig(
-    height=SIDE,
-    width=SIDE,
+    resolutions=(ResolutionConfig(min_short_side=SIDE, max_long_side=SIDE),),
+    backbone="dit",
     flow=FlowConfig(
         width=256, num_blocks=4, num_heads=4, patch=6, prediction="x", time_sampling="logit_normal", skip=True
     ),
@@ -177,6 +181,27 @@ DETOKENIZER = DetokenizerConfig(
     num_steps=300,
     max_images=8_000,
     save_every=100,
+)
+KINDS = ZeroShotTask(
+    name="kinds",
+    classes=tuple(f"{colour} {shape}" for shape in SHAPES for colour in COLOURS),
+    match="names_one",
+    templates=("a {}", "a photo of a {}", "a picture of a {}"),
+)
+TWO_OBJECTS = ZeroShotTask(
+    name="two_objects",
+    label="description",  # "a large red circle at the top left, a small blue square at the center"
+    pattern="[^,]+, [^,]+",
+    num_classes=300,
+    templates=("{}",),
+)
+"""The harder task: which of 300 descriptions of two objects, with colours, sizes and places, is the image's?"""
+EVALUATE_TOKENIZER = EvaluateTokenizerConfig(
+    resolutions=(ResolutionConfig(min_short_side=SIDE, max_long_side=SIDE),),
+    zero_shot=(KINDS, TWO_OBJECTS),
+    linear_probe=LinearProbeConfig(task="kinds", num_images=4_000),
+    photograph_resolution=ResolutionConfig(min_short_side=96, max_long_side=144),
+    batch_size=128,
 )
 
 PAPER_MIXTURES = {
@@ -306,6 +331,7 @@ TOY = Recipe(
         "train-policy-joint": JOINT,
         "evaluate-model": EVALUATE,
         "register-model": REGISTER,
+        "evaluate-tokenizer": EVALUATE_TOKENIZER,
     },
     compute={f"train-model-{stage}": TWO_RANKS for stage in ("pretrain", "continue", "finetune")},
     mixtures={"paper": PRETRAIN, "even": replace(PRETRAIN, mixture=EVEN_MIXTURE)},

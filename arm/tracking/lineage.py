@@ -127,8 +127,9 @@ def _document(run: Run, manifest: Manifest) -> dict[str, Any]:
         {"name": n, "role": roles[n], "digest": m.digest, "kind": m.kind, "job": m.job, "url": m.folder.url}
         for n, m in run.inputs.items()
     ]
-    # with an input, the config's paths lie inside it: the edge to that artifact says more
-    paths = [] if run.inputs or not run.digests else run.config.outside_paths()
+    # where an input holds the config's paths, the edge to that artifact says more
+    held = any(item.holds_paths and item.name in run.inputs for item in run.job.inputs)
+    paths = run.config.outside_paths() if "outside/0" in run.digests and not held else ()
     outside = [
         {
             "name": f"outside/{i}",

@@ -5,16 +5,27 @@ whose default is the paper's choice.
 """
 
 from arm.tokenizer.config.detokenizer import DetokenizerConfig
-from arm.tokenizer.config.encoding import EncodeConfig
+from arm.tokenizer.config.encoding import EncodeConfig, VariantConfig
+from arm.tokenizer.config.evaluation import (
+    EvaluateTokenizerConfig,
+    FrechetConfig,
+    LinearProbeConfig,
+    ZeroShotTask,
+)
 from arm.tokenizer.config.shared import FlowConfig, OptimizerConfig, ResolutionConfig
 from arm.tokenizer.config.training import QuantizerConfig, TokenizerConfig
 
 __all__ = [
     "DetokenizerConfig",
     "EncodeConfig",
+    "EvaluateTokenizerConfig",
     "FlowConfig",
+    "FrechetConfig",
+    "LinearProbeConfig",
     "OptimizerConfig",
     "QuantizerConfig",
     "ResolutionConfig",
     "TokenizerConfig",
+    "VariantConfig",
+    "ZeroShotTask",
 ]
