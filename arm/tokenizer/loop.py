@@ -1,25 +1,51 @@
-"""The training loop of the tokenizer and the detokenizer: one process, exact resume, curves.
+"""The training loop of the tokenizer and the detokenizer, data-parallel on the shared engine, with exact resume.
 
-A step computes losses; the loop takes the gradient, clips, sets the learning rate, updates, logs and saves. Everything
-that a step depends on is in the checkpoint, so a killed run goes on to the same bytes.
+    loop = Loop("train-detokenizer", module, config.optimizer, num_steps=config.num_steps, parts={"order": order},
+                checkpoints=output.scratch("checkpoints"), save_every=100, log_every=10)
+    loop.run(draw, compute)
+    loop.finish()
+
+`draw(step)` gives this rank's micro-batches of a step (counted from 0); `compute(micro_batch)` gives this micro-batch's
+share of the step's loss and of the losses to log: the shares of all micro-batches of all ranks add up to the step's loss.
+So a mean over a global batch of B images is a sum over the micro-batch's images, divided by B:
+
+    def draw(step: int) -> list[Tensor]:
+        chosen = torch.randint(len(codes), (batch_size,), generator=generator_at(seed, step))       the same on all ranks
+        return list(chosen[rank_rows(batch_size)].split(micro_batch or batch_size))
+
+    def compute(chosen: Tensor) -> Share:
+        loss = per_image_loss(codes[chosen]).sum() / batch_size
+        return loss, {"loss/latent": loss.detach()}
+
+Every micro-batch must reach every trained parameter. Noise that depends on (seed, step, first row) alone, by
+`generator_at`, needs no state. What a step depends on otherwise is in `parts`; every rank has its own checkpoints, and a
+killed run goes on, on as many ranks, from the newest step that all of them hold, to the same bytes.
 """
 
+import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
+from arm.errors import UserError
 from arm.progress import Progress
 from arm.tokenizer.config import OptimizerConfig
-from arm.tokenizer.muon import Muon
+from arm.tokenizer.ema import ExponentialAverage
 from arm.tracking import tracker
-from arm.training.checkpoint import Checkpoints
+from arm.training.checkpoint import Checkpoints, common_step
+from arm.training.engine import Engine, EngineConfig, num_ranks, rank
 
 FINAL_RATE = 0.02
 """Share of the peak rate left at the last step of a linear decay. Ours."""
+
+MicroBatch = TypeVar("MicroBatch")
+Share = tuple[Tensor, dict[str, Tensor]]
+"""A micro-batch's share of the loss to minimise, and of the losses to log."""
 
 
 class Stateful(Protocol):
@@ -29,77 +55,70 @@ class Stateful(Protocol):
     def load_state_dict(self, state: dict[str, Any], /) -> Any: ...
 
 
-class Trained:
-    """The parameters that learn and the buffers of a module, as a checkpoint part; frozen weights stay out."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-
-    def state_dict(self) -> dict[str, Any]:
-        """Copies by name."""
-        learning = {name: value.detach() for name, value in self.module.named_parameters() if value.requires_grad}
-        return learning | dict(self.module.named_buffers())
-
-    def load_state_dict(self, state: dict[str, Any], /) -> None:
-        """Put them back."""
-        self.module.load_state_dict(state, strict=False)
-
-
-class Noise:
-    """A torch generator, as a checkpoint part."""
-
-    def __init__(self, seed: int) -> None:
-        self.generator = torch.Generator().manual_seed(seed)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Its state."""
-        return {"state": self.generator.get_state()}
-
-    def load_state_dict(self, state: dict[str, Any], /) -> None:
-        """Put it back."""
-        self.generator.set_state(state["state"])
-
-
 class Loop:
-    """Runs `num_steps` steps over a module, from the last checkpoint on."""
+    """Runs `num_steps` steps over a module, from the last checkpoint on.
+
+    `after_step(means)` sees every step's losses, the same on all ranks; `measure()` adds numbers to the curves at the
+    steps that are logged.
+    """
 
     def __init__(
-        self, name: str, module: nn.Module, config: OptimizerConfig, *,
-        num_steps: int, parts: Mapping[str, Stateful], checkpoints: Path, save_every: int, log_every: int,
+        self, name: str, module: nn.Module, config: OptimizerConfig, *, num_steps: int, parts: Mapping[str, Stateful],
+        checkpoints: Path, save_every: int, log_every: int, ema_decay: float = 0.0,
+        after_step: Callable[[dict[str, float]], None] | None = None,
+        measure: Callable[[], dict[str, float]] | None = None,
     ) -> None:  # fmt: skip
         self.name, self.config, self.num_steps = name, config, num_steps
         self.save_every, self.log_every = save_every, log_every
-        self.parameters = [p for p in module.parameters() if p.requires_grad]
-        self.optimizer = make_optimizer(self.parameters, config)
-        self.parts: dict[str, Stateful] = {**parts, "module": Trained(module), "optimizer": self.optimizer}
-        self.checkpoints = Checkpoints(checkpoints)
+        self.after_step, self.measure = after_step, measure
+        self.engine = Engine(module, engine_config(config))
+        self.average = ExponentialAverage(module, ema_decay) if ema_decay else None
+        self.parts: dict[str, Stateful] = {**parts, "engine": self.engine}
+        if self.average is not None:
+            self.parts["average"] = self.average
+        self.checkpoints = Checkpoints(checkpoints / f"rank-{rank()}-of-{num_ranks()}")
         self.curves: list[str] = []
 
-    def run(self, compute: Callable[[], tuple[Tensor, dict[str, Tensor]]]) -> None:
-        """Train to the end; `compute` returns the loss to minimise and the losses to log."""
+    def run(self, draw: Callable[[int], Sequence[MicroBatch]], compute: Callable[[MicroBatch], Share]) -> None:
+        """Train to the end."""
         first = self._resume()
         progress = Progress(self.name, self.num_steps, first)
         for step in range(first, self.num_steps):
-            loss, logged = compute()
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            norm = nn.utils.clip_grad_norm_(self.parameters, self.config.gradient_clip)
-            self._set_rate(learning_rate(step, self.num_steps, self.config))
-            self.optimizer.step()
-            self._log(step + 1, {**logged, "loss/total": loss, "gradient_norm": norm})
-            progress.advance(note=f"loss {loss.item():.3f}")
+            means = self._step(step, draw(step), compute)
+            if self.after_step is not None:
+                self.after_step(means)
+            self._log(step + 1, means)
+            progress.advance(note=f"loss {means['loss/total']:.3f}")
             if (step + 1) % self.save_every == 0 and step + 1 < self.num_steps:
                 self._save(step + 1)
         progress.close()
 
-    def _set_rate(self, rate: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+    def finish(self) -> None:
+        """Put the averaged weights into the module, where an average was kept."""
+        if self.average is not None:
+            self.average.apply()
 
-    def _log(self, step: int, values: dict[str, Tensor]) -> None:
+    def _step(
+        self, step: int, micro_batches: Sequence[MicroBatch], compute: Callable[[MicroBatch], Share]
+    ) -> dict[str, float]:
+        """One update; returns the step's losses over all ranks."""
+        shares: list[dict[str, Tensor]] = []
+        for number, micro_batch in enumerate(micro_batches, start=1):
+            self.engine.mark(last=number == len(micro_batches))
+            loss, logged = compute(micro_batch)
+            self.engine.backward(loss)
+            shares.append({**logged, "loss/total": loss.detach()})
+        self.engine.step(learning_rate(step, self.num_steps, self.config))
+        if self.average is not None:
+            self.average.update()
+        return summed_over_ranks(shares)
+
+    def _log(self, step: int, means: dict[str, float]) -> None:
         if step % self.log_every and step != self.num_steps:
             return
-        numbers = {name: round(float(value.detach()), 6) for name, value in values.items()}
+        measured = self.measure() if self.measure is not None else {}
+        values = {**means, **measured, "gradient_norm": self.engine.gradient_norm}
+        numbers = {name: round(value, 6) for name, value in values.items()}
         self.curves.append(json.dumps({"step": step, **numbers}, sort_keys=True))
         tracker.log(numbers, step=step)
 
@@ -108,23 +127,52 @@ class Loop:
         self.checkpoints.save(step, {**state, "curves": list(self.curves)})
 
     def _resume(self) -> int:
-        found = self.checkpoints.load_latest()
-        if found is None:
+        """The step to go on from: the newest checkpoint that all ranks hold whole, or 0."""
+        held: list[list[int]] = [[] for _ in range(num_ranks())]
+        dist.all_gather_object(held, self.checkpoints.good_steps())
+        step = common_step(held)
+        self.checkpoints.discard_after(step or 0)
+        if step is None:
             return 0
-        step, state = found
+        state = self.checkpoints.load(step)
         self.curves = list(state["curves"])
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
         return step
 
 
-def make_optimizer(parameters: list[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
-    """AdamW or Muon."""
-    if config.name == "muon":
-        return Muon(
-            parameters, learning_rate=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
-        )
-    return torch.optim.AdamW(parameters, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay)
+def engine_config(config: OptimizerConfig) -> EngineConfig:
+    """Float32 weights under the optimiser of a config; products of matrices are autocast where they are made."""
+    return EngineConfig(
+        betas=config.betas, epsilon=1e-8, weight_decay=config.weight_decay, gradient_clip=config.gradient_clip,
+        dtype="float32", optimizer=config.name, muon_scaling="adamw",
+    )  # fmt: skip
+
+
+def summed_over_ranks(shares: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
+    """The sum over micro-batches and ranks by name; every rank gives the same names."""
+    names = sorted({name for share in shares for name in share})
+    totals = torch.tensor([sum(float(share.get(name, 0.0)) for share in shares) for name in names], dtype=torch.float64)
+    if num_ranks() > 1:
+        dist.all_reduce(totals)
+    return dict(zip(names, totals.tolist(), strict=True))
+
+
+def rank_rows(batch_size: int) -> slice:
+    """This rank's rows of a global batch: equal, contiguous shares; a batch that does not divide is a UserError.
+
+    batch 8, rank 1 of 2  ->  rows 4 to 7
+    """
+    if batch_size % num_ranks():
+        raise UserError(f"batch_size {batch_size} does not divide among {num_ranks()} ranks; make it a multiple.")
+    share = batch_size // num_ranks()
+    return slice(rank() * share, (rank() + 1) * share)
+
+
+def generator_at(*place: int) -> torch.Generator:
+    """A CPU generator that depends on the given integers alone, as (seed, step, first row)."""
+    digest = hashlib.sha256("/".join(str(value) for value in place).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7]))
 
 
 def learning_rate(step: int, num_steps: int, config: OptimizerConfig) -> float:

@@ -18,7 +18,7 @@ from arm.storage import Folder, publish_tree
 from arm.tokenizer.config import TokenizerConfig
 from arm.tokenizer.encoder import FrozenEncoder
 from arm.tokenizer.images import Pairs, PairStream, join, read_pairs
-from arm.tokenizer.loop import Loop, Noise
+from arm.tokenizer.loop import Loop, generator_at
 from arm.tokenizer.metrics import class_of, code_statistics, psnr, zero_shot_accuracy
 from arm.tokenizer.objectives import CaptionObjective, SigmoidObjective, Weighting, commitment_loss, feature_loss
 from arm.tokenizer.pixel_dit import PixelDiT
@@ -91,14 +91,17 @@ def train_tokenizer(
     held_out = read_held_out(shards, config)
     tokenizer = VisualTokenizer(FrozenEncoder.from_pretrained(folder), config.quantizer)
     trainer = TokenizerTrainer(tokenizer, config, caption_model.local_folder("model"), folder).to(rank_device())
-    stream, noise = make_stream(shards, config), Noise(config.seed)
+    stream = make_stream(shards, config)
     loop = Loop(
         "train-tokenizer", trainer, config.optimizer, num_steps=config.num_steps,
-        parts={"stream": stream, "noise": noise}, checkpoints=output.scratch("checkpoints"),
+        parts={"stream": stream}, checkpoints=output.scratch("checkpoints"),
         save_every=config.save_every, log_every=config.log_every,
     )  # fmt: skip
     trainer.train()
-    loop.run(lambda: trainer.step(stream.next_batch(), noise.generator))
+    loop.run(
+        lambda step: [(stream.next_batch(), generator_at(config.seed, step))], lambda batch: trainer.step(*batch)
+    )
+    loop.finish()
     trainer.eval()
     metrics = evaluate(trainer, held_out, output)
     output.write("curves.jsonl", ("\n".join(loop.curves) + "\n").encode())

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from arm.progress import Progress
 from arm.tokenizer.config import OptimizerConfig
-from arm.tokenizer.loop import learning_rate, make_optimizer
+from arm.tokenizer.loop import learning_rate
+from arm.tokenizer.muon import Muon
 from arm.toy.config import TeacherConfig
 from arm.toy.language import describe, named
 from arm.toy.rendering import render
@@ -53,7 +54,9 @@ class Training:
             warmup_steps=WARMUP_STEPS,
             decay="linear",
         )
-        optimizer = make_optimizer(self.parameters, config)
+        optimizer = Muon(
+            self.parameters, learning_rate=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
+        )
         progress = Progress(f"train-teachers {self.name}", self.num_steps)
         for step in range(self.num_steps):
             loss = compute(step)

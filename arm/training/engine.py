@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from arm.device import rank_device
-from arm.training.optimizer import Muon, parameter_groups
+from arm.training.optimizer import Muon, Scaling, parameter_groups
 
 TIMEOUT = timedelta(minutes=30)
 BUCKET_ELEMENTS = 500_000_000
@@ -40,6 +40,8 @@ class EngineConfig:
     optimizer: Literal["adamw", "muon"] = "adamw"
     muon_factor: float = 1.0
     """Muon's learning rate over AdamW's."""
+    muon_scaling: Scaling = "spectral"
+    """Size of Muon's updates."""
 
 
 def rank() -> int:
@@ -128,10 +130,12 @@ class Engine:
         return float(self._engine.get_global_grad_norm() or 0.0)
 
     def state_dict(self) -> dict[str, Any]:
-        """Master weights and optimiser state of this rank, and the module's own weights."""
+        """Master weights and optimiser state of this rank, and the module's own weights but the frozen."""
         masters, inner = self._masters()
+        frozen = self._frozen()
+        weights = self.module.state_dict().items()
         return {
-            "module": {name: value.detach().clone() for name, value in self.module.state_dict().items()},
+            "module": {name: value.detach().clone() for name, value in weights if name not in frozen},
             "masters": [master.detach().clone() for master in masters],
             "optimizer": [dict(inner.state[master]) for master in masters],
             "skipped_steps": self.skipped_steps,
@@ -140,13 +144,20 @@ class Engine:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict` of the same rank in the same number of ranks."""
         masters, inner = self._masters()
-        self.module.load_state_dict(state["module"])
+        frozen = self._frozen()
+        kept = {name: value for name, value in self.module.state_dict().items() if name in frozen}
+        self.module.load_state_dict(kept | state["module"])
         for master, saved, moments in zip(masters, state["masters"], state["optimizer"], strict=True):
             master.data.copy_(saved)
             inner.state[master] = {
                 name: value.to(master.device) if isinstance(value, Tensor) else value for name, value in moments.items()
             }
         self._engine.skipped_steps = state["skipped_steps"]
+
+    def _frozen(self) -> set[str]:
+        """Names of the parameters that do not learn."""
+        named = self.module.named_parameters(remove_duplicate=False)
+        return {name for name, parameter in named if not parameter.requires_grad}
 
     def _masters(self) -> tuple[list[Tensor], torch.optim.Optimizer]:
         """This rank's float32 partitions, and the optimiser that holds their state."""
@@ -156,7 +167,13 @@ class Engine:
 
 def _optimizer(groups: list[dict[str, Any]], config: EngineConfig) -> torch.optim.Optimizer:
     if config.optimizer == "muon":
-        return Muon(groups, betas=config.betas, epsilon=config.epsilon, weight_decay=config.weight_decay)
+        return Muon(
+            groups,
+            betas=config.betas,
+            epsilon=config.epsilon,
+            weight_decay=config.weight_decay,
+            scaling=config.muon_scaling,
+        )
     return torch.optim.AdamW(
         groups, lr=0.0, betas=config.betas, eps=config.epsilon, weight_decay=config.weight_decay, fused=True
     )

@@ -12,7 +12,7 @@ keeps its slice. The result is that of one rank, at any number of ranks.
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -24,31 +24,57 @@ ITERATIONS = 5
 MOMENTUM = 0.95
 """Muon's momentum, with Nesterov's look-ahead (its reference implementation)."""
 
+Scaling = Literal["spectral", "adamw"]
+"""Size of a matrix's update. spectral: sqrt(max(1, rows / columns)), the reference implementation's; adamw:
+0.2 sqrt(max side), the root mean square of AdamW's, so that one rate serves both (arXiv 2502.16982, section 2.2)."""
+
 
 def parameter_groups(module: nn.Module, *, muon: bool, muon_factor: float, rows_factor: float) -> list[dict[str, Any]]:
-    """Matrices of the layers (for Muon), embedding and head, and the rest; `factor` multiplies the learning rate."""
+    """Matrices of the layers (for Muon), embedding and head, and the rest; `factor` multiplies the learning rate.
+
+    Frozen parameters are in no group. A convolution kernel is a matrix of out x rest.
+    """
     matrices, rows, rest = [], [], []
     for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:
+            continue
         if "embed_tokens" in name or "lm_head" in name:
             rows.append(parameter)
-        elif muon and parameter.ndim == 2:
+        elif muon and parameter.ndim >= 2 and min(_matrix_shape(parameter)) > 1:
             matrices.append(parameter)
         else:
             rest.append(parameter)
     groups = [
-        {"params": matrices, "factor": muon_factor, "shapes": [tuple(p.shape) for p in matrices]},
+        {"params": matrices, "factor": muon_factor, "shapes": [_matrix_shape(p) for p in matrices]},
         {"params": rows, "factor": rows_factor, "shapes": None},
         {"params": rest, "factor": 1.0, "shapes": None},
     ]
     return [group for group in groups if group["params"]]
 
 
+def _matrix_shape(parameter: Tensor) -> tuple[int, int]:
+    return parameter.shape[0], parameter[0].numel()
+
+
+def _update_scale(shape: tuple[int, int], scaling: Scaling) -> float:
+    if scaling == "adamw":
+        return 0.2 * math.sqrt(max(shape))
+    return math.sqrt(max(1.0, shape[0] / shape[1]))
+
+
 class Muon(torch.optim.Optimizer):
     """Muon for groups with `shapes`, AdamW for the others, on flat partitions."""
 
     def __init__(
-        self, groups: Iterable[dict[str, Any]], *, betas: tuple[float, float], epsilon: float, weight_decay: float
+        self,
+        groups: Iterable[dict[str, Any]],
+        *,
+        betas: tuple[float, float],
+        epsilon: float,
+        weight_decay: float,
+        scaling: Scaling = "spectral",
     ) -> None:
+        self.scaling = scaling
         super().__init__(groups, {"lr": 0.0, "betas": betas, "eps": epsilon, "weight_decay": weight_decay})
 
     @torch.no_grad()
@@ -60,7 +86,7 @@ class Muon(torch.optim.Optimizer):
                 continue
             flat.mul_(1 - group["lr"] * group["weight_decay"])
             if group["shapes"]:
-                _step_matrices(flat, self.state[flat], group)
+                _step_matrices(flat, self.state[flat], group, self.scaling)
             else:
                 step_adamw(flat, self.state[flat], group)
 
@@ -78,7 +104,7 @@ def orthogonalise(matrices_BMN: Tensor) -> Tensor:
     return (x.mT if tall else x).float()
 
 
-def _step_matrices(flat: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+def _step_matrices(flat: Tensor, state: dict[str, Any], group: dict[str, Any], scaling: Scaling) -> None:
     if "momentum" not in state:
         state["momentum"] = torch.zeros_like(flat)
     assert flat.grad is not None
@@ -88,7 +114,7 @@ def _step_matrices(flat: Tensor, state: dict[str, Any], group: dict[str, Any]) -
     for shape, offsets in _overlapping(group["shapes"], start, end).items():
         size = shape[0] * shape[1]
         updates = orthogonalise(torch.stack([whole[offset : offset + size].view(shape) for offset in offsets]))
-        rate = group["lr"] * math.sqrt(max(1.0, shape[0] / shape[1]))
+        rate = group["lr"] * _update_scale(shape, scaling)
         for offset, update in zip(offsets, updates, strict=True):
             first, last = max(offset, start), min(offset + size, end)
             flat[first - start : last - start].add_(update.reshape(-1)[first - offset : last - offset], alpha=-rate)
