@@ -5,13 +5,15 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from tiny_lmm import CODES, WORDS, saved_base, word_tokenizer
 from transformers import AutoTokenizer
 
 from arm.manifest import Manifest, entries_of
-from arm.model.token_shards import write_lengths, write_shard
+from arm.model.token_shards import ShardFiles, index_bytes, write_lengths, write_shard
 from arm.model.vocabulary import text_ids
-from arm.records import make_uid
+from arm.records import Image, Sample, Text, make_uid
 from arm.storage import LocalFolder
 
 COUNTS = {
@@ -36,8 +38,6 @@ def make_store(folder: Path, *, shards_per_task: int = 2) -> dict[str, Manifest]
     (folder / "tokenizer" / "tokenizer").mkdir(parents=True)
     (folder / "tokenizer" / "tokenizer" / "visual_tokenizer.json").write_text(json.dumps(record))
     tokenizer = AutoTokenizer.from_pretrained(folder / "base" / "model")
-    for name in ("shards", "lengths"):
-        (folder / "tokens" / name).mkdir(parents=True)
     rng = random.Random(0)
     for task, count in COUNTS.items():
         for number in range(shards_per_task):
@@ -47,19 +47,19 @@ def make_store(folder: Path, *, shards_per_task: int = 2) -> dict[str, Manifest]
     return {name: artifact(folder / name, kind) for name, kind in kinds.items()}
 
 
-def image(rng: random.Random) -> dict[str, Any]:
-    """A 2×2 image part."""
-    return {"kind": "image", "role": "", "text": "", "codes": rng.choices(range(8), k=4), "height": 2, "width": 2}
+def image(rng: random.Random) -> npt.NDArray[np.uint16]:
+    """The codes of a 2×2 image."""
+    return np.asarray(rng.choices(range(8), k=4), np.uint16).reshape(2, 2)
 
 
-def text(rng: random.Random, role: str = "text", words: int = 3) -> dict[str, Any]:
+def text(rng: random.Random, role: Any = "text", words: int = 3) -> Text:
     """A text part of known words."""
-    sentence = " ".join(rng.choices(WORDS, k=words))
-    return {"kind": "text", "role": role, "text": sentence, "codes": [], "height": 0, "width": 0}
+    return Text(text=" ".join(rng.choices(WORDS, k=words)), role=role)
 
 
-def _row(task: str, name: str, rng: random.Random) -> dict[str, Any]:
-    makers = {
+def _row(task: str, name: str, rng: random.Random) -> tuple[Sample, list[npt.NDArray[np.uint16]]]:
+    """A sample whose images have no pixels, and their codes."""
+    makers: dict[str, Any] = {
         "text": lambda: [text(rng, words=rng.randint(4, 12))],
         "caption": lambda: [image(rng), text(rng, "caption")],
         "question": lambda: [image(rng), *(text(rng, role, 2) for _ in range(2) for role in ("question", "answer"))],
@@ -68,19 +68,27 @@ def _row(task: str, name: str, rng: random.Random) -> dict[str, Any]:
         "interleaved_video": lambda: [image(rng), text(rng), image(rng)],
         "interleaved_web": lambda: [text(rng), image(rng), text(rng)],
     }
-    uid = bytes.fromhex(make_uid(name))
-    return {"uid": uid, "task": task, "parts": makers[task](), "source": task, "licence": "x", "meta": "{}"}
+    made = makers[task]()
+    empty = Image(data=b"", format="png", height=24, width=24)
+    parts = tuple(part if isinstance(part, Text) else empty for part in made)
+    sample = Sample(uid=make_uid(name), task=task, parts=parts, source=task, licence="x")
+    return sample, [part for part in made if not isinstance(part, Text)]
 
 
-def _write(folder: Path, name: str, rows: list[dict[str, Any]], tokenizer: Any) -> None:
-    path = folder / "shards" / f"{name}.arrow"
-    write_shard(path, rows, tokenizer_fingerprint=CODES.fingerprint, num_codes=CODES.num_codes)
+def _write(folder: Path, unit: str, rows: list[tuple[Sample, list[npt.NDArray[np.uint16]]]], tokenizer: Any) -> None:
+    files = ShardFiles("default", unit)
+    for name in (files.shard, files.lengths, files.index):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    samples, grids = [sample for sample, _ in rows], [grid for _, images in rows for grid in images]
+    identity = {"tokenizer_fingerprint": CODES.fingerprint, "num_codes": CODES.num_codes}
+    index = write_shard(folder / files.shard, samples, grids, **identity, batch_rows=25)
+    (folder / files.index).write_bytes(index_bytes(index))
     lengths = [
-        [9 if part["kind"] == "image" else len(text_ids(tokenizer, [part["text"]])[0]) for part in row["parts"]]
-        for row in rows
+        [[len(text_ids(tokenizer, [part.text])[0])] if isinstance(part, Text) else [9] for part in sample.parts]
+        for sample in samples
     ]
-    held_out = [row["uid"][0] < 16 for row in rows]
-    write_lengths(folder / "lengths" / f"{name}.parquet", lengths, held_out, text_fingerprint="t")
+    held_out = [bytes.fromhex(sample.uid)[0] < 16 for sample in samples]
+    write_lengths(folder / files.lengths, lengths, held_out, text_fingerprint="t")
 
 
 __all__ = ["COUNTS", "artifact", "image", "make_store", "text", "word_tokenizer"]

@@ -33,6 +33,10 @@ class Folder(Protocol):
         """The whole file; FileNotFoundError when it is not there."""
         ...
 
+    def read_range(self, name: str, offset: int, length: int) -> bytes:
+        """`length` bytes from `offset`, fewer where the file ends; FileNotFoundError when it is not there."""
+        ...
+
     def write(self, name: str, data: bytes) -> None:
         """Write a small file atomically, replacing what was there."""
         ...

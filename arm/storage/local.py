@@ -36,6 +36,11 @@ class LocalFolder:
     def read(self, name: str) -> bytes:
         return self._at(name).read_bytes()
 
+    def read_range(self, name: str, offset: int, length: int) -> bytes:
+        with self._at(name).open("rb") as stream:
+            stream.seek(offset)
+            return stream.read(length)
+
     def write(self, name: str, data: bytes) -> None:
         with self.publish(name) as path:
             path.write_bytes(data)

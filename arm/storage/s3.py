@@ -78,6 +78,15 @@ class S3Folder:
 
         return _retried(read, self._full(name))
 
+    def read_range(self, name: str, offset: int, length: int) -> bytes:
+        def read() -> bytes:
+            return bytes(self._call("get_object", name, Range=f"bytes={offset}-{offset + length - 1}")["Body"].read())
+
+        try:
+            return _retried(read, self._full(name)) if length else b""
+        except EOFError:  # the file ends before the range starts
+            return b""
+
     def write(self, name: str, data: bytes) -> None:
         self._call("put_object", name, Body=data)
 
@@ -293,6 +302,8 @@ def _translated(error: Any, what: str) -> Exception:
         return UserError(f"{what}: there is no such bucket at {endpoint() or 'Amazon S3'}; make it first.")
     if status == 404:
         return FileNotFoundError(what)
+    if status == 416:
+        return EOFError(what)
     if status == 412:
         return FileExistsError(what)
     if status == 409:
