@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arm.tokenizer import codes as statistics
@@ -58,6 +58,7 @@ def test_digits_that_repeat_each_other_correlate_fully_and_a_constant_one_not_at
     assert statistics.digit_correlation(constant, (2, 2)).tolist() == [[1, 0], [0, 0]]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(*(st.integers(0, size - 1) for size in (2, 3, 5))), min_size=2, max_size=30))
 def test_correlation_is_numpys_over_the_list_of_digits(rows: list[tuple[int, int, int]]) -> None:
     digits = torch.tensor(rows)
