@@ -57,6 +57,8 @@ class Job:
     stages: tuple[str, ...] = ()
     distributed: bool = False
     """Whether several ranks can run it together; any other job is refused more than one."""
+    divisible: bool = False
+    """Whether its units can also be made by parts that run apart from each other; the job itself then sums up."""
 
 
 def _optional(name: str, role: Role = "data", *, holds_paths: bool = False) -> Input:
@@ -111,16 +113,19 @@ JOBS: tuple[Job, ...] = (
         inputs=(_optional("crawled"), _optional("imported"), _optional("scorer", "judge"), _optional("evaluation", "judge")),
     ),
     Job(
-        name="train-tokenizer", phase="model", makes="tokenizer", version=2,
+        name="train-tokenizer", phase="model", makes="tokenizer", version=3, distributed=True,
         purpose="Train the visual tokenizer: frozen SigLIP2, projections, FSQ, four losses.",
         function="arm.tokenizer.training:train_tokenizer", config="arm.tokenizer.config:TokenizerConfig",
         inputs=(Input("images"), Input("encoder", "init"), Input("caption_model", "init")),
     ),
     Job(
-        name="tokenize-images", phase="model", makes="token-shards",
+        name="tokenize-images", phase="model", makes="token-shards", version=2, distributed=True, divisible=True,
         purpose="Turn every curated sample into codes and text: Arrow token shards.",
         function="arm.tokenizer.encoding:tokenize_images", config="arm.tokenizer.config:EncodeConfig",
-        inputs=(Input("images"), Input("tokenizer", "init"), Input("text_tokenizer", "init")),
+        inputs=(
+            Input("images"), Input("tokenizer", "init"), Input("text_tokenizer", "init"),
+            _optional("detokenizer", "judge"),
+        ),
     ),
     Job(
         name="train-detokenizer", phase="model", makes="detokenizer", version=2,
@@ -254,6 +259,21 @@ def execute(ready: Plan) -> Manifest:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # the launcher of the ranks holds the lock
             return _record(ready)
         return _record_alone(ready)
+
+
+def execute_part(ready: Plan, part: str) -> None:
+    """Make the units of part `k/n` of a divisible job beside the other parts, without the output's lock.
+
+    Parts publish units and nothing else, each unit by one part, so they cannot meet; the job itself, run when they
+    have ended, finds the units, makes what is missing under the lock, sums up and publishes the manifest.
+    """
+    index, _, count = part.partition("/")
+    if not ready.job.divisible:
+        raise UserError(f"{ready.job.name} cannot be run in parts; run it as one.")
+    if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
+        raise UserError(f"{part!r} is no part; give k/n with k from 0 to n - 1.")
+    os.environ["ARM_PART"] = part
+    _call(ready)
 
 
 def _record_alone(ready: Plan) -> Manifest:

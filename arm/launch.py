@@ -9,6 +9,7 @@ worker on a cluster; here they are plain children, which saves torchrun's own im
     ARM_LAUNCH      what a rank runs: {job, output, config, inputs, threads}
     ARM_ERROR_FILE  where a UserError goes as one JSON line {job, error} before exit code 1
     ARM_RUNNER_PID  the process of `pipelines.run`: a task dies with it
+    ARM_PART        k/n: which units this process makes, where the parts of a job run apart (see `launch_part`)
 """
 
 import contextlib
@@ -67,6 +68,18 @@ def launch(job_name: str, *, output: str, config: str = "{}", resources: str = "
         seconds = round(time.monotonic() - started, 2)
         tell(event="end", job=job_name, output=output, url=finished.url, reused=bool(reused), seconds=seconds)
         return Launched(finished)
+
+
+def launch_part(
+    job_name: str, part: str, *, output: str, config: str = "{}", resources: str = "{}", **inputs: str | None
+) -> None:
+    """Make the units of part `k/n` of a divisible job in this process; nothing is published but units."""
+    with reported_errors(job_name), full_disk_in_a_sentence(output):
+        place = configs.from_json(Resources, resources)
+        plan = jobs.plan(job_name, output=output, config=config, inputs=inputs)
+        if plan.complete() is None:
+            prepare_process(place.threads)
+            jobs.execute_part(plan, part)
 
 
 @contextlib.contextmanager

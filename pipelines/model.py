@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.model.tokenize_images import tokenize_images
+from components.model.tokenize_part import tokenize_part
 from components.model.train_detokenizer import train_detokenizer
 from components.model.train_model import train_model
 from components.model.train_policy import train_policy
@@ -44,8 +45,8 @@ def codes(step: Step, ready: Ready) -> Codes:
         "train-tokenizer", train_tokenizer,
         images=ready.images, encoder=ready.encoder, caption_model=ready.language_model,
     )  # fmt: skip
-    tokens = step(
-        "tokenize-images", tokenize_images,
+    tokens = step.in_parts(
+        "tokenize-images", tokenize_images, tokenize_part,
         images=ready.images, tokenizer=tokenizer, text_tokenizer=ready.language_model,
     )  # fmt: skip
     detokenizer = step(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from arm import config as configs
+from arm import jobs
 from arm.launch_kubernetes import SECRET, SECRET_KEYS
 from arm.recipes import Recipe, job_of
 from arm.resources import Resources
@@ -33,6 +34,11 @@ class Placement:
         """Whether steps run one by one: two cores gain nothing from two steps at a time."""
         return not self.cluster
 
+    def parts(self, step: str) -> int:
+        """Pods that make the step's units apart: one for each rank, where there is a cluster and the job divides."""
+        divides = self.cluster and jobs.find(job_of(step)).divisible
+        return self.recipe.computes_on(step).ranks if divides else 1
+
     def resources(self, step: str) -> str:
         """The `Resources` of a step as JSON: what `arm.launch` obeys."""
         compute, place = self.recipe.computes_on(step), self._place(step)
@@ -41,7 +47,7 @@ class Placement:
             Resources(
                 where=place,
                 image=image,
-                ranks=compute.ranks,
+                ranks=1 if self.parts(step) > 1 else compute.ranks,
                 threads=compute.threads,
                 cpu=compute.cpu,
                 memory=compute.memory,

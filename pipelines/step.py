@@ -22,6 +22,7 @@ Graph = Callable[["Step"], None]
 DESCRIPTIONS = {
     "store": "Folder or s3:// address that holds the run's artifacts, one numbered folder a step.",
     "mixtures": "What to compare: a list of {label, config of train-model as JSON}.",
+    "ablation": "What to train: a list of {label, tokenizer, detokenizer, evaluate}, the configs of a run as JSON.",
 }
 
 
@@ -34,11 +35,17 @@ class Step:
 
     def __call__(self, name: str, component: Any, **inputs: Any) -> Any:
         """Add a task of the road and return its output artifact; inputs that are None are left out."""
-        task = self._task(name, component, folder_name(name), self._settings[name], inputs)
-        if self._placement.serial and self._last is not None:
-            task.after(self._last)
-        self._last = task
-        return task.output
+        return self._next(name, component, inputs).output
+
+    def in_parts(self, name: str, component: Any, part_component: Any, **inputs: Any) -> Any:
+        """Like a call; on a cluster, as many parts as the recipe gives ranks make the units first, each in a pod."""
+        num_parts = self._placement.parts(name)
+        if num_parts == 1:
+            return self(name, component, **inputs)
+        parts = [f"{index}/{num_parts}" for index in range(num_parts)]
+        with dsl.ParallelFor(parts, name=f"parts-of-{name}") as part:
+            made = self._task(name, part_component, folder_name(name), self._settings[name], {**inputs, "part": part})
+        return self._next(name, component, inputs).after(made).output
 
     def variant(self, name: str, component: Any, *, folder: str, config: Any = None, **inputs: Any) -> Any:
         """Add a task like the step `name` that writes into another folder, with another config."""
@@ -58,6 +65,20 @@ class Step:
         """A parameter of the pipeline."""
         return self._settings[name]
 
+    @property
+    def parallelism(self) -> int | None:
+        """Turns of an ablation's loop at a time: the recipe's on this machine, without a limit on a cluster."""
+        ablation = self._placement.recipe.ablation
+        return ablation.parallelism if ablation and self._placement.serial else None
+
+    def _next(self, name: str, component: Any, inputs: Mapping[str, Any]) -> Any:
+        """The step's own task, after the step before where they run one by one."""
+        task = self._task(name, component, folder_name(name), self._settings[name], inputs)
+        if self._placement.serial and self._last is not None:
+            task.after(self._last)
+        self._last = task
+        return task
+
     def _task(self, name: str, component: Any, folder: str, config: Any, inputs: Mapping[str, Any]) -> Any:
         given = {key: value for key, value in inputs.items() if value is not None}
         resources = self._placement.resources(name)
@@ -70,9 +91,7 @@ def build(graph: Graph, recipe: Recipe, placement: Placement, *, steps: Iterable
     """Make a KFP pipeline of a graph; its parameters are the store and the recipe's config of each step of the graph."""
     defaults: dict[str, Any] = {"store": f"store/{recipe.name}"}
     defaults |= {step: configs.to_json(recipe.config(step)) for step in steps}
-    if graph.__name__ == "experiment":
-        named = recipe.mixtures.items()
-        defaults["mixtures"] = [{"label": name, "config": configs.to_json(value)} for name, value in named]
+    defaults |= LOOPS.get(graph.__name__, lambda _: {})(recipe)
     names = {step: step.replace("-", "_") for step in defaults}
 
     def pipeline(*given: Any) -> None:
@@ -82,6 +101,23 @@ def build(graph: Graph, recipe: Recipe, placement: Placement, *, steps: Iterable
     pipeline.__signature__ = inspect.Signature([_parameter(names[key], value) for key, value in defaults.items()])
     pipeline.__doc__ = _describe(graph, names)
     return dsl.pipeline(name=f"arm-{graph.__name__}-{recipe.name}".replace("_", "-"))(pipeline)
+
+
+def _mixtures(recipe: Recipe) -> dict[str, list[dict[str, str]]]:
+    named = recipe.mixtures.items()
+    return {"mixtures": [{"label": name, "config": configs.to_json(value)} for name, value in named]}
+
+
+def _ablation(recipe: Recipe) -> dict[str, list[dict[str, str]]]:
+    assert recipe.ablation, "pipelines.run refuses a recipe without one"
+    return {"ablation": recipe.ablation.runs()}
+
+
+LOOPS: dict[str, Callable[[Recipe], dict[str, list[dict[str, str]]]]] = {
+    "experiment": _mixtures,
+    "tokenizer_ablation": _ablation,
+}
+"""Graph -> the parameter that its loop goes over."""
 
 
 def _parameter(name: str, default: Any) -> inspect.Parameter:

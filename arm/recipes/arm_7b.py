@@ -3,6 +3,7 @@
 Weights and data sets are read from the paths below; put them there, or derive a recipe with your own paths.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from arm.data.config import (
@@ -19,12 +20,15 @@ from arm.data.config import (
 from arm.evaluation.config import EvaluateConfig
 from arm.recipes.recipe import Compute, Recipe
 from arm.recipes.toy import EVEN_MIXTURE, PAPER_MIXTURES
+from arm.records import TASKS
 from arm.rl.config import PolicyConfig, RewardConfig
 from arm.tokenizer.config import (
     DetokenizerConfig,
     EncodeConfig,
     EvaluateTokenizerConfig,
+    ResolutionConfig,
     TokenizerConfig,
+    VariantConfig,
     ZeroShotTask,
 )
 from arm.tracking.config import RegisterConfig
@@ -96,9 +100,29 @@ DATA: dict[str, Any] = {
     ),
 }
 
+
+def variant(name: str, resolution: tuple[int, int], *tasks: str) -> VariantConfig:
+    """A variant of Table 1's (min short side, max long side)."""
+    short, long = resolution
+    return VariantConfig(name=name, resolution=ResolutionConfig(min_short_side=short, max_long_side=long), tasks=tasks)
+
+
+ENCODE = EncodeConfig(  # Table 1's resolutions; understanding is ours
+    variants=(
+        variant("understanding", (256, 976), *(task for task in TASKS if task not in ("text_to_image", "edit"))),
+        variant("images-512", (256, 512), "text_to_image"),
+        variant("images-1024", (512, 1_024), "text_to_image"),
+        variant("edits-256-980", (256, 980), "edit"),
+        variant("edits-512-980", (512, 980), "edit"),
+        variant("edits-1024", (512, 1_024), "edit"),
+    ),
+    threads=8,
+    decode_threads=12,
+)
 PRETRAIN = StageConfig(  # Table 1, PT
     stage="pretrain",
     mixture=PAPER_MIXTURES["pretrain"],
+    variants=("understanding", "images-512", "edits-256-980"),
     steps=100_000,
     sequence_length=81_920,
     rows_per_step=400,  # ours: 2.5T tokens over 100K steps of 80K rows need about 300; two rows for each of 200 GPUs
@@ -109,6 +133,7 @@ PRETRAIN = StageConfig(  # Table 1, PT
 CONTINUE = StageConfig(  # Table 1, CT
     stage="continue",
     mixture=PAPER_MIXTURES["continue"],
+    variants=("understanding", "images-1024", "edits-512-980"),
     steps=100_000,
     sequence_length=81_920,
     rows_per_step=320,  # ours: two rows for each of 160 GPUs
@@ -119,6 +144,7 @@ CONTINUE = StageConfig(  # Table 1, CT
 FINETUNE = StageConfig(  # Table 1, SFT
     stage="finetune",
     mixture=PAPER_MIXTURES["finetune"],
+    variants=("understanding", "images-1024", "edits-1024"),
     steps=40_000,
     sequence_length=81_920,
     rows_per_step=80,  # ours: one row for each of 80 GPUs
@@ -168,7 +194,7 @@ ARM_7B = Recipe(
         **IMPORTS,
         **DATA,
         "train-tokenizer": TokenizerConfig(),  # section 3.1 and 4.1: the defaults
-        "tokenize-images": EncodeConfig(height=1_024, width=1_024, threads=8),
+        "tokenize-images": ENCODE,
         "train-detokenizer": DetokenizerConfig(),  # section 3.1 and 4.1; its training recipe is ours
         "train-model-pretrain": PRETRAIN,
         "train-model-continue": CONTINUE,
@@ -193,7 +219,7 @@ ARM_7B = Recipe(
         # one process until these two are data parallel (issue 3); the paper's batches will want some 64 GPUs
         "train-tokenizer": ONE_GPU,
         "train-detokenizer": ONE_GPU,
-        "tokenize-images": ONE_GPU,
+        "tokenize-images": replace(ONE_GPU, ranks=64),  # ours: units are independent, a pod each
         "train-model-pretrain": gpus(200),  # Table 1
         "train-model-continue": gpus(160),  # Table 1
         "train-model-finetune": gpus(80),  # Table 1
@@ -205,6 +231,6 @@ ARM_7B = Recipe(
     },
     mixtures={
         "paper": PRETRAIN,
-        "even": StageConfig(stage="pretrain", mixture=EVEN_MIXTURE, rows_per_step=400, activation_checkpointing=True),
+        "even": replace(PRETRAIN, mixture=EVEN_MIXTURE),
     },
 )

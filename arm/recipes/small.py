@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from arm.data.config import ImportModelConfig
-from arm.recipes.arm_7b import ARM_7B, CONTINUE, DATA, FINETUNE, POD, POLICIES, PRETRAIN, gpus
+from arm.recipes.arm_7b import ARM_7B, CONTINUE, DATA, FINETUNE, ONE_GPU, POD, POLICIES, PRETRAIN, gpus
 from arm.recipes.toy import EVEN_MIXTURE
 from arm.tokenizer.config import DetokenizerConfig, EncodeConfig, TokenizerConfig
 from arm.tracking.config import RegisterConfig
@@ -16,6 +16,7 @@ ONE_MACHINE: dict[str, Any] = {
     "rows_per_step": 32,
     "rows_per_micro_batch": 1,
     "sequence_length": 16_384,
+    "variants": (),
 }
 STAGES = {
     "train-model-pretrain": replace(PRETRAIN, steps=20_000, **ONE_MACHINE),
@@ -32,7 +33,7 @@ SMALL = ARM_7B.derive(
         ),
         "download-images": replace(DATA["download-images"], image_size=512),
         "train-tokenizer": TokenizerConfig(batch_size=2_048, num_steps=50_000),
-        "tokenize-images": EncodeConfig(threads=8),
+        "tokenize-images": EncodeConfig(threads=8, decode_threads=12),
         "train-detokenizer": DetokenizerConfig(batch_size=256, num_steps=50_000),
         **STAGES,
         **{step: replace(policy, image_size=512, prompts_per_step=16) for step, policy in POLICIES.items()},
@@ -42,6 +43,7 @@ SMALL = ARM_7B.derive(
     compute={
         **ARM_7B.compute,
         **dict.fromkeys(DATA, POD),
+        "tokenize-images": replace(ONE_GPU, ranks=8),
         **{step: gpus(8) for step in (*STAGES, *POLICIES)},  # tokenizer and detokenizer: one GPU until issue 3
     },
     mixtures={

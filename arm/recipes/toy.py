@@ -29,6 +29,7 @@ from arm.tokenizer.config import (
     QuantizerConfig,
     ResolutionConfig,
     TokenizerConfig,
+    VariantConfig,
     ZeroShotTask,
 )
 from arm.toy.config import TeacherConfig, WorldConfig
@@ -140,8 +141,7 @@ CURATE = CurateConfig(
 
 SHAPES, COLOURS = ("circle", "square", "triangle", "cross"), ("red", "yellow", "green", "cyan", "blue", "purple")
 TOKENIZER = TokenizerConfig(
-    height=SIDE,
-    width=SIDE,
+    resolutions=(ResolutionConfig(min_short_side=SIDE, max_long_side=SIDE),),
     quantizer=QuantizerConfig(
         levels=(2,) * 9,
         num_blocks=2,
@@ -167,7 +167,9 @@ TOKENIZER = TokenizerConfig(
     num_held_out=1_000,
     save_every=100,
 )
-ENCODE = EncodeConfig(height=SIDE, width=SIDE, batch_size=256)
+ENCODE = EncodeConfig(
+    variants=(VariantConfig(resolution=ResolutionConfig(min_short_side=SIDE, max_long_side=SIDE)),), shards_per_unit=1
+)
 DETOKENIZER = DetokenizerConfig(
     resolutions=(ResolutionConfig(min_short_side=SIDE, max_long_side=SIDE),),
     backbone="dit",

@@ -1,191 +1,190 @@
 """tokenize-images: every curated sample as codes and text, in Arrow token shards (`arm.model.token_shards`).
 
-The unit is an image shard: its token shard, its lengths and its account are published one after the other, the account
-last, and a rerun skips units with an account.
+    image shards ── units of one source ── windows, decoded ahead ── batches of one shape ── record batches ── account
 
-    reports/garden-00000.json   {"samples": 2000, "images": 2600, "dropped": {"unreadable_image": 1}, "histogram": {"7": 12, …}}
+Units are independent: workers take them in turn, a killed one leaves whole units behind, and the files are the same
+whatever the number of workers (`arm.tokenizer.units`). Rank 0 waits for the last account and sums up.
+
+    checks.json     {"drift": {"default": {"garden-00000": 0.12, …}}, "drifted": ["default/web-00003"]}
 """
 
 import json
+import sys
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from arm.data.shards import read_shard, shard_paths
 from arm.device import make_deterministic, rank_device
 from arm.errors import UserError
 from arm.manifest import Manifest, Outcome
 from arm.model import token_shards
-from arm.progress import track
-from arm.records import Image, Sample, Text
+from arm.progress import Progress
 from arm.storage import Folder
+from arm.tokenizer.checks import Histogram, drift
 from arm.tokenizer.config import EncodeConfig
-from arm.tokenizer.images import Pixels, fit, to_images
+from arm.tokenizer.decoding import Picture, Window, windows
+from arm.tokenizer.images import to_images
+from arm.tokenizer.lengths import Measure
 from arm.tokenizer.metrics import entropy_bits
-from arm.tokenizer.visual import VisualTokenizer
-
-SPECIALS_PER_IMAGE = 5
-"""`<|vision_start|> H W <|image_pad|>` before the codes and `<|vision_end|>` after them."""
-
-Row = dict[str, Any]
-Codes = npt.NDArray[np.uint16]
+from arm.tokenizer.protocol import ImageDetokenizer, ImageTokenizer, load_tokenizer, tokenizer_folder
+from arm.tokenizer.resolution import Size
+from arm.tokenizer.unit_files import Account, Tools, UnitFiles
+from arm.tokenizer.units import Unit, leads, share_of, units_of, wait_for
 
 
 def tokenize_images(
-    *, images: Manifest, tokenizer: Manifest, text_tokenizer: Manifest, output: Folder, config: EncodeConfig
+    *,
+    images: Manifest,
+    tokenizer: Manifest,
+    text_tokenizer: Manifest,
+    output: Folder,
+    config: EncodeConfig,
+    detokenizer: Manifest | None = None,
 ) -> Outcome:
-    """Encode every image once and publish token shards, lengths and accounts."""
+    """Encode every image once for each size; every worker calls this, the one that leads sums up."""
     make_deterministic(threads=config.threads)
-    visual = VisualTokenizer.from_pretrained(tokenizer.local_folder("tokenizer")).to(rank_device())
-    writer = ShardWriter(visual, text_tokenizer.local_folder("model"), output, config)
-    paths = shard_paths(images)
-    todo = [path for path in paths if not output.exists(report_name(path))]
-    for path, loaded in read_ahead(todo, config):
-        writer.write(path, loaded)
-    reports = [dict(json.loads(output.read(report_name(path)))) for path in paths]
-    return summarise(reports, visual.num_codes, config)
+    units = units_of(images, config.shards_per_unit)
+    tools = load_tools(tokenizer, text_tokenizer, detokenizer, config)
+    made = set(output.list("reports/"))
+    missing = [unit for unit in units if unit.report not in made]
+    progress = Progress("tokenize-images: units", total=len(units), done=len(units) - len(missing))
+    todo = [unit for unit in share_of(units) if unit.report not in made]
+    for unit, ahead in groupby(windows(todo, images, config, tools.visual.stride), key=lambda window: window.unit):
+        with UnitFiles(unit, output, tools) as files:
+            for window in ahead:
+                encode(window, tools.visual, config.batch_size)
+                files.write(window)
+        progress.advance()
+    if not leads():
+        return Outcome()
+    wait_for(missing, output)
+    return summarise(units, output, tools)
 
 
-class ShardWriter:
-    """Turns one image shard into one token shard."""
+def load_tools(
+    tokenizer: Manifest, text_tokenizer: Manifest, detokenizer: Manifest | None, config: EncodeConfig
+) -> Tools:
+    """Load what every unit is made with."""
+    from transformers import AutoTokenizer
 
-    def __init__(self, visual: VisualTokenizer, text_folder: Path, output: Folder, config: EncodeConfig) -> None:
-        from transformers import AutoTokenizer
-
-        self.visual, self.output, self.config = visual, output, config
-        self.text: Any = AutoTokenizer.from_pretrained(text_folder)
-        self.text_fingerprint = token_shards.text_fingerprint(self.text)
-        self.fingerprint = visual.fingerprint
-
-    def write(self, path: Path, loaded: "Loaded") -> None:
-        """Publish the token shard of an image shard."""
-        codes = self._encode([pixels for images in loaded.images for pixels in images])
-        rows = list(to_rows(loaded.samples, iter(codes)))
-        with self.output.publish(f"shards/{path.stem}.arrow") as target:
-            token_shards.write_shard(
-                target, rows, tokenizer_fingerprint=self.fingerprint, num_codes=self.visual.num_codes
-            )
-        with self.output.publish(f"lengths/{path.stem}.parquet") as target:
-            held_out = [token_shards.is_held_out(row["uid"]) for row in rows]
-            token_shards.write_lengths(target, self._lengths(rows), held_out, text_fingerprint=self.text_fingerprint)
-        report = account(rows, loaded.dropped)
-        self.output.write(report_name(path), (json.dumps(report, sort_keys=True) + "\n").encode())
-
-    def _encode(self, pixels: list[Pixels]) -> list[Codes]:
-        """Codes (rows, columns) of each image, in fixed batches."""
-        found: list[Codes] = []
-        for start in range(0, len(pixels), self.config.batch_size):
-            batch = to_images(np.stack(pixels[start : start + self.config.batch_size]))
-            codes = self.visual.encode(batch).cpu()
-            smallest, largest = int(codes.min()), int(codes.max())
-            assert 0 <= smallest <= largest < self.visual.num_codes
-            found.extend(codes.numpy().astype(np.uint16))
-        return found
-
-    def _lengths(self, rows: list[Row]) -> list[list[int]]:
-        """Token length of every part: text ids without specials; codes and five more for an image."""
-        texts = [part["text"] for row in rows for part in row["parts"] if part["kind"] == "text"]
-        ids = self.text(texts, add_special_tokens=False)["input_ids"] if texts else []
-        counts = iter([len(row) for row in ids])
-        return [
-            [
-                next(counts) if part["kind"] == "text" else len(part["codes"]) + SPECIALS_PER_IMAGE
-                for part in row["parts"]
-            ]
-            for row in rows
-        ]
-
-
-@dataclass(slots=True)
-class Loaded:
-    """The samples of a shard with their images fitted to the bucket."""
-
-    samples: list[Sample] = field(default_factory=list)
-    images: list[list[Pixels]] = field(default_factory=list)
-    dropped: Counter[str] = field(default_factory=Counter)
-
-
-def load_shard(path: Path, config: EncodeConfig) -> Loaded:
-    """Read and decode a shard; a sample that holds an unreadable image is dropped and counted."""
-    loaded = Loaded()
-    for sample in read_shard(path):
-        try:
-            images = [fit(part, config.height, config.width) for part in sample.parts if isinstance(part, Image)]
-        except (OSError, ValueError, SyntaxError, UserError):
-            loaded.dropped["unreadable_image"] += 1
-            continue
-        loaded.samples.append(sample)
-        loaded.images.append(images)
-    return loaded
-
-
-def read_ahead(paths: list[Path], config: EncodeConfig) -> Iterator[tuple[Path, Loaded]]:
-    """Yield each shard loaded, while a thread loads the next."""
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(load_shard, paths[0], config) if paths else None
-        for index, path in track(enumerate(paths), "tokenize-images: shards", total=len(paths)):
-            assert coming is not None
-            loaded = coming.result()
-            if index + 1 < len(paths):
-                coming = pool.submit(load_shard, paths[index + 1], config)
-            yield path, loaded
-
-
-def report_name(path: Path) -> str:
-    """Where a shard's account lies."""
-    return f"reports/{path.stem}.json"
-
-
-def to_rows(samples: list[Sample], codes: Iterator[Codes]) -> Iterator[Row]:
-    """Rows of a token shard; `codes` holds one grid per image, in order."""
-    for sample in samples:
-        parts = [_text_part(part) if isinstance(part, Text) else _image_part(next(codes)) for part in sample.parts]
-        meta = json.dumps(sample.meta, sort_keys=True, ensure_ascii=False)
-        yield {
-            "uid": bytes.fromhex(sample.uid), "task": sample.task, "parts": parts,
-            "source": sample.source, "licence": sample.licence, "meta": meta,
-        }  # fmt: skip
-
-
-def account(rows: list[Row], dropped: Counter[str]) -> Row:
-    """What a shard holds and what was left out."""
-    grids = [part["codes"] for row in rows for part in row["parts"] if part["kind"] == "image"]
-    histogram = Counter(code for grid in grids for code in grid)
-    return {
-        "samples": len(rows),
-        "images": len(grids),
-        "dropped": dict(sorted(dropped.items())),
-        "histogram": {str(code): histogram[code] for code in sorted(histogram)},
+    if config.min_psnr is not None and detokenizer is None:
+        raise UserError("EncodeConfig.min_psnr needs the input `detokenizer`: nothing else renders codes.")
+    visual = load_tokenizer(tokenizer_folder(tokenizer)).to(rank_device())
+    text = AutoTokenizer.from_pretrained(text_tokenizer.local_folder("model"))
+    identity: dict[str, str | int] = {
+        "format_version": token_shards.FORMAT_VERSION,
+        "num_codes": visual.num_codes,
+        "tokenizer_fingerprint": visual.fingerprint,
+        "text_fingerprint": token_shards.text_fingerprint(text),
     }
+    return Tools(
+        visual=visual,
+        measure=Measure(text),
+        detokenizer=None if detokenizer is None else _load_detokenizer(detokenizer),
+        identity=identity,
+        config=config,
+    )
 
 
-def summarise(reports: list[Row], num_codes: int, config: EncodeConfig) -> Outcome:
-    """Counts of the whole and statistics of its codes; too many dropped samples are a UserError."""
-    counts = Counter({"samples": 0, "images": 0})
-    histogram: Counter[str] = Counter()
-    for report in reports:
-        counts.update(samples=report["samples"], images=report["images"])
-        counts.update({f"dropped/{reason}": number for reason, number in report["dropped"].items()})
-        histogram.update(report["histogram"])
+def encode(window: Window, visual: ImageTokenizer, batch_size: int) -> None:
+    """Fill in the codes of every picture of a window: batches of one size, in the order of the rows."""
+    by_size: dict[Size, list[Picture]] = {}
+    for row in window.rows:
+        for picture in row.pictures:
+            for size in picture.pixels:
+                by_size.setdefault(size, []).append(picture)
+    for size in sorted(by_size):
+        pictures = by_size[size]
+        for start in range(0, len(pictures), batch_size):
+            _encode_batch(pictures[start : start + batch_size], size, visual)
+
+
+def _encode_batch(pictures: Sequence[Picture], size: Size, visual: ImageTokenizer) -> None:
+    codes = visual.encode(to_images(np.stack([picture.pixels[size] for picture in pictures]))).cpu()
+    smallest, largest = int(codes.min()), int(codes.max())
+    assert 0 <= smallest <= largest < visual.num_codes
+    for picture, grid in zip(pictures, codes.numpy().astype(np.uint16), strict=True):
+        picture.codes[size] = grid
+
+
+def summarise(units: Sequence[Unit], output: Folder, tools: Tools) -> Outcome:
+    """Counts of the whole, statistics of its codes and the alarms; too many dropped samples are a UserError."""
+    counts: Counter[str] = Counter()
+    histograms: dict[str, Histogram] = {}
+    psnr: list[float] = []
+    for _, account in _accounts(units, output, tools):
+        counts.update({name: account[name] for name in ("samples_read", "samples", "images")})
+        counts.update({f"dropped/{reason}": number for reason, number in account["dropped"].items()})
+        for name, variant in account["variants"].items():
+            counts[f"rows/{name}"] += variant["rows"]
+            histograms[name] = histograms.get(name, np.zeros(1, np.int64)) + np.asarray(variant["histogram"])
+            psnr.extend(variant.get("psnr", []))
+    _check_losses(counts, tools.config)
+    counts["units_drifted"] = _check_drift(units, output, tools, histograms)
+    metrics = _code_metrics(sum(histograms.values(), np.zeros(tools.visual.num_codes, np.int64)))
+    if psnr:
+        metrics["psnr"] = round(float(np.mean(psnr)), 4)
+        _check_psnr(metrics["psnr"], len(psnr), tools.config)
+    return Outcome(counts=dict(counts), metrics=metrics)
+
+
+def _accounts(units: Sequence[Unit], output: Folder, tools: Tools) -> Iterator[tuple[Unit, Account]]:
+    """The account of each unit; one that was made with other tokenizers is a UserError."""
+    for unit in units:
+        account: Account = json.loads(output.read(unit.report))
+        for name, value in tools.identity.items():
+            if account.get(name) != value:
+                raise UserError(
+                    f"{output.url}/{unit.report} has {name} {account.get(name)!r:.20}, not {value!r:.20}; "
+                    "token shards of two tokenizers do not mix: delete that folder and run again."
+                )
+        yield unit, account
+
+
+def _check_losses(counts: Counter[str], config: EncodeConfig) -> None:
     lost = sum(number for name, number in counts.items() if name.startswith("dropped/"))
-    if lost > config.max_dropped_share * (lost + counts["samples"]):
-        raise UserError(f"{lost} of {lost + counts['samples']} samples hold an unreadable image; curate them first.")
-    used = np.array(list(histogram.values()), dtype=np.float64)
-    entropy = entropy_bits(used) if len(used) else 0.0
-    metrics = {"code_usage": round(len(used) / num_codes, 6), "perplexity": round(2**entropy, 4)}
-    return Outcome(counts={**counts, "samples_read": counts["samples"] + lost}, metrics=metrics)
+    assert counts["samples_read"] == counts["samples"] + lost
+    if lost > config.max_dropped_share * counts["samples_read"]:
+        raise UserError(f"{lost} of {counts['samples_read']} samples hold an unreadable image; curate them first.")
 
 
-def _text_part(part: Text) -> Row:
-    return {"kind": "text", "role": part.role, "text": part.text, "codes": [], "height": 0, "width": 0}
+def _check_drift(units: Sequence[Unit], output: Folder, tools: Tools, histograms: dict[str, Histogram]) -> int:
+    """Publish how far each unit's histogram lies from all the others'; name those beyond the bound and count them."""
+    found: dict[str, dict[str, float]] = {name: {} for name in histograms}
+    for unit, account in _accounts(units, output, tools):
+        for name, variant in account["variants"].items():
+            own = np.asarray(variant["histogram"])
+            found[name][unit.name] = round(drift(own, histograms[name] - own), 6)
+    bound = tools.config.max_drift
+    drifted = [f"{name}/{unit}" for name, values in found.items() for unit, value in values.items() if value > bound]
+    record: dict[str, Any] = {"drift": found, "drifted": drifted}
+    output.write("checks.json", (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
+    if drifted:
+        sentence = (
+            f"The codes of {', '.join(drifted[:5])} ({len(drifted)} in all) drift beyond {bound}; see checks.json."
+        )
+        if tools.config.fail_on_drift:
+            raise UserError(sentence)
+        print(sentence, file=sys.stderr)
+    return len(drifted)
 
 
-def _image_part(grid: Codes) -> Row:
-    height, width = grid.shape
-    return {"kind": "image", "role": "", "text": "", "codes": grid.ravel().tolist(), "height": height, "width": width}
+def _check_psnr(mean: float, count: int, config: EncodeConfig) -> None:
+    if config.min_psnr is not None and mean < config.min_psnr:
+        raise UserError(
+            f"{count} images rendered from their codes have a mean PSNR of {mean} dB, below min_psnr {config.min_psnr}."
+        )
+
+
+def _code_metrics(histogram: Histogram) -> dict[str, float]:
+    entropy = entropy_bits(histogram.astype(np.float64)) if histogram.any() else 0.0
+    return {"code_usage": round(float((histogram > 0).mean()), 6), "perplexity": round(2**entropy, 4)}
+
+
+def _load_detokenizer(manifest: Manifest) -> ImageDetokenizer:
+    from arm.tokenizer.detokenizer import Detokenizer
+
+    return Detokenizer.from_pretrained(manifest.local_folder("detokenizer")).to(rank_device())

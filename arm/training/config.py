@@ -73,6 +73,8 @@ class StageConfig:
     """Which stage of Table 1: the first starts from the language model, the others from the stage before."""
     mixture: MixtureConfig = field(default_factory=MixtureConfig)
     """What is read."""
+    variants: tuple[str, ...] = ()
+    """Variants of the token shards that are read together (EncodeConfig.variants), each task in one; none: the only one."""
     steps: int = 100_000
     """Optimiser steps (Table 1)."""
     sequence_length: int = 81_920

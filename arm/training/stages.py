@@ -44,7 +44,8 @@ def train_model(
     make_deterministic(config.seed)
     start_process_group()
     codes = VisualCodes.load(tokenizer.local("tokenizer/visual_tokenizer.json").parent)
-    shards = open_shards(tokens, tokenizer_fingerprint=codes.fingerprint, num_codes=codes.num_codes)
+    codes.check_initialisation(config.code_initialisation == "digits")
+    shards = open_variants(tokens, codes, config.variants)
     planned = plan_stage(shards, config)
     model, text_tokenizer, vocabulary = _model(base, codes, config)
     trainer = _trainer(model, text_tokenizer, vocabulary, shards, planned, output, config)
@@ -56,6 +57,22 @@ def train_model(
         _publish_ledger(history, output)
     dist.barrier()
     return _outcome(history, planned, config)
+
+
+def open_variants(tokens: Manifest, codes: VisualCodes, variants: tuple[str, ...]) -> list[Shard]:
+    """The shards of the chosen variants, in their order; a task in two of them would be read twice: a UserError."""
+    found: list[Shard] = []
+    variant_of: dict[str, str | None] = {}
+    for variant in variants or (None,):
+        shards = open_shards(
+            tokens, tokenizer_fingerprint=codes.fingerprint, num_codes=codes.num_codes, variant=variant
+        )
+        for task in {str(task) for shard in shards for task in set(shard.tasks)}:
+            if task in variant_of:
+                raise UserError(f"The variants {variant_of[task]} and {variant} both hold the task {task}; choose one.")
+            variant_of[task] = variant
+        found += shards
+    return found
 
 
 def plan_stage(shards: list[Shard], config: StageConfig) -> Plan:
