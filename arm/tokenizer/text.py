@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from arm.device import rank_device
 
-CACHE_TEXTS = 1_000_000
+CACHE_TEXTS = 100_000
 BATCH = 16
 """Texts embedded at a time, always this many: a vector must not depend on which texts were new together, or a resumed
 run, whose memory is empty, would differ in the last bit."""

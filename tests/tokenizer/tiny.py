@@ -11,11 +11,12 @@ from arm.data.shards import encode_image, write_shard
 from arm.manifest import Manifest, entries_of
 from arm.records import Image, Sample, Text, make_uid
 from arm.storage import LocalFolder
-from arm.tokenizer.config import FlowConfig, OptimizerConfig, QuantizerConfig, TokenizerConfig
+from arm.tokenizer.config import FlowConfig, OptimizerConfig, QuantizerConfig, ResolutionConfig, TokenizerConfig
 from arm.tokenizer.encoder import FrozenEncoder
 from arm.tokenizer.visual import VisualTokenizer
 
 SIDE, PATCH = 12, 4
+SQUARE = ResolutionConfig(min_short_side=SIDE, max_long_side=SIDE)
 TEXTS = ("a red square", "a blue square", "a green square")
 FLOW = FlowConfig(width=16, num_blocks=1, num_heads=2, patch=4, prediction="x", skip=True)
 QUANTIZER = QuantizerConfig(levels=(2, 2, 2, 2), num_blocks=1, width=16, num_heads=2)
@@ -46,7 +47,7 @@ def tokenizer_config(**options: Any) -> TokenizerConfig:
     import dataclasses
 
     base = TokenizerConfig(
-        height=SIDE, width=SIDE, quantizer=QUANTIZER, pixel=FLOW, optimizer=OPTIMIZER, batch_size=4, num_steps=4,
+        resolutions=(SQUARE,), quantizer=QUANTIZER, pixel=FLOW, optimizer=OPTIMIZER, batch_size=4, num_steps=4,
         num_held_out=8, threads=1, save_every=2, log_every=1, caption_length=8, precision="float32",
         zero_shot_classes=("red square", "blue square", "green square"),
     )  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Literal
 
 from arm.config import operational
 from arm.errors import UserError
-from arm.tokenizer.config.shared import FlowConfig, OptimizerConfig
+from arm.tokenizer.config.shared import FlowConfig, OptimizerConfig, ResolutionConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +40,9 @@ class QuantizerConfig:
 class TokenizerConfig:
     """train-tokenizer."""
 
-    height: int = 512
-    """Pixels; images are resized to cover the bucket and centre-cropped."""
-    width: int = 512
-    """Pixels."""
+    resolutions: tuple[ResolutionConfig, ...] = (ResolutionConfig(min_short_side=256, max_long_side=512),)
+    """Sizes in training: each image draws one of them in each epoch. The encoder's 512 (section 3.1), with Table 1's smaller
+    pair for its lower bound; the paper does not say how the tokenizer's images are sized."""
     quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
     """Projections and codes."""
     caption_weight: float = 1.0
@@ -71,7 +70,12 @@ class TokenizerConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """Section 4.1."""
     batch_size: int = 32_768
-    """Pairs a step. Section 4.1."""
+    """Pairs a step, over all ranks. Section 4.1."""
+    micro_batch: int = 0
+    """Pairs in one forward and backward pass of a rank, at most; 0: a rank's whole share. The sigmoid loss sees the texts of
+    the whole batch either way."""
+    ema_decay: float = 0.0
+    """Decay of the running average of the weights that is published; 0 publishes the last weights. Ours."""
     num_steps: int = 67_000
     """2.2B pairs at 32,768. Section 4.1."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
@@ -89,7 +93,9 @@ class TokenizerConfig:
     save_every: int = operational(500)
     """Steps between checkpoints."""
     cache_bytes: int = operational(4 << 30)
-    """Decoded images kept in memory between epochs, at most."""
+    """Decoded images kept in memory between epochs, at most, on each rank."""
+    decode_threads: int = operational(2)
+    """Threads that decode a rank's images."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 2 or self.num_steps < 1:
@@ -103,8 +109,20 @@ class TokenizerConfig:
             and self.feature_weight <= 0
         ):
             raise UserError("TokenizerConfig has no loss: every weight is 0; give at least one a positive weight.")
+        if not self.resolutions:
+            raise UserError("TokenizerConfig.resolutions is empty; name at least one pair of sides.")
+        if self.micro_batch < 0 or not 0 <= self.ema_decay < 1:
+            raise UserError(
+                f"TokenizerConfig needs micro_batch >= 0 and ema_decay in [0, 1), not {self.micro_batch}, "
+                f"{self.ema_decay}."
+            )
         if not 0 < self.caption_fraction <= 1:
             raise UserError(f"TokenizerConfig.caption_fraction is {self.caption_fraction}; give a share in (0, 1].")
+        if self.caption_weight > 0 and self.caption_fraction * self.batch_size < 1:
+            raise UserError(
+                f"TokenizerConfig.caption_fraction {self.caption_fraction} of {self.batch_size} pairs is none; raise it, or "
+                "set caption_weight to 0."
+            )
         if "{}" not in self.zero_shot_template:
             raise UserError(
                 f"TokenizerConfig.zero_shot_template {self.zero_shot_template!r} has no '{{}}' for the class."
