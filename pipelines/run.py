@@ -2,6 +2,7 @@
 
     python -m pipelines.run --recipe toy                                  the whole road on this machine
     python -m pipelines.run --recipe toy --pipeline experiment            two mixtures, one table
+    python -m pipelines.run --recipe proof --pipeline tokenizer-ablation  the rows of Table 7, one report
     python -m pipelines.run --recipe small --host https://kubeflow/…      the same pipeline, submitted
     python -m pipelines.run --recipe small --compile build/               the same pipeline, as KFP's YAML
 
@@ -34,7 +35,15 @@ from arm.tracking.session import session
 from arm.tracking.spool import tracking_folder
 
 ROOT = Path(__file__).resolve().parents[1]
-PIPELINES = ("toy", "full", "experiment")
+ABLATION = "tokenizer-ablation"
+PIPELINES = ("toy", "full", "experiment", ABLATION)
+ABLATION_STEPS = (
+    "make-world", "train-teachers", "import-model-encoder", "import-model-language-model", "import-model-autoencoder",
+    "import-samples-training", "import-samples-evaluation",
+)  # fmt: skip
+"""What an ablation needs of the road before its loop."""
+JOBS_OF_A_TOKENIZER = 4
+"""A turn of the loop: train-tokenizer, train-detokenizer, evaluate-tokenizer, evaluate-model."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -73,6 +82,8 @@ def run_here(name: str, recipe: Recipe, store: str) -> None:
             reused = _run(pipeline, folder.url, files, num_jobs)
     print(f"{num_jobs} jobs in {time.monotonic() - started:.0f} s, {reused} of them done before.")
     print(f"The report: {write_report(folder.url)}")
+    if name == ABLATION:
+        print(f"The ablation: {folder.fetch('ablation/report.html')}")
 
 
 def _working_folder(folder: Folder) -> Path:
@@ -133,11 +144,19 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def _build(name: str, recipe: Recipe, *, cluster: bool) -> Any:
-    from pipelines import experiment, full, toy
+    from pipelines import ablation, experiment, full, toy
     from pipelines.resources import Placement
     from pipelines.step import build
 
-    graph = {"toy": toy.toy, "full": full.full, "experiment": experiment.experiment}[name]
+    graphs = {
+        "toy": toy.toy,
+        "full": full.full,
+        "experiment": experiment.experiment,
+        ABLATION: ablation.tokenizer_ablation,
+    }
+    if name == ABLATION and recipe.ablation is None:
+        raise UserError(f"The recipe {recipe.name} has no ablation; choose --recipe proof, or give the recipe one.")
+    graph = graphs[name]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return build(graph, recipe, Placement(recipe, cluster), steps=_steps(name, recipe))
@@ -145,6 +164,8 @@ def _build(name: str, recipe: Recipe, *, cluster: bool) -> Any:
 
 def _steps(name: str, recipe: Recipe) -> list[str]:
     """The recipe's steps on the road that a pipeline takes a config for."""
+    if name == ABLATION:
+        return [step for step in recipe.configs if step in ABLATION_STEPS]
     absent = {
         "toy": (),
         "full": ("make-world", "train-teachers"),
@@ -154,8 +175,10 @@ def _steps(name: str, recipe: Recipe) -> list[str]:
 
 
 def _num_jobs(name: str, recipe: Recipe) -> int:
-    """An experiment trains and evaluates once a mixture."""
+    """An experiment trains and evaluates once a mixture, an ablation its tokenizers."""
     num_steps = len(_steps(name, recipe))
+    if recipe.ablation and name == ABLATION:
+        return num_steps + JOBS_OF_A_TOKENIZER * len(recipe.ablation.runs())
     return num_steps - 1 + 2 * len(recipe.mixtures) if name == "experiment" else num_steps
 
 

@@ -22,7 +22,7 @@ Graph = Callable[["Step"], None]
 DESCRIPTIONS = {
     "store": "Folder or s3:// address that holds the run's artifacts, one numbered folder a step.",
     "mixtures": "What to compare: a list of {label, config of train-model as JSON}.",
-    "ablation": "What to train: a list of {label, tokenizer, detokenizer, evaluate}, the configs of a run as JSON.",
+    "ablation": "What to train: a list of {label, tokenizer, detokenizer, …}: the configs of one row and seed as JSON.",
 }
 
 

@@ -155,7 +155,7 @@ def test_arm_never_imports_kfp() -> None:
 def test_a_component_does_nothing_but_launch() -> None:
     for path in sources("components/data", "components/model", "components/release"):
         body = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)]
-        if body and path.stem != "compare_evaluations":
+        if body and path.stem not in ("compare_evaluations", "compare_tokenizers"):
             assert len(body) == 1, path
             docstring, imported, call = body[0].body
             assert ast.unparse(imported) == "from arm.launch import launch", path

@@ -12,7 +12,7 @@ from arm.recipes import BESIDE, RECIPES, STEPS, Recipe, folder_name, job_of
 from arm.recipes.proof import seeded
 from arm.training.config import SOURCES, StageConfig, share_at
 
-TOYS = ("tiny", "toy", "proof")
+TOYS = ("tiny", "toy", "proof", "proof-unaligned")
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -16,12 +16,10 @@ from arm.evaluation.page.release import read_release, render_places, render_spee
 from arm.evaluation.page.scores import STAGES, headline, read_protocols, render_scores
 from arm.evaluation.page.settings import render_departures, render_mixture, render_weights
 from arm.evaluation.page.store import Step, read_store
-from arm.evaluation.page.style import STYLE
+from arm.evaluation.page.style import POLICY, STYLE
 from arm.storage import open_folder
 
 NAME = "report/index.html"
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-"""The browser itself refuses scripts and addresses, whatever a caption may hold."""
 
 
 def write_report(store: str) -> Path:

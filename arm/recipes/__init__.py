@@ -10,6 +10,7 @@ RECIPES = {
     "tiny": "arm.recipes.tiny:TINY",
     "toy": "arm.recipes.toy:TOY",
     "proof": "arm.recipes.proof:PROOF",
+    "proof-unaligned": "arm.recipes.proof:PROOF_UNALIGNED",
     "small": "arm.recipes.small:SMALL",
     "arm_7b": "arm.recipes.arm_7b:ARM_7B",
 }

@@ -15,6 +15,7 @@ from typing import Any
 
 from arm.config import suggest
 from arm.errors import UserError
+from arm.recipes.ablation import Ablation
 
 STEPS: dict[str, str] = {
     "make-world": "make-world",
@@ -75,6 +76,8 @@ class Recipe:
     """Step -> what it computes on; a step that is not named gets the defaults."""
     mixtures: Mapping[str, Any] = field(default_factory=dict)
     """Name -> a config of `train-model`: what the pipeline `experiment` compares."""
+    ablation: Ablation | None = None
+    """What the pipeline `tokenizer-ablation` trains; None where it is not offered."""
 
     def __post_init__(self) -> None:
         for step in (*self.configs, *self.compute):

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from arm.data.config import SparkConfig
+from arm.recipes.ablation import ALL_FOUR, CHECKED, Ablation
 from arm.recipes.toy import (
     CONTINUE,
     CURATE,
@@ -95,6 +96,39 @@ POLICY: dict[str, Any] = {
     "checkpoint_every": 1,
     "samples_every": 1,
 }
+SMALL_TOKENIZER = replace(
+    TOKENIZER,
+    quantizer=replace(TOKENIZER.quantizer, levels=(2,) * 6, num_blocks=1, width=32, num_heads=2),
+    pixel=replace(TOKENIZER.pixel, width=32, num_blocks=1, num_heads=2),
+    caption_fraction=1.0,
+    num_held_out=16,
+    **SHORT,
+)
+SMALL_DETOKENIZER = replace(
+    DETOKENIZER,
+    flow=replace(DETOKENIZER.flow, width=32, num_blocks=1, num_heads=2),
+    sampling_steps=2,
+    max_images=200,
+    **SHORT,
+)
+FEW = replace(
+    EVALUATE,
+    prompts_per_category=4,
+    max_questions=12,
+    max_edits=10,
+    max_images=24,
+    render_steps=2,
+    items_per_file=16,
+    batch_size=64,
+    num_bootstraps=200,
+    num_threads=1,
+)
+FEW_CLASSES = replace(
+    EVALUATE_TOKENIZER,
+    zero_shot=(EVALUATE_TOKENIZER.zero_shot[0], replace(EVALUATE_TOKENIZER.zero_shot[1], num_classes=20)),
+    linear_probe=LinearProbeConfig(task="kinds", num_images=64),
+    threads=1,
+)
 
 TINY = TOY.derive(
     "tiny",
@@ -111,51 +145,31 @@ TINY = TOY.derive(
             samples_per_shard=200,
             workers=1,
         ),
-        "train-tokenizer": replace(
-            TOKENIZER,
-            quantizer=replace(TOKENIZER.quantizer, levels=(2,) * 6, num_blocks=1, width=32, num_heads=2),
-            pixel=replace(TOKENIZER.pixel, width=32, num_blocks=1, num_heads=2),
-            caption_fraction=1.0,
-            num_held_out=16,
-            **SHORT,
-        ),
-        "train-detokenizer": replace(
-            DETOKENIZER,
-            flow=replace(DETOKENIZER.flow, width=32, num_blocks=1, num_heads=2),
-            sampling_steps=2,
-            max_images=200,
-            **SHORT,
-        ),
+        "train-tokenizer": SMALL_TOKENIZER,
+        "train-detokenizer": SMALL_DETOKENIZER,
         "train-model-pretrain": replace(PRETRAIN, **STAGE),
         "train-model-continue": replace(CONTINUE, **STAGE),
         "train-model-finetune": replace(FINETUNE, **STAGE),
         "train-policy-t2i": replace(T2I, **POLICY),
         "train-policy-edit": replace(EDIT, **POLICY),
         "train-policy-joint": replace(JOINT, **POLICY),
-        "evaluate-model": replace(
-            EVALUATE,
-            prompts_per_category=4,
-            max_questions=12,
-            max_edits=10,
-            max_images=24,
-            render_steps=2,
-            items_per_file=16,
-            batch_size=64,
-            num_bootstraps=200,
-            num_threads=1,
-        ),
+        "evaluate-model": FEW,
         "register-model": RegisterConfig(
             name="arm-tiny", gates=(Gate(stage="reference", metric="real_images/strict", minimum=0.9),)
         ),
-        "evaluate-tokenizer": replace(
-            EVALUATE_TOKENIZER,
-            zero_shot=(EVALUATE_TOKENIZER.zero_shot[0], replace(EVALUATE_TOKENIZER.zero_shot[1], num_classes=20)),
-            linear_probe=LinearProbeConfig(task="kinds", num_images=64),
-            threads=1,
-        ),
+        "evaluate-tokenizer": FEW_CLASSES,
     },
     mixtures={
         "paper": replace(PRETRAIN, **STAGE),
         "even": replace(PRETRAIN, mixture=EVEN_MIXTURE, **STAGE),
     },
+    ablation=Ablation(
+        tokenizer=replace(SMALL_TOKENIZER, threads=1),
+        detokenizer=replace(SMALL_DETOKENIZER, threads=1),
+        evaluate_tokenizer=FEW_CLASSES,
+        evaluate_model=replace(FEW, benchmarks=CHECKED),
+        rows=("caption + pixel", ALL_FOUR),
+        seeds=(0, 1),
+        parallelism=2,
+    ),
 )

@@ -10,8 +10,9 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from arm import config as configs
@@ -88,6 +89,23 @@ def record_reuse(run: Run, manifest: Manifest) -> None:
         name = run.output.rstrip("/").rpartition("/")[2]
         spool.append({"event": "returned", "pipeline": pipeline(), "name": name, "digest": manifest.digest})
         spool.close()
+
+
+def record_comparison(
+    job: str, output: str, *, key: str, inputs: Sequence[Manifest], metrics: Mapping[str, float], files: Sequence[Path]
+) -> None:
+    """Tell the tracker of a comparison of finished artifacts, under its own key, with the files to look at."""
+    spool = Spool(tracking_folder(store_of(output)), key)
+    spool.append({
+        "event": "start", "job": job, "key": key, "output": output, "params": {}, "pipeline": pipeline(),
+        "inputs": [{"name": item.kind, "digest": item.digest, "url": item.url} for item in inputs],
+        "mlflow_run_id": os.environ.get("MLFLOW_RUN_ID", ""),
+    })  # fmt: skip
+    spool.append({"event": "metrics", "step": 0, "values": dict(metrics)})
+    for path in files:
+        spool.append_file(path, "")
+    spool.append({"event": "finish", "status": "FINISHED"})
+    spool.close()
 
 
 def _description(run: Run) -> dict[str, Any]:

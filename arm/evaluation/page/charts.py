@@ -31,6 +31,28 @@ def line_chart(title: str, points: Sequence[Point]) -> Markup:
     return tag("figure", caption, chart, class_="chart")
 
 
+def lines_chart(title: str, lines: Sequence[tuple[str, Sequence[Point]]]) -> Markup:
+    """Several curves on the same axes, each (class, points of (step, value)); later ones lie above earlier ones."""
+    shown = [(class_, thin(points, MAX_POINTS)) for class_, points in lines]
+    every = [point for _, points in shown for point in points]
+    low, high = min(y for _, y in every), max(y for _, y in every)
+    first, last = min(x for x, _ in every), max(x for x, _ in every)
+    drawn = [
+        tag(
+            "polyline", class_=f"curve {class_}",
+            points=" ".join(f"{_across(x, first, last):.1f},{_down(y, low, high):.1f}" for x, y in points),
+        )
+        for class_, points in shown
+    ]  # fmt: skip
+    chart = tag(
+        "svg", tag("title", title), *(_rule(value, low, high) for value in dict.fromkeys((low, high))), *drawn,
+        tag("text", f"{first:,.0f}", x=LEFT, y=HEIGHT - 5, class_="axis"),
+        tag("text", f"{last:,.0f}", x=WIDTH - RIGHT, y=HEIGHT - 5, class_="axis end"),
+        viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img",
+    )  # fmt: skip
+    return tag("figure", tag("figcaption", words(title)), chart, class_="chart")
+
+
 def thin(points: Sequence[Point], limit: int) -> list[Point]:
     """At most `limit` points: means of neighbours, each at the step of its last point.
 

@@ -1,5 +1,8 @@
 """The style of the report page: the system's font, light and dark, one accent."""
 
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+"""The browser itself refuses scripts and addresses, whatever a caption may hold."""
+
 STYLE = """
 :root{color-scheme:light dark;--ground:#fbfbfa;--card:#fff;--ink:#1d1f23;--soft:#676c75;--rule:#e4e4e0;--accent:#2f6fde;
 --good:#1a7f4b;--bad:#c0392b;--track:#e9e9e5}
