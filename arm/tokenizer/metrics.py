@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from arm.tokenizer.fsq import index_to_digits
+from arm.tokenizer.codes import digit_shares, digit_statistics
 
 SSIM_WINDOW = 11
 """Side of the Gaussian window: torchmetrics' default, sigma 1.5 (Wang et al. 2004)."""
@@ -40,35 +40,28 @@ def ssim(images: Tensor, reference: Tensor) -> Tensor:
 
 def code_statistics(codes: Tensor, levels: Sequence[int]) -> dict[str, float]:
     """`histogram_statistics` of FSQ codes with these levels."""
-    counts = torch.bincount(codes.flatten(), minlength=math.prod(levels))
-    return histogram_statistics(counts.numpy(), levels)
+    return histogram_statistics(torch.bincount(codes.flatten(), minlength=math.prod(levels)), levels)
 
 
-def histogram_statistics(counts: npt.NDArray[np.int64], levels: Sequence[int]) -> dict[str, float]:
+def histogram_statistics(counts: Tensor, levels: Sequence[int]) -> dict[str, float]:
     """Statistics of ONE histogram over the whole set (num_codes,): a batch of N codes could not pass perplexity N.
 
     code_usage                share of codes that occur
     perplexity                exp of the entropy; perplexity_per_codebook divides it by the number of codes
-    bits_per_dimension        mean entropy of the FSQ digits; left out without levels
+    bits_per_dimension        mean entropy of the FSQ digits, and `digits/…` of arm.tokenizer.codes; none without levels
 
     counts (2, 2, 0, 0), levels (2, 2): usage 0.5, perplexity 2, perplexity / codebook 0.5, bits 0.5
     """
-    perplexity = float(2 ** entropy_bits(counts.astype(float)))
+    perplexity = float(2 ** entropy_bits(counts.numpy().astype(float)))
     found = {
-        "code_usage": float((counts > 0).mean()),
+        "code_usage": float((counts > 0).double().mean()),
         "perplexity": perplexity,
         "perplexity_per_codebook": perplexity / len(counts),
     }
-    if levels:
-        bits = [entropy_bits(level.astype(float)) for level in digit_histograms(counts, levels)]
-        found["bits_per_dimension"] = float(np.mean(bits))
-    return found
-
-
-def digit_histograms(counts: npt.NDArray[np.int64], levels: Sequence[int]) -> list[npt.NDArray[np.int64]]:
-    """How often each level of each dimension occurs, from a histogram of codes: levels (2, 3) give lengths 2 and 3."""
-    digits = index_to_digits(torch.arange(len(counts)), levels).numpy()
-    return [np.bincount(digits[:, d], weights=counts, minlength=size).astype(np.int64) for d, size in enumerate(levels)]
+    if not levels:
+        return found
+    bits = [entropy_bits(share.numpy()) for share in digit_shares(counts, levels)]
+    return found | {"bits_per_dimension": float(np.mean(bits))} | digit_statistics(counts, levels)
 
 
 def entropy_bits(counts: npt.NDArray[np.float64]) -> float:

@@ -11,11 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from arm.tokenizer.codes import digit_shares
 from arm.tokenizer.metrics import (
     class_of,
     class_vectors,
     code_statistics,
-    digit_histograms,
     entropy_bits,
     finite_mean,
     frechet_distance,
@@ -87,22 +87,24 @@ def test_ssim_does_not_depend_on_the_batch(made_images: list[torch.Tensor]) -> N
 def test_code_statistics_by_hand() -> None:
     found = code_statistics(torch.tensor([[0, 0], [1, 1]]), (2, 2))
     # two of four codes, evenly: one bit; dimension 0 has 1 bit, dimension 1 none
-    assert found == {
-        "code_usage": 0.5, "perplexity": 2.0, "perplexity_per_codebook": 0.5, "bits_per_dimension": 0.5,
-    }  # fmt: skip
+    expected = {"code_usage": 0.5, "perplexity": 2.0, "perplexity_per_codebook": 0.5, "bits_per_dimension": 0.5}
+    assert {name: found[name] for name in expected} == expected
+    assert (found["digits/balance/min"], found["digits/balance/mean"]) == (0.0, 0.5)
 
 
 def test_code_statistics_are_those_of_the_official_histogram(shared: Path, expected: dict[str, Any]) -> None:
     indices, codebook = np.load(shared / "evaldata/tokenizer/made_indices.npz")["idx"], expected["codebook"]
-    counts = np.bincount(indices, minlength=codebook["codebook_size"])
+    counts = torch.bincount(torch.from_numpy(indices), minlength=codebook["codebook_size"])
     found = histogram_statistics(counts, codebook["levels"])
     assert (counts > 0).sum() == codebook["used"]
     assert found["code_usage"] == codebook["usage"]
     assert found["perplexity"] == pytest.approx(codebook["perplexity_exact"], abs=1e-4)
     assert found["perplexity_per_codebook"] == pytest.approx(codebook["perplexity_fraction"], abs=1e-7)
-    levels = digit_histograms(counts, codebook["levels"])
-    assert [(level > 0).mean() for level in levels] == [row["level_usage"] for row in codebook["per_dimension"]]
-    nats = [entropy_bits(level.astype(float)) * math.log(2) for level in levels]
+    shares = digit_shares(counts, codebook["levels"])
+    assert [float((share > 0).double().mean()) for share in shares] == [
+        row["level_usage"] for row in codebook["per_dimension"]
+    ]
+    nats = [entropy_bits(share.numpy()) * math.log(2) for share in shares]
     assert nats == pytest.approx([row["entropy_nats"] for row in codebook["per_dimension"]], abs=1e-4)
 
 
@@ -110,15 +112,14 @@ def test_code_statistics_are_those_of_the_official_histogram(shared: Path, expec
 @given(st.lists(st.integers(0, 23), min_size=1, max_size=60), st.integers(1, 59))
 def test_one_histogram_over_the_set_is_the_sum_of_its_parts(codes: list[int], cut: int) -> None:
     levels = (2, 3, 4)
-    parts = [np.bincount(np.array(part, dtype=np.int64), minlength=24) for part in (codes[:cut], codes[cut:])]
+    parts = [torch.bincount(torch.tensor(part, dtype=torch.int64), minlength=24) for part in (codes[:cut], codes[cut:])]
     whole = code_statistics(torch.tensor(codes), levels)
     assert histogram_statistics(parts[0] + parts[1], levels) == whole
     assert 1 <= whole["perplexity"] <= len(set(codes)) + 1e-9
-    assert all(level.sum() == len(codes) for level in digit_histograms(parts[0] + parts[1], levels))
 
 
 def test_a_learned_codebook_has_no_digits() -> None:
-    assert "bits_per_dimension" not in histogram_statistics(np.array([3, 1, 0]), ())
+    assert "bits_per_dimension" not in histogram_statistics(torch.tensor([3, 1, 0]), ())
 
 
 def test_entropy_by_hand() -> None:

@@ -1,7 +1,7 @@
 """The config of evaluate-tokenizer."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from arm.errors import UserError
@@ -34,7 +34,7 @@ class ZeroShotTask:
     templates: tuple[str, ...] = ("a photo of a {}",)
     """Prompts of a class; their embeddings are normalised, averaged and normalised again (CLIP, arXiv 2103.00020)."""
     templates_file: str = ""
-    """More prompts, one a line: OpenAI's 80 for ImageNet are in the notebook of github.com/openai/CLIP."""
+    """Prompts in a file, one a line, instead of `templates`: github.com/openai/CLIP lists the 80 for ImageNet."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", self.name):
@@ -45,7 +45,7 @@ class ZeroShotTask:
             raise UserError(f"ZeroShotTask {self.name!r} looks for class names in the label; give classes.")
         if self.num_classes and (self.classes or self.classes_file):
             raise UserError(f"ZeroShotTask {self.name!r} lists its classes, so num_classes says nothing; leave it out.")
-        if not (self.templates or self.templates_file) or any("{}" not in text for text in self.templates):
+        if not self.templates or any("{}" not in text for text in self.templates):
             raise UserError(f"ZeroShotTask {self.name!r} needs templates, each with '{{}}' for the class.")
         try:
             re.compile(self.pattern)
@@ -60,7 +60,9 @@ class LinearProbeConfig:
     task: str = "classes"
     """The zero-shot task whose classes and labels it learns."""
     num_images: int = 10_000
-    """Training images with a label, at most; the first in shard order."""
+    """Training images with a label, at most: the first in shard order, or any in `folder`."""
+    folder: str = ""
+    """Training images in a folder (ImageNet: `train/<wnid>/*.JPEG`) instead of those of the input `images`."""
     penalty: float = 1e-4
     """Half the squared weights times this are added to the mean cross-entropy, on standardised vectors. Ours."""
 
@@ -92,7 +94,7 @@ class EvaluateTokenizerConfig:
     resolutions: tuple[ResolutionConfig, ...] = (ResolutionConfig(),)
     """Every image is evaluated at each of these."""
     max_images: int = 50_000
-    """Images evaluated, at most; the first in shard order."""
+    """Images evaluated, at most: the first in shard order, or any in `folder`."""
     zero_shot: tuple[ZeroShotTask, ...] = ()
     """Zero-shot tasks; they need the input `encoder`."""
     linear_probe: LinearProbeConfig | None = None
@@ -101,9 +103,9 @@ class EvaluateTokenizerConfig:
     """Fréchet distance; None leaves it out."""
     photographs: str = ""
     """Folder of images, image shards or WARC files: tokenized and rendered beside the set, with a picture of each."""
-    max_photographs: int = 24
-    """Photographs in the picture, at most; the metrics are of these."""
-    photograph_resolution: ResolutionConfig = ResolutionConfig()
+    max_photographs: int = 256
+    """Photographs, at most; the first in order of their names. The picture shows the first two dozen."""
+    photograph_resolution: ResolutionConfig = field(default_factory=ResolutionConfig)
     """Sizes of the photographs."""
     steps: int | None = None
     """Euler steps of the detokenizer; None: its own."""
@@ -133,6 +135,7 @@ class EvaluateTokenizerConfig:
     def outside_paths(self) -> tuple[str, ...]:
         """What the content key must cover besides the config."""
         files = [path for task in self.zero_shot for path in (task.classes_file, task.templates_file)]
+        files.append(self.linear_probe.folder if self.linear_probe else "")
         if self.frechet:
             files += [self.frechet.backbone, *self.frechet.features]
         return tuple(path for path in (self.folder, self.photographs, *files) if path)
