@@ -185,6 +185,6 @@ def _code_metrics(histogram: Histogram) -> dict[str, float]:
 
 
 def _load_detokenizer(manifest: Manifest) -> ImageDetokenizer:
-    from arm.tokenizer.detokenizer import Detokenizer
+    from arm.tokenizer.loading import detokenizer_folder, load_detokenizer
 
-    return Detokenizer.from_pretrained(manifest.local_folder("detokenizer")).to(rank_device())
+    return load_detokenizer(detokenizer_folder(manifest)).to(rank_device())

@@ -8,13 +8,11 @@ import torch
 
 from arm.errors import UserError
 from arm.manifest import Manifest, Outcome
-from arm.model import token_shards
 from arm.storage import LocalFolder
 from arm.tokenizer import loop
-from arm.tokenizer.config import DetokenizerConfig, EncodeConfig, TokenizerConfig
+from arm.tokenizer.config import DetokenizerConfig, TokenizerConfig
 from arm.tokenizer.detokenizer import Detokenizer
 from arm.tokenizer.detokenizer_training import train_detokenizer
-from arm.tokenizer.encoding import tokenize_images
 from arm.tokenizer.training import TokenizerTrainer, train_tokenizer
 from arm.tokenizer.visual import VisualTokenizer
 from tests.tokenizer import tiny
@@ -110,62 +108,6 @@ def test_a_loss_of_weight_zero_is_not_built(loss: str, inputs: dict[str, Manifes
 def test_an_image_set_without_captions_for_a_batch_is_refused(inputs: dict[str, Manifest], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="batch_size"):
         train(inputs, tmp_path, tiny.tokenizer_config(batch_size=5000))
-
-
-def encode(inputs: dict[str, Manifest], tokenizer: Manifest, folder: Path) -> Outcome:
-    return tokenize_images(
-        images=inputs["images"], tokenizer=tokenizer, text_tokenizer=inputs["caption_model"],
-        output=LocalFolder(folder), config=EncodeConfig(height=tiny.SIDE, width=tiny.SIDE, threads=1),
-    )  # fmt: skip
-
-
-def test_every_sample_becomes_a_row_with_its_lengths(
-    inputs: dict[str, Manifest], tokenizer: Manifest, tmp_path: Path
-) -> None:
-    outcome = encode(inputs, tokenizer, tmp_path)
-    assert outcome.counts == {"samples": 602, "images": 602, "samples_read": 602}  # 600 + 2 of the edit, 0 of the text
-    visual = VisualTokenizer.from_pretrained(tokenizer.local_folder("tokenizer"))
-    shards = token_shards.open_shards(
-        tiny.manifest(tmp_path, "token-shards"), tokenizer_fingerprint=visual.fingerprint, num_codes=16
-    )
-    edit = shards[0].parts(300)
-    assert [(part.height, part.width) for part in edit] == [(3, 3), (0, 0), (3, 3)]
-    assert edit[1].text == "make it red"
-    first = int(shards[0].starts[300])
-    assert shards[0].lengths[first] == 9 + 5
-    assert 0 < sum(int(shard.held_out.sum()) for shard in shards) < 20
-
-
-def test_codes_in_the_shards_are_those_of_the_tokenizer(
-    inputs: dict[str, Manifest], tokenizer: Manifest, tmp_path: Path
-) -> None:
-    from arm.data.shards import decode_image, read_samples
-    from arm.records import Image
-    from arm.tokenizer.images import to_images
-
-    encode(inputs, tokenizer, tmp_path)
-    visual = VisualTokenizer.from_pretrained(tokenizer.local_folder("tokenizer"))
-    shards = token_shards.open_shards(
-        tiny.manifest(tmp_path, "token-shards"), tokenizer_fingerprint=visual.fingerprint, num_codes=16
-    )
-    sample = next(read_samples(inputs["images"]))
-    assert isinstance(sample.parts[0], Image)
-    codes = visual.encode(to_images(decode_image(sample.parts[0])[None]))
-    found = shards[0].parts(0)[0].codes
-    assert found is not None
-    assert found.tolist() == codes.flatten().tolist()
-
-
-def test_a_finished_shard_is_not_written_again(
-    inputs: dict[str, Manifest], tokenizer: Manifest, tmp_path: Path
-) -> None:
-    encode(inputs, tokenizer, tmp_path)
-    before = published(tmp_path)
-    (tmp_path / "reports/tiny-00001.json").unlink()
-    kept = (tmp_path / "shards/tiny-00000.arrow").stat().st_mtime_ns
-    encode(inputs, tokenizer, tmp_path)
-    assert (tmp_path / "shards/tiny-00000.arrow").stat().st_mtime_ns == kept
-    assert published(tmp_path) == before
 
 
 def detokenizer_config(**options: object) -> DetokenizerConfig:
