@@ -92,7 +92,9 @@ def test_averaged_weights_are_published(inputs: dict[str, Manifest], tmp_path: P
     train(inputs, tmp_path / "average", num_steps=2, ema_decay=0.5)
     last, average = published(tmp_path / "last"), published(tmp_path / "average")
     assert last["curves.jsonl"] != b""
-    curves = [[json.loads(line)["loss/total"] for line in each["curves.jsonl"].splitlines()] for each in (last, average)]
+    curves = [
+        [json.loads(line)["loss/total"] for line in each["curves.jsonl"].splitlines()] for each in (last, average)
+    ]
     assert curves[0] == curves[1]
     assert last["tokenizer/projections.safetensors"] != average["tokenizer/projections.safetensors"]
 
