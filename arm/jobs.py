@@ -128,7 +128,7 @@ JOBS: tuple[Job, ...] = (
         ),
     ),
     Job(
-        name="train-detokenizer", phase="model", makes="detokenizer", version=2,
+        name="train-detokenizer", phase="model", makes="detokenizer", version=3, distributed=True,
         purpose="Train the detokenizer that renders codes as pixels: a latent DiT on a frozen VAE.",
         function="arm.tokenizer.detokenizer_training:train_detokenizer",
         config="arm.tokenizer.config:DetokenizerConfig",

@@ -193,7 +193,7 @@ ARM_7B = Recipe(
     configs={
         **IMPORTS,
         **DATA,
-        "train-tokenizer": TokenizerConfig(),  # section 3.1 and 4.1: the defaults
+        "train-tokenizer": TokenizerConfig(micro_batch=64),  # section 3.1 and 4.1: the defaults; the micro-batch is ours
         "tokenize-images": ENCODE,
         "train-detokenizer": DetokenizerConfig(),  # section 3.1 and 4.1; its training recipe is ours
         "train-model-pretrain": PRETRAIN,
@@ -216,9 +216,8 @@ ARM_7B = Recipe(
     },
     compute={
         **dict.fromkeys((*IMPORTS, *DATA, "register-model"), POD),
-        # one process until these two are data parallel (issue 3); the paper's batches will want some 64 GPUs
-        "train-tokenizer": ONE_GPU,
-        "train-detokenizer": ONE_GPU,
+        "train-tokenizer": gpus(64),  # ours: 512 pairs a GPU of the paper's 32,768
+        "train-detokenizer": gpus(64),  # ours
         "tokenize-images": replace(ONE_GPU, ranks=64),  # ours: units are independent, a pod each
         "train-model-pretrain": gpus(200),  # Table 1
         "train-model-continue": gpus(160),  # Table 1

@@ -32,7 +32,7 @@ SMALL = ARM_7B.derive(
             path="weights/Qwen2.5-0.5B", role="language_model", licence="Apache-2.0", name="Qwen/Qwen2.5-0.5B"
         ),
         "download-images": replace(DATA["download-images"], image_size=512),
-        "train-tokenizer": TokenizerConfig(batch_size=2_048, num_steps=50_000),
+        "train-tokenizer": TokenizerConfig(batch_size=2_048, micro_batch=64, num_steps=50_000),
         "tokenize-images": EncodeConfig(threads=8, decode_threads=12),
         "train-detokenizer": DetokenizerConfig(batch_size=256, num_steps=50_000),
         **STAGES,
@@ -44,7 +44,7 @@ SMALL = ARM_7B.derive(
         **ARM_7B.compute,
         **dict.fromkeys(DATA, POD),
         "tokenize-images": replace(ONE_GPU, ranks=8),
-        **{step: gpus(8) for step in (*STAGES, *POLICIES)},  # tokenizer and detokenizer: one GPU until issue 3
+        **{step: gpus(8) for step in (*STAGES, *POLICIES, "train-tokenizer", "train-detokenizer")},
     },
     mixtures={
         "paper": STAGES["train-model-pretrain"],

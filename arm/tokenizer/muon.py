@@ -1,7 +1,8 @@
 """Muon: momentum whose matrix updates are made orthogonal (K. Jordan et al., 2024, github.com/KellerJordan/Muon).
 
 Matrices and convolution kernels (as out x rest) take the orthogonal update; vectors, scales and whatever is named in
-`plain` take AdamW. `torch.optim.Muon` refuses convolution kernels and mixed parameter lists, hence this one.
+`plain` take AdamW. `torch.optim.Muon` refuses convolution kernels and mixed parameter lists, hence this one. It is for
+modules that train in one process without the engine (`arm.toy`'s teachers); `arm.training.optimizer` does the same under it.
 """
 
 from collections.abc import Callable, Iterable
