@@ -83,7 +83,7 @@ JOBS: tuple[Job, ...] = (
         inputs=(_optional("source", "init", holds_paths=True),),
     ),
     Job(
-        name="import-samples", phase="data", makes="image-shards",
+        name="import-samples", phase="data", makes="image-shards", version=2,
         purpose="Bring existing data sets (questions, edits, pages, videos, text) into image shards.",
         function="arm.data.importing:import_samples", config="arm.data.config:ImportSamplesConfig",
         inputs=(_optional("source", holds_paths=True),),
@@ -101,13 +101,13 @@ JOBS: tuple[Job, ...] = (
         inputs=(Input("pairs"),),
     ),
     Job(
-        name="download-images", phase="data", makes="image-shards",
+        name="download-images", phase="data", makes="image-shards", version=2,
         purpose="Download the images with img2dataset behind a guard into webdataset shards.",
         function="arm.data.download:download_images", config="arm.data.config:DownloadConfig",
         inputs=(Input("pairs"), _optional("site")),
     ),
     Job(
-        name="curate-images", phase="data", makes="curated-shards",
+        name="curate-images", phase="data", makes="curated-shards", version=2,
         purpose="Score images, drop duplicates, the unfit and evaluation images; write curated shards.",
         function="arm.data.curation:curate_images", config="arm.data.config:CurateConfig",
         inputs=(_optional("crawled"), _optional("imported"), _optional("scorer", "judge"), _optional("evaluation", "judge")),

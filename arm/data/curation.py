@@ -91,8 +91,8 @@ def _measured(shards: list[Path], name: str, output: Folder, config: CurateConfi
 def _unfit(row: Row, config: CurateConfig) -> str | None:
     """The first bound of the source's rule that the sample breaks; text alone breaks none."""
     rule = rule_of(row["source"], config.rules)
-    if row["undecodable"]:
-        return "undecodable"
+    if row["bad_image"]:
+        return str(row["bad_image"])
     if row["side"] is None:
         return None
     bounds: tuple[tuple[str, bool], ...] = (

@@ -9,32 +9,26 @@ byte cap, total deadline, pixel cap from the header; robots.txt and X-Robots-Tag
 """
 
 import http.client
-import io
 import math
 import ssl
 import threading
 import time
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urljoin, urlsplit
 
-import PIL.Image
-import PIL.ImageOps
 from protego import Protego
 
 from arm.data.addresses import PublicResolver, Refused, Resolver, system_resolver
 from arm.data.connection import Answer, Request, ask
+from arm.data.images import BadImageError, plain_image
 from arm.data.normalisation import DEFAULT_PORTS, canonical_url
-from arm.data.shards import EXTENSIONS
 
 REDIRECTS = (301, 302, 303, 307, 308)
 NO_AI = frozenset({"noai", "noimageai", "noindex", "noimageindex", "none"})
 """X-Robots-Tag directives that forbid the use."""
 ROBOTS_BYTES = 512_000
 """RFC 9309, 2.5: at least 500 KiB of a robots.txt are read."""
-ORIENTATION = 0x0112
-"""EXIF tag; 1 means upright."""
 UNRESOLVED = frozenset(
     {"timeout", "connection", "tls", "dns", "truncated", "host_down", "http_429", "http_503", "lost"}
 )
@@ -198,23 +192,14 @@ def forbids_ai(values: list[str], user_agent: str) -> bool:
 
 
 def checked_image(body: bytes, max_pixels: int) -> bytes:
-    """The image's bytes, turned upright; Refused when it is none or holds too many pixels by its header."""
+    """The image in bytes that img2dataset's decoder reads as ours does; Refused with our decoder's reason when it is bad.
+
+    `truncated` alone would mean an answer that broke off, which another attempt may cure.
+    """
     try:
-        with warnings.catch_warnings(), PIL.Image.open(io.BytesIO(body), formats=list(EXTENSIONS)) as picture:
-            warnings.simplefilter("ignore")
-            if picture.width * picture.height > max_pixels:
-                raise Refused("too_many_pixels", 200)
-            if picture.getexif().get(ORIENTATION, 1) == 1:
-                return body
-            buffer = io.BytesIO()
-            PIL.ImageOps.exif_transpose(picture).save(buffer, "png", compress_level=1)
-            return buffer.getvalue()
-    except Refused:
-        raise
-    except PIL.Image.DecompressionBombError:
-        raise Refused("too_many_pixels", 200) from None
-    except Exception:  # Pillow raises anything on hostile bytes
-        raise Refused("not_an_image", 200) from None
+        return plain_image(body, max_pixels)
+    except BadImageError as error:
+        raise Refused("truncated_image" if error.reason == "truncated" else error.reason, 200) from None
 
 
 def _retry_after(answer: Answer) -> float:

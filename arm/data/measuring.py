@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from arm.data.config import SourceRule
 from arm.data.deduplication import fingerprint_images
+from arm.data.images import BadImageError, decode_image
 from arm.data.scores import SimilarityScorer, measure_images
-from arm.data.shards import decode_image, read_shard
+from arm.data.shards import read_shard
 from arm.records import Image, Sample, Text
 
 MEASURED = pa.schema(
@@ -29,7 +30,7 @@ MEASURED = pa.schema(
         ("uid", pa.string()), ("source", pa.string()), ("content", pa.binary(16)), ("side", pa.int32()),
         ("aspect", pa.float32()), ("entropy", pa.float32()), ("sharpness", pa.float32()),
         ("similarity", pa.float32()), ("exact", pa.list_(pa.binary(16))), ("phash", pa.list_(pa.uint64())),
-        ("thumbnails", pa.list_(pa.binary())), ("undecodable", pa.bool_()),
+        ("thumbnails", pa.list_(pa.binary())), ("bad_image", pa.string()),
     ]
 )  # fmt: skip
 SCORE_DIGITS = 4
@@ -84,9 +85,9 @@ def _measured(samples: list[Sample], task: Task) -> list[Row]:
     """One row per sample; images of one size are measured together."""
     rows, decoded = list[Row](), list[list[Pixels]]()
     for sample in samples:
-        pixels = _decoded(sample)
-        rows.append({"uid": sample.uid, "source": sample.source, "undecodable": pixels is None})
-        decoded.append(pixels or [])
+        pixels, reason = _decoded(sample)
+        rows.append({"uid": sample.uid, "source": sample.source, "bad_image": reason})
+        decoded.append(pixels)
     found = _measure_all([pixels for images in decoded for pixels in images])
     for sample, row, images in zip(samples, rows, decoded, strict=True):
         _describe(row, sample, list(islice(found, len(images))))
@@ -95,11 +96,12 @@ def _measured(samples: list[Sample], task: Task) -> list[Row]:
     return rows
 
 
-def _decoded(sample: Sample) -> list[Pixels] | None:
+def _decoded(sample: Sample) -> tuple[list[Pixels], str | None]:
+    """The pixels of every image, or why one of them is bad: it costs its sample."""
     try:
-        return [decode_image(part) for part in sample.parts if isinstance(part, Image)]
-    except Exception:  # a bad image costs its sample, whatever Pillow raises
-        return None
+        return [decode_image(part) for part in sample.parts if isinstance(part, Image)], None
+    except BadImageError as error:
+        return [], error.reason
 
 
 def _measure_all(images: list[Pixels]) -> Iterator[Row]:
@@ -123,7 +125,7 @@ def _measure_all(images: list[Pixels]) -> Iterator[Row]:
 
 def _describe(row: Row, sample: Sample, images: list[Row]) -> None:
     """Fill a sample's row from what is known of its images."""
-    if row["undecodable"]:
+    if row["bad_image"]:
         return
     row["content"] = _content(sample, iter(image["exact"] for image in images))
     row["exact"], row["phash"] = [image["exact"] for image in images], [image["phash"] for image in images]

@@ -6,28 +6,32 @@
 The same samples in the same order give the same bytes. Text-only samples have no image member.
 """
 
-import io
 import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-import PIL.Image
-from numpy.typing import NDArray
-
+from arm.data.images import EXTENSIONS, decode_image, encode_image, flatten, open_image
 from arm.data.tar import read_members, write_members
 from arm.errors import IntegrityError, UserError
 from arm.manifest import Manifest
 from arm.progress import track
 from arm.records import TASKS, Image, Sample, Text
 
-EXTENSIONS = {"png": "png", "jpeg": "jpg", "webp": "webp"}
-"""Image.format -> extension of the member."""
+__all__ = [
+    "EXTENSIONS",
+    "decode_image",
+    "encode_image",
+    "flatten",
+    "open_image",
+    "read_samples",
+    "read_shard",
+    "shard_paths",
+    "write_shard",
+]
+
 MAX_PARTS = 1_000
-MAX_PIXELS = 1 << 28
-"""What `decode_image` refuses to open: 268 megapixels, ours; the download guard has its own, lower cap."""
 _MEMBER = re.compile(r"([0-9a-f]{32})\.(?:json|(\d{1,4})\.(png|jpg|webp|txt))")
 _UID = re.compile(r"[0-9a-f]{32}")
 
@@ -78,40 +82,6 @@ def shard_paths(manifest: Manifest, prefix: str = "shards/") -> list[Path]:
     return [manifest.local(entry) for entry in track(entries, "check shards", total=len(entries))]
 
 
-def decode_image(image: Image) -> NDArray[np.uint8]:
-    """Pixels of an image part as RGB: array (H, W, 3) uint8; transparency is laid on white."""
-    if image.height * image.width > MAX_PIXELS:
-        raise UserError(f"An image of {image.width}×{image.height} pixels is over the limit of {MAX_PIXELS}.")
-    with PIL.Image.open(io.BytesIO(image.data), formats=[image.format]) as picture:
-        return np.asarray(flatten(picture))
-
-
-def flatten(picture: PIL.Image.Image) -> PIL.Image.Image:
-    """The picture as RGB; transparent pixels become white."""
-    if picture.mode == "RGB":
-        return picture
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        white = PIL.Image.new("RGBA", picture.size, "white")
-        return PIL.Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
-    return picture.convert("RGB")
-
-
-def encode_image(pixels_HWC: NDArray[np.uint8]) -> Image:
-    """An image part (lossless PNG) from an RGB array (H, W, 3) uint8."""
-    buffer = io.BytesIO()
-    PIL.Image.fromarray(pixels_HWC).save(buffer, "png", compress_level=6)
-    return Image(data=buffer.getvalue(), format="png", height=pixels_HWC.shape[0], width=pixels_HWC.shape[1])
-
-
-def open_image(data: bytes) -> Image:
-    """An image part from encoded bytes, its format and size read from the header; ValueError when it is no image."""
-    try:
-        with PIL.Image.open(io.BytesIO(data), formats=list(EXTENSIONS)) as picture:
-            return Image(data=data, format=str(picture.format).lower(), height=picture.height, width=picture.width)
-    except Exception as error:  # Pillow raises anything from SyntaxError to struct.error on hostile bytes
-        raise ValueError(f"not a PNG, JPEG or WebP image ({type(error).__name__})") from None
-
-
 def _members_of(sample: Sample) -> Iterator[tuple[str, bytes]]:
     if not _UID.fullmatch(sample.uid) or sample.task not in TASKS or len(sample.parts) > MAX_PARTS:
         raise UserError(f"The sample {sample.uid!r} has a wrong uid, task ({sample.task!r}) or too many parts.")
@@ -143,4 +113,6 @@ def _sample(uid: str, data: bytes, parts: dict[int, bytes], path: Path) -> Sampl
 def _part(spec: dict[str, Any], data: bytes) -> Text | Image:
     if spec["kind"] == "text":
         return Text(text=data.decode(), role=cast(Any, spec["role"]))
+    if spec["format"] not in EXTENSIONS:
+        raise ValueError(f"unknown image format {str(spec['format'])[:20]!r}")
     return Image(data=data, format=spec["format"], height=spec["height"], width=spec["width"])

@@ -110,6 +110,6 @@ def test_wrong_uids_are_refused(tmp_path: Path) -> None:
 
 
 def test_bytes_that_are_no_image_raise_value_error() -> None:
-    with pytest.raises(ValueError, match="not a PNG"):
-        open_image(b"\x89PNG\r\n\x1a\n broken")
+    with pytest.raises(ValueError, match="not_an_image"):
+        open_image(b"broken")
     assert open_image(EDIT.parts[0].data).width == 5  # type: ignore[union-attr]
