@@ -99,7 +99,7 @@ def _curves(rows: Sequence[Row]) -> Markup:
         "p", *(tag("span", _key(index), row.name, class_="chip") for index, row in enumerate(rows)), class_="note"
     )
     folded = details(f"{len(charts) - SHOWN_CURVES} more", tag("div", *charts[SHOWN_CURVES:], class_="charts"))
-    note = "While training, by step: losses before weighting. Thick: the mean of a row's seeds; thin: each seed."
+    note = "By step: losses before weighting, and the digits of held-out images. Thick: the mean of a row's seeds; thin: each."
     if not charts:
         return Markup("")
     shown = tag("div", *charts[:SHOWN_CURVES], class_="charts")
@@ -172,6 +172,6 @@ def _key(index: int) -> Markup:
 
 
 def _rank(name: str) -> tuple[int, str]:
-    """Held-out metrics first, then losses, then the gradient."""
+    """Losses first, then what is measured on held-out images, then the gradient."""
     first = name.partition("/")[0]
-    return {"loss": 1, "gradient_norm": 2}.get(first, 0), name
+    return {"loss": 0, "gradient_norm": 2}.get(first, 1), name
