@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from arm.tokenizer.config import FlowConfig
+from arm.tokenizer.flow import flow_loss
 from arm.tokenizer.objectives import (
     CaptionObjective,
     Weighting,
@@ -104,6 +106,19 @@ def test_shares_of_rows_over_chunks_of_texts_add_up_to_the_whole_loss(chunk: int
     wanted = torch.autograd.grad(whole, (images, scale, bias))
     for found, gradient in zip(torch.autograd.grad(sum(parts), (images, scale, bias)), wanted, strict=True):  # type: ignore[arg-type]
         torch.testing.assert_close(found, gradient)
+
+
+def test_rectified_flow_by_hand() -> None:
+    """x_1 = 2, x_0 = n, x_t = t 2 + (1 - t) n; a network that answers x_t misses the velocity 2 - n by x_t - 2 + n."""
+    data = torch.full((3, 1), 2.0)
+    drawn = torch.Generator().manual_seed(5)
+    t, n = torch.rand(3, generator=drawn), torch.randn(3, 1, generator=drawn)
+    errors = [
+        (time * 2 + (1 - time) * noise) - (2 - noise) for time, noise in zip(t.tolist(), n[:, 0].tolist(), strict=True)
+    ]
+    config = FlowConfig(width=16, num_blocks=1, num_heads=2, patch=4)
+    loss = flow_loss(lambda x, _: x, data, config, torch.Generator().manual_seed(5))
+    assert loss.item() == pytest.approx(sum(error**2 for error in errors) / 3, rel=1e-5)
 
 
 def test_caption_loss_sums_over_tokens_by_hand() -> None:

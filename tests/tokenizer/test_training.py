@@ -2,15 +2,20 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from torch import Tensor
 
+from arm.data.shards import read_samples, write_shard
 from arm.errors import UserError
 from arm.manifest import Manifest, Outcome
+from arm.records import Sample, Text, make_uid
 from arm.storage import LocalFolder
 from arm.tokenizer import loop, trainer
 from arm.tokenizer.config import ResolutionConfig, TokenizerConfig
+from arm.tokenizer.text import CaptionTokens, TextTower
 from arm.tokenizer.trainer import TokenizerTrainer
 from arm.tokenizer.training import train_tokenizer
 from tests.tokenizer import tiny
@@ -126,6 +131,40 @@ def test_a_loss_of_weight_zero_is_not_built_and_loads_nothing(
     built = TokenizerTrainer(tiny.visual_tokenizer(), tiny.tokenizer_config(**{f"{loss}_weight": 0.0}), *folders)
     assert getattr(built, loss, None) is None
     assert loss not in built.weighting.weights
+
+
+def test_the_sigmoid_loss_reads_short_captions_and_the_caption_loss_long_ones(
+    inputs: dict[str, Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = next(read_samples(inputs["images"])).parts[0]
+    samples = [
+        Sample(
+            uid=make_uid("long", str(index)), task="caption", source="tiny",
+            parts=(image, Text(text=f"a red square {index}", role="caption")), meta={"description": f"very long {index}"},
+        )
+        for index in range(400)
+    ]  # fmt: skip
+    (tmp_path / "images/shards").mkdir(parents=True)
+    write_shard(tmp_path / "images/shards/long-00000.tar", samples)
+    read: dict[str, set[str]] = {"tower": set(), "words": set()}
+    embed, tokens = TextTower.embed, CaptionTokens.__call__
+
+    def spy_embed(self: TextTower, texts: Sequence[str]) -> Tensor:
+        read["tower"].update(texts)
+        return embed(self, texts)
+
+    def spy_tokens(self: CaptionTokens, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        read["words"].update(texts)
+        return tokens(self, texts)
+
+    monkeypatch.setattr(TextTower, "embed", spy_embed)
+    monkeypatch.setattr(CaptionTokens, "__call__", spy_tokens)
+    images = tiny.manifest(tmp_path / "images", "curated-shards")
+    train({**inputs, "images": images}, tmp_path / "out", num_steps=1, caption_fraction=0.5, zero_shot_classes=())
+    assert len(read["tower"]) == 4
+    assert len(read["words"]) == 2
+    assert all(text.startswith("a red square") for text in read["tower"])
+    assert all(text.startswith("very long") for text in read["words"])
 
 
 def test_one_loss_alone_trains(inputs: dict[str, Manifest], tmp_path: Path) -> None:
