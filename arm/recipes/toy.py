@@ -168,7 +168,9 @@ TOKENIZER = TokenizerConfig(
     save_every=100,
 )
 ENCODE = EncodeConfig(
-    variants=(VariantConfig(resolution=ResolutionConfig(min_short_side=SIDE, max_long_side=SIDE)),), shards_per_unit=1
+    variants=(VariantConfig(resolution=ResolutionConfig(min_short_side=SIDE, max_long_side=SIDE)),),
+    shards_per_unit=1,
+    threads=1,
 )
 DETOKENIZER = DetokenizerConfig(
     resolutions=(ResolutionConfig(min_short_side=SIDE, max_long_side=SIDE),),
@@ -335,6 +337,9 @@ TOY = Recipe(
         "register-model": REGISTER,
         "evaluate-tokenizer": EVALUATE_TOKENIZER,
     },
-    compute={f"train-model-{stage}": TWO_RANKS for stage in ("pretrain", "continue", "finetune")},
+    compute={
+        "tokenize-images": TWO_RANKS,
+        **{f"train-model-{stage}": TWO_RANKS for stage in ("pretrain", "continue", "finetune")},
+    },
     mixtures={"paper": PRETRAIN, "even": replace(PRETRAIN, mixture=EVEN_MIXTURE)},
 )

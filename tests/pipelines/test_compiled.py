@@ -6,6 +6,7 @@ After a wanted change: `python tests/pipelines/test_compiled.py` writes them ane
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -16,6 +17,7 @@ if __name__ == "__main__":
 
 from stand_ins import stand_in_recipe  # noqa: E402
 
+from arm.recipes.recipe import Compute  # noqa: E402
 from pipelines import run  # noqa: E402
 
 CASES = [("toy", False), ("full", True), ("experiment", False)]
@@ -50,6 +52,25 @@ def test_limits_are_set_on_a_cluster_and_not_here(tmp_path: Path) -> None:
     assert "train-job" not in here
     assert there.count('"where":"train-job"') == 8
     assert there.count('"where":"spark-application"') == 2
+
+
+def test_on_a_cluster_every_rank_of_tokenize_images_is_a_pod_and_the_step_sums_up_after_them(tmp_path: Path) -> None:
+    recipe = stand_in_recipe().derive("wide", "Tests.", compute={"tokenize-images": Compute(ranks=3, gpus=1)})
+    tasks = {}
+    for cluster in (True, False):
+        path = run.compile_to(tmp_path, "full", recipe, cluster=cluster)
+        spec = next(yaml.safe_load_all(path.read_text()))
+        tasks[cluster] = spec["root"]["dag"]["tasks"]
+    loop = next(name for name in tasks[True] if name.startswith("for-loop"))
+    assert tasks[True][loop]["parameterIterator"]["items"]["raw"] == '["0/3", "1/3", "2/3"]'
+    assert loop in tasks[True]["tokenize-images"]["dependentTasks"]
+    assert '"ranks":1,' in _resources(tasks[True]["tokenize-images"])
+    assert not any(name.startswith("for-loop") for name in tasks[False])
+    assert '"ranks":3,' in _resources(tasks[False]["tokenize-images"])
+
+
+def _resources(task: dict[str, Any]) -> str:
+    return str(task["inputs"]["parameters"]["resources"]["runtimeValue"]["constant"])
 
 
 def test_no_task_uses_kfps_own_cache(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from test_storage import moto_address, new_bucket, use_s3
 from tiny_encoding import LARGE, PER_SHARD, SMALL, config, make_inputs
 
 from arm import jobs, launch, manifest
@@ -25,6 +26,7 @@ from arm.tokenizer.protocol import load_tokenizer, tokenizer_folder
 from arm.tokenizer.resolution import target_size
 from arm.tokenizer.units import units_of
 
+__all__ = ["moto_address"]
 TWO = EncodeConfig(
     variants=(
         VariantConfig(name="small", resolution=SMALL),
@@ -206,19 +208,26 @@ def test_small_windows_keep_the_rows_in_order(
         ]
 
 
-def test_two_ranks_publish_what_one_publishes(inputs: dict[str, Manifest], made: Manifest, tmp_path: Path) -> None:
+@pytest.mark.parametrize("started", ["in turn", pytest.param("by the launcher", marks=pytest.mark.slow)])
+def test_two_ranks_publish_what_one_publishes(
+    started: str, inputs: dict[str, Manifest], made: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from arm import config as configs
 
     urls = {name: item.url for name, item in inputs.items()}
-    two = launch.launch(
-        "tokenize-images",
-        output=str(tmp_path),
-        config=configs.to_json(TWO),
-        resources='{"ranks": 2, "threads": 1}',
-        **urls,
-    ).manifest
+    if started == "by the launcher":
+        given = {"config": configs.to_json(TWO), "resources": '{"ranks": 2, "threads": 1}'}
+        two = launch.launch("tokenize-images", output=str(tmp_path), **given, **urls).manifest
+        assert json.loads((Path(two.folder.url) / "run.json").read_text())["ranks"] == "2"
+    else:
+        plan = jobs.plan("tokenize-images", output=str(tmp_path), config=TWO, inputs=urls)
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        monkeypatch.setenv("RANK", "1")
+        jobs.execute(plan)
+        assert plan.folder.list("reports/") == ["reports/garden-00001.json"]
+        monkeypatch.setenv("RANK", "0")
+        two = jobs.execute(plan)
     assert two.digest == made.digest
-    assert json.loads((Path(two.folder.url) / "run.json").read_text())["ranks"] == "2"
 
 
 def test_parts_make_units_without_the_lock_and_the_job_sums_up(
@@ -242,6 +251,21 @@ def test_parts_make_units_without_the_lock_and_the_job_sums_up(
         )
     assert plan.folder.list("reports/") == ["reports/garden-00001.json"]
     assert not plan.folder.exists(manifest.NAME)
+    monkeypatch.delenv("ARM_PART")
+    assert jobs.execute(plan).digest == made.digest
+
+
+def test_a_store_in_s3_gets_the_same_artifact_and_keeps_units_of_a_killed_run(
+    inputs: dict[str, Manifest], made: Manifest, tmp_path: Path, moto_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_s3(moto_address, "key", "secret", tmp_path / "cache", monkeypatch)
+    bucket = new_bucket(f"tokens-{abs(hash(str(tmp_path))):x}")
+    plan = jobs.plan(
+        "tokenize-images", output=bucket, config=TWO, inputs={name: item.url for name, item in inputs.items()}
+    )
+    monkeypatch.setenv("ARM_PART", "")  # restored after the test
+    jobs.execute_part(plan, "2/3")
+    assert plan.folder.list("reports/") == ["reports/web-00000.json"]
     monkeypatch.delenv("ARM_PART")
     assert jobs.execute(plan).digest == made.digest
 
