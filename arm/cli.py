@@ -1,7 +1,8 @@
 """The `arm` command: every job, and what one does with the results.
 
     arm                                          lists the verbs
-    arm filter-pairs --pairs DIR --output DIR    runs a job; `arm filter-pairs --help` shows its config
+    arm filter-pairs --pairs DIR --output DIR    runs a job, prints its metrics and, last, its folder
+    arm filter-pairs --help                      shows its config
     arm generate "two red circles"               asks the released model
     arm lineage impact SHARD                     which checkpoints and releases a shard went into
 
@@ -86,6 +87,8 @@ def run_job(job: jobs.Job, arguments: list[str]) -> None:
     config = command_line.collect(config_type, values.pop("config"), values)
     inputs = {item.name: values[item.name] for item in job.inputs}
     launched = launch(job.name, output=values["output"], config=config, resources=values["resources"], **inputs)
+    for name, value in launched.manifest.metrics.items():
+        print(f"{name:44} {value:g}")
     print(launched.manifest.folder.url)
 
 

@@ -33,7 +33,7 @@ def test_alone_it_lists_the_verbs(capsys: pytest.CaptureFixture[str]) -> None:
     cli.main([])
     printed = capsys.readouterr().out
     assert all(f"  {verb} " in printed for verb in cli.VERBS)
-    assert "one of the 15 jobs" in printed
+    assert f"one of the {len(jobs.JOBS)} jobs" in printed
 
 
 def test_jobs_are_listed_in_order(capsys: pytest.CaptureFixture[str]) -> None:
@@ -45,8 +45,9 @@ def test_jobs_are_listed_in_order(capsys: pytest.CaptureFixture[str]) -> None:
 def test_flags_go_over_the_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--config", '{"num_units": 9, "factor": 4}', "--num-units", "2", "--resources", '{"threads": 1}']
     cli.main(["count", "--output", str(tmp_path / "x"), *flags])
-    folder = Path(capsys.readouterr().out.strip())
-    found = json.loads((folder / "manifest.json").read_text())["config"]
+    *metrics, folder = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in metrics] == ["base"]
+    found = json.loads((Path(folder) / "manifest.json").read_text())["config"]
     assert found == {"factor": 4.0, "how": "well", "num_units": 2, "paths": []}
 
 
