@@ -13,8 +13,9 @@ from arm.model.documents import Document
 from arm.model.generation import Generator, Prompt
 from arm.model.sampling import Sampling
 from arm.rl.policy import CodePolicy, MicroBatch
-from arm.tokenizer.config import FlowConfig
-from arm.tokenizer.detokenizer import Detokenizer, LatentCodec
+from arm.tokenizer.config import DetokenizerConfig, FlowConfig
+from arm.tokenizer.detokenizer import Detokenizer
+from arm.tokenizer.latents import LatentCodec
 from arm.training.config import StageConfig
 from arm.training.loader import collate
 from arm.training.loss import PackedModel, weighted
@@ -99,15 +100,17 @@ def test_the_detokenizer_learns_and_renders_where_it_is(prediction: Any) -> None
 
     visual = tiny.visual_tokenizer()
     visual._fingerprint = "f"
-    config = FlowConfig(width=16, num_blocks=1, num_heads=2, patch=1, prediction=prediction)
+    config = DetokenizerConfig(
+        backbone="dit", flow=FlowConfig(width=16, num_blocks=1, num_heads=2, patch=1, prediction=prediction),
+        sampling_steps=2, source_condition=True,
+    )  # fmt: skip
     codec = LatentCodec(make_model(AutoencoderTeacherConfig(widths=(8, 8, 8), latent_channels=2)))
-    made = Detokenizer(
-        codec, config, stride=tiny.PATCH, width_condition=16, sampling_steps=2, guidance=1.5, tokenizer_fingerprint="f"
-    )
+    made = Detokenizer.create(codec, visual, config)
     made, visual = made.to(THERE), visual.to(THERE)
-    latents = codec.encode(torch.zeros(2, 3, tiny.SIDE, tiny.SIDE))
+    latents = made.encode(torch.zeros(2, 3, tiny.SIDE, tiny.SIDE))
     features = visual.embed(torch.zeros(2, 3, 3, dtype=torch.long))
-    loss = made.loss(latents, features, torch.zeros(2, dtype=torch.bool, device=THERE), torch.Generator())
+    dropped = torch.zeros(2, dtype=torch.bool, device=THERE)
+    loss = made.loss(latents, features, (3, 3), dropped, torch.Generator())
     loss.backward()
     images = made.render(torch.zeros(2, 3, 3, dtype=torch.long), visual, seeds=[1, 2])
     assert on(THERE, loss, images)

@@ -1,146 +1,115 @@
-"""train-detokenizer: the latent DiT learns to render the codes of a frozen tokenizer (Eq. 5).
+"""train-detokenizer: a flow over latents learns to render the codes of a frozen tokenizer (Eq. 5)."""
 
-Codes and latents of the images are computed once and kept in the job's scratch folder; training reads them from memory.
-"""
-
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
-from arm.data.shards import read_shard, shard_paths
+from arm.data.shards import shard_paths
 from arm.device import make_deterministic, rank_device
-from arm.errors import UserError
 from arm.manifest import Manifest, Outcome
-from arm.model.token_shards import is_held_out
-from arm.progress import track
-from arm.records import Image
 from arm.storage import Folder, publish_tree
 from arm.tokenizer.config import DetokenizerConfig
-from arm.tokenizer.detokenizer import Detokenizer, LatentCodec
-from arm.tokenizer.images import Pixels, fit, to_images
-from arm.tokenizer.loop import Loop, Noise
-from arm.tokenizer.metrics import psnr
-from arm.tokenizer.training import save_grid
-from arm.tokenizer.visual import VisualTokenizer
-
-ENCODE_BATCH = 128
-MAX_TEST = 256
-"""Held-out images that the metrics read."""
+from arm.tokenizer.detokenizer import Detokenizer
+from arm.tokenizer.detokenizer_evaluation import evaluate
+from arm.tokenizer.latents import LatentCodec
+from arm.tokenizer.loop import Loop, Share, generator_at, rank_rows
+from arm.tokenizer.prepared import Prepared, prepare
+from arm.tokenizer.protocol import ImageTokenizer, load_tokenizer, tokenizer_folder
+from arm.tokenizer.resolution import Size
+from arm.training.engine import rank
 
 
 def train_detokenizer(
-    *, images: Manifest, tokenizer: Manifest, autoencoder: Manifest, output: Folder, config: DetokenizerConfig
-) -> Outcome:
+    *, images: Manifest, tokenizer: Manifest, autoencoder: Manifest, backbone: Manifest | None = None, output: Folder,
+    config: DetokenizerConfig,
+) -> Outcome:  # fmt: skip
     """Train the detokenizer on images with their codes and publish it with curves and reconstructions."""
     make_deterministic(config.seed, config.threads)
-    visual = VisualTokenizer.from_pretrained(tokenizer.local_folder("tokenizer")).to(rank_device())
+    visual = load_tokenizer(tokenizer_folder(tokenizer)).to(rank_device())
     codec = LatentCodec.from_pretrained(autoencoder.local_folder("model"))
-    detokenizer = Detokenizer(
-        codec, config.flow, stride=visual.stride, width_condition=visual.encoder.width,
-        sampling_steps=config.sampling_steps, guidance=config.guidance, tokenizer_fingerprint=visual.fingerprint,
-    ).to(rank_device())  # fmt: skip
+    weights = backbone.local_folder("model") if backbone else None
+    detokenizer = Detokenizer.create(codec, visual, config, weights).to(rank_device())
+    if config.activation_checkpointing:
+        detokenizer.backbone.checkpoint_activations()
     paths = shard_paths(images)
-    codes, latents = prepare(paths, visual, codec, output.scratch("latents"), config)
-    noise = Noise(config.seed)
     loop = Loop(
-        "train-detokenizer", detokenizer, config.optimizer, num_steps=config.num_steps, parts={"noise": noise},
+        "train-detokenizer", detokenizer, config.optimizer, num_steps=config.num_steps, parts={},
         checkpoints=output.scratch("checkpoints"), save_every=config.save_every, log_every=config.log_every,
+        ema_decay=config.ema_decay,
     )  # fmt: skip
-    trainer = DetokenizerTrainer(detokenizer, visual, codes, latents, config, noise.generator)
+    prepared = prepare(paths, visual, detokenizer, output.scratch("latents"), config)
+    trainer = DetokenizerTrainer(detokenizer, visual, prepared, config)
     detokenizer.train()
-    loop.run(trainer.step)
+    loop.run(trainer.draw, trainer.loss)
+    loop.finish()
     detokenizer.eval()
+    metrics = publish(detokenizer, visual, paths, loop.curves, output, config) if rank() == 0 else {}
+    dist.barrier()
+    return Outcome(counts={"steps": config.num_steps, "images": len(prepared)}, metrics=metrics)
+
+
+def publish(
+    detokenizer: Detokenizer, visual: ImageTokenizer, paths: list[Path], curves: list[str], output: Folder,
+    config: DetokenizerConfig,
+) -> dict[str, float]:  # fmt: skip
+    """Measure the trained detokenizer and write what the job makes."""
     metrics = evaluate(detokenizer, visual, paths, output, config)
-    output.write("curves.jsonl", ("\n".join(loop.curves) + "\n").encode())
+    output.write("curves.jsonl", ("\n".join(curves) + "\n").encode())
     detokenizer.save_pretrained(output.scratch("export"))
     publish_tree(output, "detokenizer", output.scratch("export"))
-    return Outcome(counts={"steps": config.num_steps, "images": len(codes)}, metrics=metrics)
+    return metrics
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """Prepared images of one size, whose conditions are dropped, and where their noise comes from."""
+
+    size: Size
+    rows: Tensor
+    dropped: Tensor
+    """Images that learn without codes."""
+    sourceless: Tensor
+    """Images that learn without source."""
+    generator: torch.Generator
 
 
 class DetokenizerTrainer:
-    """Draws batches of prepared codes and latents, independently at every step."""
+    """Draws global batches of one size, independently at every step; a rank computes its rows."""
 
     def __init__(
-        self, detokenizer: Detokenizer, visual: VisualTokenizer, codes: Tensor, latents: Tensor,
-        config: DetokenizerConfig, generator: torch.Generator,
-    ) -> None:  # fmt: skip
-        self.detokenizer, self.visual, self.config, self.generator = detokenizer, visual, config, generator
-        self.codes, self.latents = codes, latents
+        self, detokenizer: Detokenizer, visual: ImageTokenizer, prepared: Prepared, config: DetokenizerConfig
+    ) -> None:
+        self.detokenizer, self.visual, self.prepared, self.config = detokenizer, visual, prepared, config
 
-    def step(self) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of one batch."""
-        size = self.config.batch_size
-        chosen = torch.randint(len(self.codes), (size,), generator=self.generator)
-        dropped = torch.rand(size, generator=self.generator) < self.config.null_condition
-        device = self.visual.device
+    def draw(self, step: int) -> list[MicroBatch]:
+        """This rank's micro-batches of a step."""
+        count, seed = self.config.batch_size, self.config.seed
+        generator = generator_at(seed, step)
+        size, rows = self.prepared.draw(count, generator)
+        dropped = torch.rand(count, generator=generator) < self.config.null_condition
+        sourceless = torch.rand(count, generator=generator) < self.config.source_drop
+        own = range(count)[rank_rows(count)]
+        length = self.config.micro_batch or len(own)
+        parts = (slice(start, min(start + length, own.stop)) for start in range(own.start, own.stop, length))
+        return [
+            MicroBatch(size, rows[part], dropped[part], sourceless[part], generator_at(seed, step, part.start))
+            for part in parts
+        ]
+
+    def loss(self, batch: MicroBatch) -> Share:
+        """A micro-batch's share of the mean over the step's images."""
+        device, found = self.visual.device, self.prepared.rows(batch.size, batch.rows)
+        rows, columns = found.codes_BHW.shape[1:]
+        sources = None
+        if self.config.source_condition:
+            sources = torch.where(batch.sourceless[:, None, None, None], 0.0, found.sources).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
-            features = self.visual.embed(self.codes[chosen].long()).float()
-            latents = self.latents[chosen].float().to(device)
-            loss = self.detokenizer.loss(latents, features, dropped.to(device), self.generator)
-        return loss, {"loss/latent": loss.detach()}
-
-
-def prepare(
-    paths: list[Path], visual: VisualTokenizer, codec: LatentCodec, scratch: Path, config: DetokenizerConfig
-) -> tuple[Tensor, Tensor]:
-    """Codes (N, h, w) int32 and latents (N, C, H, W) bfloat16 of the first `max_images` training images."""
-    codes, latents, count = [], [], 0
-    for path in track(paths, "train-detokenizer: latents", total=len(paths)):
-        if count >= config.max_images:
-            break
-        kept = scratch / f"{path.stem}.pt"
-        if not kept.is_file():
-            pixels = list(images_of(path, held_out=False, config=config))[: config.max_images - count]
-            torch.save(encode_all(pixels, visual, codec), kept.with_suffix(".tmp"))
-            kept.with_suffix(".tmp").replace(kept)
-        part = torch.load(kept, weights_only=True)
-        codes.append(part["codes"])
-        latents.append(part["latents"])
-        count += len(part["codes"])
-    if not count:
-        raise UserError("The shards hold no image that is not held out; train-detokenizer needs some thousands.")
-    return torch.cat(codes), torch.cat(latents)
-
-
-def encode_all(pixels: list[Pixels], visual: VisualTokenizer, codec: LatentCodec) -> dict[str, Tensor]:
-    """Codes and latents of images of one size."""
-    grid, area = visual.stride, codec.factor
-    if not pixels:
-        return {"codes": torch.zeros(0), "latents": torch.zeros(0)}
-    codes, latents = [], []
-    for start in range(0, len(pixels), ENCODE_BATCH):
-        batch = to_images(np.stack(pixels[start : start + ENCODE_BATCH]))
-        codes.append(visual.encode(batch).to(torch.int32).cpu())
-        latents.append(codec.encode(batch).to(torch.bfloat16).cpu())
-    assert grid % area == 0
-    return {"codes": torch.cat(codes), "latents": torch.cat(latents)}
-
-
-def images_of(path: Path, *, held_out: bool, config: DetokenizerConfig) -> Iterator[Pixels]:
-    """The first image of each sample of a shard, fitted to the bucket."""
-    for sample in read_shard(path):
-        image = next((part for part in sample.parts if isinstance(part, Image)), None)
-        if image is not None and is_held_out(bytes.fromhex(sample.uid)) == held_out:
-            yield fit(image, config.height, config.width)
-
-
-@torch.no_grad()
-def evaluate(
-    detokenizer: Detokenizer, visual: VisualTokenizer, paths: list[Path], output: Folder, config: DetokenizerConfig
-) -> dict[str, float]:
-    """PSNR of held-out images by the VAE alone and by the whole way through the codes; a grid of samples."""
-    found = (pixels for path in paths for pixels in images_of(path, held_out=True, config=config))
-    test = [pixels for pixels, _ in zip(found, range(MAX_TEST), strict=False)]
-    if not test:
-        return {}
-    images = to_images(np.stack(test)).to(visual.device)
-    alone = detokenizer.codec.decode(detokenizer.codec.encode(images))
-    rendered = detokenizer.render(visual.encode(images), visual, seeds=range(len(images)))
-    save_grid(output, "samples/reconstruction.png", images[:16], alone[:16], rendered[:16])
-    return {
-        "autoencoder/psnr": round(float(psnr(alone, images).mean()), 4),
-        "reconstruction/psnr": round(float(psnr(rendered, images).mean()), 4),
-    }
+            mean = self.detokenizer.loss(
+                found.latents.to(device), self.visual.embed(found.codes_BHW).float(), (rows, columns),
+                batch.dropped.to(device), batch.generator, sources,
+            )  # fmt: skip
+        share = mean * len(batch.rows) / self.config.batch_size
+        return share, {"loss/latent": share.detach()}

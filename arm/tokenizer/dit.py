@@ -4,10 +4,13 @@ Every token of the DiT lies inside the area of one code; the code's features are
 area and added, so position says which code belongs where. Time enters by adaLN-Zero (DiT, arXiv 2212.09748).
 """
 
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
 from arm.errors import UserError
+from arm.tokenizer.backbone import Backbone, Grid, Shape, common_unit
 from arm.tokenizer.blocks import Block, grid_positions, patchify, sines, unpatchify
 from arm.tokenizer.config import FlowConfig
 
@@ -15,9 +18,12 @@ TIME_SCALE = 1000.0
 
 
 class ConditionedDiT(nn.Module):
-    """Predicts velocity or x_1 of (B, channels, rows x area, columns x area) from it, the time and the condition."""
+    """Predicts velocity or x_1 of (B, channels, rows x area, columns x area) from it, the time and the condition.
 
-    def __init__(self, config: FlowConfig, *, channels: int, area: int, width_condition: int) -> None:
+    `beside` more channels of the input are given but not predicted.
+    """
+
+    def __init__(self, config: FlowConfig, *, channels: int, area: int, width_condition: int, beside: int = 0) -> None:
         super().__init__()
         if area % config.patch:
             raise UserError(
@@ -25,7 +31,7 @@ class ConditionedDiT(nn.Module):
             )
         self.config, self.area, self.split = config, area, area // config.patch
         size, width = channels * config.patch**2, config.width
-        self.inward = nn.Linear(size, width)
+        self.inward = nn.Linear(size + beside * config.patch**2, width)
         self.condition = nn.Linear(width_condition, width * self.split**2)
         self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.blocks = nn.ModuleList(Block(width, config.num_heads, conditioned=True) for _ in range(config.num_blocks))
@@ -54,6 +60,31 @@ class ConditionedDiT(nn.Module):
         if self.split == 1:
             return self.condition(features_BNC)  # type: ignore[no-any-return]
         return patchify(unpatchify(self.condition(features_BNC), codes, self.split), 1)
+
+
+class DitBackbone(Backbone):
+    """A DiT of ours over the latents, of the size that FlowConfig gives."""
+
+    def __init__(self, shape: Shape, weights: Path | None) -> None:
+        super().__init__()
+        if weights is not None:
+            raise UserError(
+                "The backbone dit starts from nothing; leave the input backbone out, or choose flux or sana."
+            )
+        self.unit = common_unit(shape, shape.flow.patch)
+        if self.unit != shape.stride:
+            raise UserError(
+                f"A token of the DiT covers {shape.factor * shape.flow.patch} pixels (the autoencoder's factor "
+                f"{shape.factor} x FlowConfig.patch); that must divide the {shape.stride} pixels of a code."
+            )
+        self.dit = ConditionedDiT(
+            shape.flow, channels=shape.channels, area=shape.stride // shape.factor,
+            width_condition=shape.width_condition, beside=shape.channels if shape.source else 0,
+        )  # fmt: skip
+
+    def forward(self, x_BCHW: Tensor, times_B: Tensor, features_BNC: Tensor, grid: Grid, source: Tensor) -> Tensor:
+        """Velocity or x_1, as FlowConfig.prediction says."""
+        return self.dit(torch.cat([x_BCHW, source], dim=1), times_B, features_BNC)  # type: ignore[no-any-return]
 
 
 def null_features(features_BNC: Tensor, null_C: Tensor, dropped_B: Tensor) -> Tensor:
