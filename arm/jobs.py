@@ -129,10 +129,12 @@ JOBS: tuple[Job, ...] = (
     ),
     Job(
         name="train-detokenizer", phase="model", makes="detokenizer", version=3, distributed=True,
-        purpose="Train the detokenizer that renders codes as pixels: a latent DiT on a frozen VAE.",
+        purpose="Train the detokenizer that renders codes as pixels: a flow over the latents of a frozen autoencoder.",
         function="arm.tokenizer.detokenizer_training:train_detokenizer",
         config="arm.tokenizer.config:DetokenizerConfig",
-        inputs=(Input("images"), Input("tokenizer", "init"), Input("autoencoder", "init")),
+        inputs=(
+            Input("images"), Input("tokenizer", "init"), Input("autoencoder", "init"), _optional("backbone", "init"),
+        ),
     ),
     Job(
         name="evaluate-tokenizer", phase="model", makes="tokenizer-evaluation",

@@ -26,6 +26,8 @@ class Ready:
     encoder: Any
     language_model: Any
     autoencoder: Any
+    backbone: Any = None
+    """What the detokenizer starts from, where the recipe names it."""
 
 
 def data(step: Step, world: Any = None, teachers: Any = None) -> Ready:
@@ -33,6 +35,9 @@ def data(step: Step, world: Any = None, teachers: Any = None) -> Ready:
     encoder = step("import-model-encoder", import_model, source=teachers)
     language_model = step("import-model-language-model", import_model, source=teachers)
     autoencoder = step("import-model-autoencoder", import_model, source=teachers)
+    backbone = None
+    if step.runs("import-model-backbone"):
+        backbone = step("import-model-backbone", import_model, source=teachers)
     imported = step("import-samples-training", import_samples, source=world)
     prompts = step("import-samples-prompts", import_samples, source=world)
     evaluation = step("import-samples-evaluation", import_samples, source=world)
@@ -43,4 +48,4 @@ def data(step: Step, world: Any = None, teachers: Any = None) -> Ready:
     images = step(
         "curate-images", curate_images, crawled=crawled, imported=imported, scorer=encoder, evaluation=evaluation
     )
-    return Ready(images, prompts, evaluation, encoder, language_model, autoencoder)
+    return Ready(images, prompts, evaluation, encoder, language_model, autoencoder, backbone)

@@ -51,7 +51,7 @@ def codes(step: Step, ready: Ready) -> Codes:
     )  # fmt: skip
     detokenizer = step(
         "train-detokenizer", train_detokenizer,
-        images=ready.images, tokenizer=tokenizer, autoencoder=ready.autoencoder,
+        images=ready.images, tokenizer=tokenizer, autoencoder=ready.autoencoder, backbone=ready.backbone,
     )  # fmt: skip
     return Codes(tokenizer, tokens, detokenizer)
 

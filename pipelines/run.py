@@ -171,7 +171,8 @@ def _steps(name: str, recipe: Recipe) -> list[str]:
         "full": ("make-world", "train-teachers"),
         "experiment": ("train-model", "train-policy", "register-model"),
     }[name]
-    return [step for step in recipe.configs if step in STEPS and not step.startswith(absent)]
+    known = (*STEPS, "import-model-backbone")  # beside the numbered road, and taken where a recipe names it
+    return [step for step in recipe.configs if step in known and not step.startswith(absent)]
 
 
 def _num_jobs(name: str, recipe: Recipe) -> int:

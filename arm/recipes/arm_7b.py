@@ -54,6 +54,12 @@ IMPORTS: dict[str, Any] = {
         licence="FLUX.1-dev-non-commercial",
         name="black-forest-labs/FLUX.1-dev",
     ),
+    "import-model-backbone": ImportModelConfig(
+        path="weights/FLUX.1-dev/transformer",  # section 3.1: the detokenizer starts from it; Sana is the permissive choice
+        role="backbone",
+        licence="FLUX.1-dev-non-commercial",
+        name="black-forest-labs/FLUX.1-dev",
+    ),
     "import-samples-training": ImportSamplesConfig(  # ours: the paper's data sets are not public
         sources=(
             ImportSource(name="captions", path="data/captions/*.tar", format="webdataset", task="text_to_image"),
@@ -193,9 +199,13 @@ ARM_7B = Recipe(
     configs={
         **IMPORTS,
         **DATA,
-        "train-tokenizer": TokenizerConfig(micro_batch=64),  # section 3.1 and 4.1: the defaults; the micro-batch is ours
+        "train-tokenizer": TokenizerConfig(
+            micro_batch=64
+        ),  # section 3.1 and 4.1: the defaults; the micro-batch is ours
         "tokenize-images": ENCODE,
-        "train-detokenizer": DetokenizerConfig(),  # section 3.1 and 4.1; its training recipe is ours
+        "train-detokenizer": DetokenizerConfig(  # section 3.1 and 4.1: FLUX.1-dev; its training recipe is ours
+            micro_batch=4, encode_batch=16, activation_checkpointing=True
+        ),
         "train-model-pretrain": PRETRAIN,
         "train-model-continue": CONTINUE,
         "train-model-finetune": FINETUNE,

@@ -43,7 +43,7 @@ STEPS: dict[str, str] = {
     "register-model": "register-model",
 }
 """Step -> its job, in the order of the road."""
-BESIDE: dict[str, str] = {"evaluate-tokenizer": "evaluate-tokenizer"}
+BESIDE: dict[str, str] = {"evaluate-tokenizer": "evaluate-tokenizer", "import-model-backbone": "import-model"}
 """Step -> its job, beside the road: run by hand, or by a pipeline that names it."""
 
 

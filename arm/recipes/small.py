@@ -34,7 +34,9 @@ SMALL = ARM_7B.derive(
         "download-images": replace(DATA["download-images"], image_size=512),
         "train-tokenizer": TokenizerConfig(batch_size=2_048, micro_batch=64, num_steps=50_000),
         "tokenize-images": EncodeConfig(threads=8, decode_threads=12),
-        "train-detokenizer": DetokenizerConfig(batch_size=256, num_steps=50_000),
+        "train-detokenizer": DetokenizerConfig(
+            batch_size=256, micro_batch=4, encode_batch=16, activation_checkpointing=True, num_steps=50_000
+        ),
         **STAGES,
         **{step: replace(policy, image_size=512, prompts_per_step=16) for step, policy in POLICIES.items()},
         "evaluate-model": replace(ARM_7B.configs["evaluate-model"], image_size=512),

@@ -41,6 +41,8 @@ class RegisterConfig:
     """Alias that moves to the new version when every gate holds."""
     gates: tuple[Gate, ...] = ()
     """Scores that must hold; without gates the alias always moves."""
+    refused_licences: tuple[str, ...] = ()
+    """The alias stays when any part of the release carries one of these, e.g. `FLUX.1-dev-non-commercial`."""
 
     def __post_init__(self) -> None:
         for text in (self.name, self.alias):

@@ -48,6 +48,7 @@ def register_model(
     comparisons = comparisons_of(evaluation)
     verdicts = [judge(gate, scores, comparisons) for gate in config.gates]
     parts = {"model": model, "tokenizer": tokenizer, "detokenizer": detokenizer}
+    verdicts += [judge_licence(licence, parts) for licence in config.refused_licences]
     num_files = sum(_gather(part, name, output) for name, part in parts.items())
     release = describe({**parts, "evaluation": evaluation}, verdicts, config)
     output.write(FILE_NAME, (json.dumps(release, indent=1, sort_keys=True) + "\n").encode())
@@ -75,6 +76,17 @@ def judge(gate: Gate, scores: Scores, comparisons: list[dict[str, Any]]) -> Verd
         gate=f"{gate.stage}/{gate.metric}",
         holds=not problems,
         sentence=f"{seen}, but {' and '.join(problems)}." if problems else f"{seen}: the gate holds.",
+    )
+
+
+def judge_licence(refused: str, parts: dict[str, Manifest]) -> Verdict:
+    """Hold the licences that the parts carry, from their own configs and all that they were made from, against one."""
+    found = [name for name, part in parts.items() if refused in part.licences]
+    seen = f"The licence {refused} is refused"
+    return Verdict(
+        gate=f"licence/{refused}",
+        holds=not found,
+        sentence=f"{seen}, but {' and '.join(found)} carry it." if found else f"{seen} and no part carries it.",
     )
 
 

@@ -14,6 +14,7 @@ def train_detokenizer(
     config: str,
     resources: str,
     detokenizer: Output[Model],
+    backbone: Input[Model] = None,
 ):
     """Train the detokenizer that renders codes as pixels."""
     from arm.launch import launch
@@ -23,6 +24,7 @@ def train_detokenizer(
         images=images.path,
         tokenizer=tokenizer.path,
         autoencoder=autoencoder.path,
+        backbone=backbone and backbone.path,
         output=output,
         config=config,
         resources=resources,

@@ -59,6 +59,8 @@ STATED: tuple[Stated, ...] = (
     Stated(TOKENIZER, "quantizer.num_blocks", 6, "4.1", "scale"),
     Stated(TOKENIZER, "pixel.num_blocks", 24, "3.1", "scale"),
     Stated(TOKENIZER, "batch_size", 32_768, "4.1", "scale"),
+    Stated(DETOKENIZER, "backbone", "flux", "3.1"),
+    Stated(DETOKENIZER, "source_condition", False, "3.1"),
     Stated(DETOKENIZER, "flow.prediction", "velocity", "Eq. 5"),
     Stated(DETOKENIZER, "flow.time_sampling", "uniform", "Eq. 5"),
     Stated(DETOKENIZER, "flow.skip", False, "Eq. 5"),
