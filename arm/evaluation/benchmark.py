@@ -86,6 +86,7 @@ BENCHMARKS: dict[str, str] = {
     "constant_answer": "arm.evaluation.understanding:ConstantAnswer",
     "text_to_image": "arm.evaluation.generation:TextToImage",
     "editing": "arm.evaluation.editing:Editing",
+    "editing_with_source": "arm.evaluation.editing:EditingWithSource",
     "understanding": "arm.evaluation.understanding:Understanding",
 }
 """Name -> class. Those of the subject `reference` run once, the others at every training stage."""

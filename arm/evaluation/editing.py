@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
+from arm.errors import UserError
 from arm.evaluation.benchmark import Scores, aggregate_strict
 from arm.evaluation.checker import judge_edits, parse_replies
 from arm.evaluation.evaluation_set import EvaluationSet
@@ -40,6 +41,21 @@ class Editing:
             self.name, verdicts, weighting="micro", headline="strict",
             num_expected=num_expected, num_bootstraps=num_bootstraps, seed=seed,
         )  # fmt: skip
+
+
+class EditingWithSource(Editing):
+    """Editing by a detokenizer that sees the source too: an option of ours, beside the paper's way."""
+
+    name = "editing_with_source"
+
+    def generate(self, items: Sequence[Item], subject: Subject) -> list[Output]:
+        """Draw the same codes as `editing` and render them beside their sources."""
+        if not subject.tools.detokenizer.takes_sources:
+            raise UserError(f"{self.name} needs a detokenizer trained with source_condition; leave the benchmark out.")
+        seeds = subject.seeds(items)
+        sources = [item.source for item in items if item.source is not None]
+        images = subject.tools.render(subject.draw(items, seeds), seeds, sources)
+        return [Output(uid=item.uid, image=image) for item, image in zip(items, images, strict=True)]
 
 
 class CopySource(Editing):

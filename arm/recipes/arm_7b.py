@@ -217,7 +217,9 @@ ARM_7B = Recipe(
             max_images=5_000,
             max_edits=1_212,
         ),
-        "register-model": RegisterConfig(name="arm-7b"),
+        "register-model": RegisterConfig(  # ours: leave the refusal out for a non-commercial release
+            name="arm-7b", refused_licences=("FLUX.1-dev-non-commercial",)
+        ),
         "evaluate-tokenizer": EvaluateTokenizerConfig(
             folder="data/imagenet/val",  # section 4.1's benchmark; the folder, names and templates are the user's
             zero_shot=(IMAGENET,),

@@ -40,7 +40,7 @@ SMALL = ARM_7B.derive(
         **STAGES,
         **{step: replace(policy, image_size=512, prompts_per_step=16) for step, policy in POLICIES.items()},
         "evaluate-model": replace(ARM_7B.configs["evaluate-model"], image_size=512),
-        "register-model": RegisterConfig(name="arm-small"),
+        "register-model": RegisterConfig(name="arm-small", refused_licences=("FLUX.1-dev-non-commercial",)),
     },
     compute={
         **ARM_7B.compute,

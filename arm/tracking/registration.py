@@ -86,7 +86,7 @@ def judge_licence(refused: str, parts: dict[str, Manifest]) -> Verdict:
     return Verdict(
         gate=f"licence/{refused}",
         holds=not found,
-        sentence=f"{seen}, but {' and '.join(found)} carry it." if found else f"{seen} and no part carries it.",
+        sentence=f"{seen}, but it is that of {' and '.join(found)}." if found else f"{seen} and no part carries it.",
     )
 
 

@@ -183,6 +183,18 @@ def test_the_alias_moves_only_when_the_gates_hold(tmp_path: Path, inputs: dict[s
     assert bad.counts == {"files": 3, "gates": 1, "gates_held": 0}
 
 
+@pytest.mark.parametrize(("refused", "moves"), [("CC-BY-4.0", False), ("FLUX.1-dev-non-commercial", True)])
+def test_the_alias_stays_when_a_part_carries_a_refused_licence(
+    refused: str, moves: bool, tmp_path: Path, inputs: dict[str, str]
+) -> None:
+    config = json.dumps({"refused_licences": [refused]})
+    made = jobs.run("register-model", output=str(tmp_path / "23-register-model"), config=config, inputs=inputs)
+    release = json.loads(made.local("release.json").read_text())
+    assert release["alias_moves"] is moves
+    sentence = "but it is that of tokenizer." if not moves else "and no part carries it."
+    assert sentence in release["gates"][0]["sentence"]
+
+
 def test_a_part_without_its_folder_makes_no_release(tmp_path: Path, inputs: dict[str, str]) -> None:
     broken = {**inputs, "model": artifact(tmp_path / "other", "model", {"weights.bin": "x"}).url}
     with pytest.raises(UserError, match="holds no model/"):
