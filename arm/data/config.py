@@ -282,7 +282,7 @@ class ImportModelConfig:
 
     path: str
     """Its folder, local or under s3://; inside the input `source` when that is given."""
-    role: Literal["encoder", "language_model", "autoencoder"]
+    role: Literal["encoder", "language_model", "autoencoder", "backbone", "image_tokenizer"]
     """What the model is for; the class of its config.json must fit."""
     licence: str = "unknown"
     """Recorded; a release is gated by it."""

@@ -2,21 +2,26 @@
 
 model/config.json, model/model.safetensors, ...    what `from_pretrained` wants
 model.json                                         {name, role, licence, model_type}
+
+In the role `image_tokenizer` the tokenizer alone is taken, so that the artifact serves as the input `tokenizer` of other
+jobs, and as their `detokenizer` where it has a decoder:
+
+tokenizer/visual_tokenizer.json, config.json, model.safetensors
+detokenizer/detokenizer.json                       {model_type, tokenizer_fingerprint}: the tokenizer renders by itself
 """
 
 import json
 import shutil
-import struct
 from math import prod
 from pathlib import Path
-from typing import Any
 
+from arm.data import image_tokenizers
 from arm.data.config import ImportModelConfig
 from arm.errors import UserError
 from arm.manifest import Manifest, Outcome
 from arm.outside import matches, outside_files
 from arm.progress import track
-from arm.storage import Folder, copy_file
+from arm.storage import Folder, copy_file, publish_tree
 
 UNSAFE_SUFFIXES = frozenset(
     {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".h5", ".msgpack", ".npz", ".py", ".so"}
@@ -26,47 +31,55 @@ MODEL_TYPES = {
     "encoder": ("siglip", "siglip2", "siglip_vision_model", "siglip2_vision_model"),
     "language_model": ("qwen2",),
     "autoencoder": ("AutoencoderKL", "AutoencoderDC"),
+    "backbone": ("FluxTransformer2DModel", "SanaTransformer2DModel"),
+    "image_tokenizer": image_tokenizers.MODEL_TYPES,
 }
 """Role -> `model_type` of transformers, `_class_name` of diffusers."""
-MAX_HEADER_BYTES = 100_000_000
-"""What the safetensors format allows for its header."""
 
 
 def import_model(*, output: Folder, config: ImportModelConfig, source: Manifest | None = None) -> Outcome:
-    """Check a checkpoint's files and copy them under `model/`."""
+    """Check a checkpoint's files and copy them."""
     files = _files(config, source)
     _refuse_unsafe(files, config)
     model_type = _model_type(files, config)
-    weights = {name: path for name, path in files.items() if name.endswith(".safetensors")}
-    if not weights:
+    if not any(name.endswith(".safetensors") for name in files):
         raise UserError(f"{config.path} holds no .safetensors file; convert the checkpoint to safetensors first.")
-    num_parameters = sum(count_parameters(path) for path in weights.values())
-    copy = copy_file if source else shutil.copyfile  # a link to a file outside the store would change with it
-    for name, path in track(sorted(files.items()), "import-model", total=len(files)):
-        if not output.exists(f"model/{name}"):
-            with output.publish(f"model/{name}") as target:
-                copy(path, target)
+    publish = _publish_tokenizer if config.role == "image_tokenizer" else _publish_all
+    counts = publish(files, output, config, linked=source is not None)
     described = {"name": config.name, "role": config.role, "licence": config.licence, "model_type": model_type}
     output.write("model.json", (json.dumps(described, sort_keys=True, indent=1) + "\n").encode())
-    return Outcome(counts={"files_copied": len(files), "parameters": num_parameters})
+    return Outcome(counts=counts)
 
 
 def count_parameters(path: Path) -> int:
     """Numbers stored in a safetensors file; UserError when header and size disagree."""
-    size = path.stat().st_size
-    with path.open("rb") as stream:
-        try:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            if length > min(size, MAX_HEADER_BYTES):
-                raise ValueError("header too long")
-            header = json.loads(stream.read(length))
-            tensors = [entry for name, entry in header.items() if name != "__metadata__"]
-            end = max((entry["data_offsets"][1] for entry in tensors), default=0)
-            if 8 + length + end != size:
-                raise ValueError(f"{size} bytes, expected {8 + length + end}")
-            return sum(prod(entry["shape"]) for entry in tensors)
-        except (struct.error, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} is no safetensors file, or damaged ({error}); fetch it again.") from None
+    return sum(prod(tensor.shape) for tensor in image_tokenizers.read_header(path).values())
+
+
+def _publish_all(files: dict[str, Path], output: Folder, config: ImportModelConfig, *, linked: bool) -> dict[str, int]:
+    """Copy every file under `model/`; `linked` files lie in the store and never change."""
+    num_parameters = sum(count_parameters(path) for name, path in files.items() if name.endswith(".safetensors"))
+    copy = copy_file if linked else shutil.copyfile  # a link to a file outside the store would change with it
+    for name, path in track(sorted(files.items()), "import-model", total=len(files)):
+        if not output.exists(f"model/{name}"):
+            with output.publish(f"model/{name}") as target:
+                copy(path, target)
+    return {"files_copied": len(files), "parameters": num_parameters}
+
+
+def _publish_tokenizer(
+    files: dict[str, Path], output: Folder, config: ImportModelConfig, *, linked: bool
+) -> dict[str, int]:
+    """Write the image tokenizer alone, which may be a small part of the checkpoint."""
+    checkpoint = image_tokenizers.read_checkpoint(files, config.path)
+    folder = output.scratch("tokenizer")
+    image_tokenizers.extract(checkpoint, folder)
+    publish_tree(output, "tokenizer", folder)
+    if checkpoint.has_decoder:
+        own = {"model_type": checkpoint.model_type, "tokenizer_fingerprint": checkpoint.fingerprint()}
+        output.write("detokenizer/detokenizer.json", (json.dumps(own, sort_keys=True, indent=1) + "\n").encode())
+    num_parameters = sum(prod(tensor.shape) for tensor in checkpoint.tensors.values())
+    return {"files_copied": 3, "parameters": num_parameters, "codes": checkpoint.num_codes}
 
 
 def _files(config: ImportModelConfig, source: Manifest | None) -> dict[str, Path]:
@@ -91,13 +104,8 @@ def _refuse_unsafe(files: dict[str, Path], config: ImportModelConfig) -> None:
 
 def _model_type(files: dict[str, Path], config: ImportModelConfig) -> str:
     """What the checkpoint says it is, checked against the role that it shall play."""
-    if "config.json" not in files:
-        raise UserError(f"{config.path} holds no config.json: not a Hugging Face checkpoint.")
-    try:
-        values: dict[str, Any] = json.loads(files["config.json"].read_bytes())
-        found = str(values.get("model_type") or values.get("_class_name"))
-    except (ValueError, AttributeError):
-        raise UserError(f"{config.path}/config.json is not a JSON object.") from None
+    values = image_tokenizers.read_json(files, "config.json", config.path)
+    found = str(values.get("model_type") or values.get("_class_name"))
     if "auto_map" in values:
         raise UserError(f"{config.path} needs code of its own (auto_map), which is not run; use a stock architecture.")
     if found not in MODEL_TYPES[config.role]:

@@ -25,6 +25,8 @@ from arm.evaluation.statistics import Estimate, Weighting, is_not_lower, paired_
 from arm.evaluation.subject import Subject, Tools
 from arm.manifest import Manifest, Outcome
 from arm.storage import Folder
+from arm.tokenizer.loading import detokenizer_folder
+from arm.tokenizer.protocol import tokenizer_folder
 from arm.tracking import tracker
 
 REFERENCE = "reference"
@@ -58,7 +60,7 @@ def evaluate_model(
     chosen = [benchmarks.find(name) for name in config.benchmarks]
     evaluation_set = read_evaluation_set(samples, config)
     tools = Tools(
-        tokenizer=tokenizer.local_folder("tokenizer"), detokenizer=detokenizer.local_folder("detokenizer"),
+        tokenizer=tokenizer_folder(tokenizer), detokenizer=detokenizer_folder(detokenizer),
         encoder=encoder.local_folder("model"), config=config,
     )  # fmt: skip
     results = _run_all(chosen, tools, given, evaluation_set, output)

@@ -115,5 +115,9 @@ def _trained_size(tokenizer: Path) -> int:
     """Side in pixels that the frozen encoder was trained at."""
     from transformers import AutoConfig
 
+    if not (tokenizer / "encoder").exists():
+        raise UserError(
+            "The release's tokenizer was imported and does not say at which size it was trained; give image_size."
+        )
     config: Any = AutoConfig.from_pretrained(tokenizer / "encoder")
     return int(getattr(config, "image_size", None) or config.num_patches**0.5 * config.patch_size)

@@ -20,8 +20,7 @@ from arm.progress import Progress
 
 if TYPE_CHECKING:
     from arm.model.generation import Generator
-    from arm.tokenizer.detokenizer import Detokenizer
-    from arm.tokenizer.visual import VisualTokenizer
+    from arm.tokenizer.protocol import ImageDetokenizer, ImageTokenizer
 
 Codes = NDArray[np.int64]
 """Codes of one image (h, w)."""
@@ -35,18 +34,18 @@ class Tools:
         self._tokenizer, self._detokenizer, self.encoder = tokenizer, detokenizer, encoder
 
     @cached_property
-    def tokenizer(self) -> "VisualTokenizer":
+    def tokenizer(self) -> "ImageTokenizer":
         """Images to codes."""
-        from arm.tokenizer.visual import VisualTokenizer
+        from arm.tokenizer.protocol import load_tokenizer
 
-        return VisualTokenizer.from_pretrained(self._tokenizer).to(rank_device())
+        return load_tokenizer(self._tokenizer).to(rank_device())
 
     @cached_property
-    def detokenizer(self) -> "Detokenizer":
+    def detokenizer(self) -> "ImageDetokenizer":
         """Codes to images."""
-        from arm.tokenizer.detokenizer import Detokenizer
+        from arm.tokenizer.loading import load_detokenizer
 
-        return Detokenizer.from_pretrained(self._detokenizer).to(rank_device())
+        return load_detokenizer(self._detokenizer).to(rank_device())
 
     @cached_property
     def checker(self) -> Checker:
@@ -79,8 +78,10 @@ class Tools:
         return [codes[index] for index in range(len(images))]
 
     @torch.no_grad()
-    def render(self, codes: Sequence[Codes], seeds: Sequence[int]) -> list[Pixels]:
-        """Images of the codes, in order; the noise of each is keyed by its seed."""
+    def render(
+        self, codes: Sequence[Codes], seeds: Sequence[int], sources: Sequence[Pixels] | None = None
+    ) -> list[Pixels]:
+        """Images of the codes, in order; the noise of each is keyed by its seed. A detokenizer may see edits' sources."""
         images: dict[int, Pixels] = {}
         for _, chosen in by_grid([(len(c), len(c[0])) for c in codes], self.config.batch_size):
             rendered = self.detokenizer.render(
@@ -89,6 +90,7 @@ class Tools:
                 seeds=[seeds[index] for index in chosen],
                 steps=self.config.render_steps,
                 guidance=self.config.render_guidance,
+                sources_BCHW=None if sources is None else to_floats([self.fit(sources[index]) for index in chosen]),
             )
             images.update(zip(chosen, to_pixels(rendered), strict=True))
         return [images[index] for index in range(len(codes))]

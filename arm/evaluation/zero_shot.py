@@ -22,6 +22,7 @@ from arm.evaluation.items import Item, Output, Pixels, Reply, Verdict
 from arm.evaluation.subject import Subject
 from arm.evaluation.understanding import Understanding
 from arm.tokenizer.encoder import FrozenEncoder
+from arm.tokenizer.visual import VisualTokenizer
 
 TEMPLATES = ("a {}", "a photo of a {}", "a picture of a {}")
 """Embeddings of the filled templates are normalised, averaged and normalised again, as CLIP does with its 80."""
@@ -92,6 +93,10 @@ class TokenizerZeroShot(ZeroShot):
         """Unit vectors (N, D) of the images' codes."""
         codes_NHW = torch.from_numpy(np.stack(subject.tools.encode(images)))
         tokenizer = subject.tools.tokenizer
+        if not isinstance(tokenizer, VisualTokenizer):
+            raise UserError(
+                f"{self.name} needs the pooling head of our visual tokenizer; leave it out for an imported one."
+            )
         return unit(tokenizer.pool(tokenizer.embed(codes_NHW)))
 
 

@@ -10,6 +10,7 @@ values: codes that share digits then start close together, which learns much fas
 
 import json
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,19 @@ NOISE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class VisualCodes:
-    """What training needs to know of a visual tokenizer: which one it is, and the levels behind its codes."""
+    """What training needs to know of an image tokenizer: which one it is, and the levels behind its codes."""
 
     fingerprint: str
     levels: tuple[int, ...]
+    codebook: int = 0
+    """Size of a learned codebook, whose codes have no digits and no levels; 0 for FSQ."""
 
     @classmethod
     def load(cls, folder: Path) -> "VisualCodes":
-        """Read it from the `visual_tokenizer.json` of a saved tokenizer."""
+        """Read it from the `visual_tokenizer.json` of a saved or imported tokenizer."""
         record = json.loads((folder / "visual_tokenizer.json").read_text())
+        if "model_type" in record:
+            return cls(record["fingerprint"], (), int(record["num_codes"]))
         if record["index_order"] != INDEX_ORDER:
             raise UserError(f"{folder} has index order {record['index_order']}; this program reads {INDEX_ORDER}.")
         return cls(record["fingerprint"], tuple(record["quantizer"]["levels"]))
@@ -44,10 +49,15 @@ class VisualCodes:
     @property
     def num_codes(self) -> int:
         """Size of the codebook."""
-        count = 1
-        for level in self.levels:
-            count *= level
-        return count
+        return prod(self.levels) if self.levels else self.codebook
+
+    def check_initialisation(self, from_digits: bool) -> None:
+        """Codes of a learned codebook cannot start from digits: they have none."""
+        if from_digits and not self.levels:
+            raise UserError(
+                f"code_initialisation 'digits' needs the digits of FSQ codes; tokenizer {self.fingerprint[:12]} has a "
+                "learned codebook: set code_initialisation to 'mean'."
+            )
 
 
 def code_values(levels: tuple[int, ...]) -> Tensor:
@@ -83,6 +93,7 @@ def initialise(
     model: Any, tokenizer: Any, codes: VisualCodes, *, num_shapes: int, from_digits: bool, added_layers: int, seed: int
 ) -> Vocabulary:
     """Turn a language model into the start of pretraining, in place; returns its vocabulary."""
+    codes.check_initialisation(from_digits)
     generator = torch.Generator().manual_seed(seed)
     vocabulary = Vocabulary.create(
         tokenizer,

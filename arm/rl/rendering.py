@@ -7,14 +7,13 @@ import torch
 from arm.evaluation.imaging import to_floats, to_pixels
 from arm.rl.config import PolicyConfig
 from arm.rl.rollout import Codes, Pixels
-from arm.tokenizer.detokenizer import Detokenizer
-from arm.tokenizer.visual import VisualTokenizer
+from arm.tokenizer.protocol import ImageDetokenizer, ImageTokenizer
 
 
 class TokenizerRenderer:
     """The visual tokenizer and the detokenizer."""
 
-    def __init__(self, tokenizer: VisualTokenizer, detokenizer: Detokenizer, config: PolicyConfig) -> None:
+    def __init__(self, tokenizer: ImageTokenizer, detokenizer: ImageDetokenizer, config: PolicyConfig) -> None:
         self._tokenizer, self._detokenizer, self._config = tokenizer, detokenizer, config
         self.stride = tokenizer.stride
 

@@ -37,8 +37,8 @@ from arm.rl.rendering import TokenizerRenderer
 from arm.rl.rewards import JudgeClient
 from arm.rl.rollout import Picture, RolloutMaker, all_ranks, draw_sheet
 from arm.storage import Folder, publish_tree
-from arm.tokenizer.detokenizer import Detokenizer
-from arm.tokenizer.visual import VisualTokenizer
+from arm.tokenizer.loading import detokenizer_folder, load_detokenizer
+from arm.tokenizer.protocol import load_tokenizer, tokenizer_folder
 from arm.tracking import tracker
 from arm.training.checkpoint import Checkpoints, common_step
 from arm.training.engine import Engine, num_ranks, rank, start_process_group
@@ -76,7 +76,7 @@ def train_policy(
     make_deterministic(config.seed)
     stream = PromptStream(read_prompts(prompts, config.share_of_edits), config.share_of_edits, config.seed)
     with shared_judge(config) as judge:
-        models = load_models(model.local_folder("model"), tokenizer.local_folder("tokenizer"), config)
+        models = load_models(model.local_folder("model"), tokenizer_folder(tokenizer), config)
         generator = Generator(models.policy, models.vocabulary, models.text_tokenizer, batch_size=config.rollout_batch)
         renderer = load_renderer(tokenizer, detokenizer, config)
         host = JobHost(models.engine, output, config)
@@ -101,9 +101,9 @@ def shared_judge(config: PolicyConfig) -> Iterator[JudgeClient]:
         yield client
 
 
-def load_models(folder: Path, tokenizer_folder: Path, config: PolicyConfig) -> Models:
+def load_models(folder: Path, codes_folder: Path, config: PolicyConfig) -> Models:
     """Load the start of the stage twice: as the policy under the engine, and frozen as the reference."""
-    policy, text_tokenizer, vocabulary = lmm.load_trained(folder, VisualCodes.load(tokenizer_folder))
+    policy, text_tokenizer, vocabulary = lmm.load_trained(folder, VisualCodes.load(codes_folder))
     reference: Any = Qwen2ForCausalLM.from_pretrained(folder, dtype=getattr(torch, config.dtype))
     reference.requires_grad_(False).to(rank_device())
 
@@ -115,8 +115,8 @@ def load_models(folder: Path, tokenizer_folder: Path, config: PolicyConfig) -> M
 
 def load_renderer(tokenizer: Manifest, detokenizer: Manifest, config: PolicyConfig) -> TokenizerRenderer:
     """The frozen visual side."""
-    visual = VisualTokenizer.from_pretrained(tokenizer.local_folder("tokenizer")).to(rank_device())
-    pixels = Detokenizer.from_pretrained(detokenizer.local_folder("detokenizer")).to(rank_device())
+    visual = load_tokenizer(tokenizer_folder(tokenizer)).to(rank_device())
+    pixels = load_detokenizer(detokenizer_folder(detokenizer)).to(rank_device())
     return TokenizerRenderer(visual, pixels, config)
 
 

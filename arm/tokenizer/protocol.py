@@ -6,6 +6,7 @@ Code that only encodes, embeds or renders asks for these protocols, never for a 
 of RL may bring a tokenizer that was trained elsewhere (`arm.tokenizer.adapters`) and skip its training.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, Self
@@ -14,7 +15,8 @@ import torch
 from torch import Tensor
 
 from arm.manifest import Manifest
-from arm.tokenizer.visual import VisualTokenizer
+from arm.tokenizer.adapters import PretrainedTokenizer
+from arm.tokenizer.visual import CONFIG_NAME, VisualTokenizer
 
 FOLDER = "tokenizer"
 """Where an artifact of train-tokenizer, or of import-model with role `image_tokenizer`, keeps its tokenizer."""
@@ -60,12 +62,16 @@ class ImageTokenizer(Protocol):
 class ImageDetokenizer(Protocol):
     """Codes to images. Frozen and in evaluation mode."""
 
+    @property
+    def takes_sources(self) -> bool:
+        """Whether `render` may be given the sources of edits."""
+
     def to(self, device: torch.device, /) -> Self:
         """Move the weights."""
 
     def render(
         self, codes_BHW: Tensor, tokenizer: ImageTokenizer, *, seeds: Sequence[int], steps: int | None = None,
-        guidance: float | None = None,
+        guidance: float | None = None, sources_BCHW: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """Codes (B, h, w) of `tokenizer` to images (B, 3, H, W) in [0, 1]; noise, if any, is keyed by each seed."""
 
@@ -76,5 +82,7 @@ def tokenizer_folder(manifest: Manifest) -> Path:
 
 
 def load_tokenizer(folder: Path) -> ImageTokenizer:
-    """Load the tokenizer of a folder."""
-    return VisualTokenizer.from_pretrained(folder)
+    """Load the tokenizer of a folder: ours, one that import-model took, or a local Hugging Face checkpoint."""
+    if (folder / CONFIG_NAME).exists() and "quantizer" in json.loads((folder / CONFIG_NAME).read_text()):
+        return VisualTokenizer.from_pretrained(folder)
+    return PretrainedTokenizer.from_pretrained(folder)
