@@ -1,5 +1,6 @@
 """The steps of train-tokenizer: a global batch, its texts on all ranks, and this rank's micro-batches."""
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,8 @@ class MicroBatch:
     step: int
     batch: Batch
     rows: slice
+    following: slice | None
+    """Rows of the next micro-batch: decoded while this one computes."""
     captions: Captions | None
     texts: Texts | None
 
@@ -31,6 +34,8 @@ class Steps:
     def __init__(self, trainer: TokenizerTrainer, stream: PairStream, reader: PixelReader) -> None:
         self.trainer, self.stream, self.reader = trainer, stream, reader
         self.seed, self.config = trainer.config.seed, trainer.config
+        self._thread = ThreadPoolExecutor(1)
+        self._coming: Future[Tensor] | None = None
 
     def draw(self, step: int) -> list[MicroBatch]:
         """This rank's micro-batches of a step; before the first, the losses are measured if their mean is needed."""
@@ -38,8 +43,8 @@ class Steps:
         dealt = deal_rows(batch.sizes, num_ranks(), self.config.micro_batch)[rank()]
         texts, captions = self._texts(batch, dealt), self._captions(batch, dealt)
         micro_batches = [
-            MicroBatch(step=step, batch=batch, rows=rows, captions=words, texts=vectors)
-            for rows, words, vectors in zip(dealt, captions, texts, strict=True)
+            MicroBatch(step=step, batch=batch, rows=rows, following=after, captions=words, texts=vectors)
+            for rows, after, words, vectors in zip(dealt, [*dealt[1:], None], captions, texts, strict=True)
         ]
         if self.trainer.weighting.needs_measure:
             with torch.no_grad():
@@ -60,10 +65,21 @@ class Steps:
     def _inputs(self, micro_batch: MicroBatch) -> Inputs:
         rows, batch = micro_batch.rows, micro_batch.batch
         return Inputs(
-            images_MCHW=self.reader.read(batch.pairs[rows], batch.sizes[rows.start]), batch_size=len(batch),
+            images_MCHW=self._images(batch, rows, micro_batch.following), batch_size=len(batch),
             generator=generator_at(self.seed, micro_batch.step, rows.start),
             captions=micro_batch.captions, texts=micro_batch.texts,
         )  # fmt: skip
+
+    def _images(self, batch: Batch, rows: slice, following: slice | None) -> Tensor:
+        """Pixels of some rows; those that follow are read ahead by a thread."""
+        coming, self._coming = self._coming, None
+        images = coming.result() if coming is not None else self._read(batch, rows)
+        if following is not None:
+            self._coming = self._thread.submit(self._read, batch, following)
+        return images
+
+    def _read(self, batch: Batch, rows: slice) -> Tensor:
+        return self.reader.read(batch.pairs[rows], batch.sizes[rows.start])
 
     def _texts(self, batch: Batch, dealt: list[slice]) -> list[Texts | None]:
         """Vectors of the whole batch's captions: each rank embeds its rows and all gather them, before any image."""
