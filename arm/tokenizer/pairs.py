@@ -22,8 +22,9 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from arm.data.images import BadImageError
 from arm.data.shard_index import Span, index_shard, read_image
-from arm.errors import UserError
+from arm.errors import IntegrityError, UserError
 from arm.model.token_shards import is_held_out
 from arm.records import Image, Sample, Text
 from arm.tokenizer.config import ResolutionConfig
@@ -114,7 +115,12 @@ class PixelReader:
 
     def _one(self, pair: Pair, size: Size) -> Pixels:
         kept = self._cache.get((pair.uid, size))
-        return kept if kept is not None else fit(read_image(pair.path, pair.image, pair.span), *size)
+        if kept is not None:
+            return kept
+        try:
+            return fit(read_image(pair.path, pair.image, pair.span), *size)
+        except BadImageError as error:
+            raise IntegrityError(f"The image of {pair.uid} in {pair.path} cannot be used: {error}.") from None
 
     def _keep(self, pair: Pair, size: Size, pixels: Pixels) -> None:
         if (pair.uid, size) not in self._cache and self._bytes + pixels.nbytes <= self.cache_bytes:

@@ -1,6 +1,7 @@
 """Global batches: the same for any number of ranks, every pair at most once an epoch, sizes drawn, exact resume."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arm.data.shards import decode_image, encode_image, read_shard, write_shard
-from arm.errors import UserError
+from arm.errors import IntegrityError, UserError
 from arm.records import Image, Sample, Text, make_uid
 from arm.tokenizer.config import ResolutionConfig
 from arm.tokenizer.pairs import Batch, PairStream, PixelReader, deal_rows, draw_size, read_index
@@ -157,6 +158,16 @@ def test_pixels_are_kept_within_the_bound_and_read_again_beyond_it(shards: list[
         assert torch.equal(bounded.read(pairs, (8, 8)), all_read.read(pairs, (8, 8)))
     assert len(bounded._cache) == 3
     assert not all_read._cache
+
+
+def test_a_damaged_image_names_its_sample(tmp_path: Path) -> None:
+    image = replace(encode_image(np.zeros((8, 8, 3), np.uint8)), data=b"no image")
+    uid, path = make_uid("pairs", "bad"), tmp_path / "bad-00000.tar"
+    sample = Sample(uid=uid, task="caption", parts=(image, Text(text="a caption", role="caption")), source="test")
+    write_shard(path, [sample])
+    pairs = [*read_index(path, held_out=False), *read_index(path, held_out=True)]
+    with pytest.raises(IntegrityError, match=uid):
+        PixelReader(0).read(pairs, (8, 8))
 
 
 def test_threads_decode_the_same(shards: list[Path]) -> None:
