@@ -152,3 +152,18 @@ def _stage(recipe: str, stage: str) -> StageConfig:
     config: Any = recipes.find(recipe).config(f"train-model-{stage}")
     assert isinstance(config, StageConfig)
     return config
+
+
+def test_users_see_28_guided_steps_and_rollouts_14_without() -> None:
+    detokenizer = recipes.find("arm_7b").config("train-detokenizer")
+    assert (detokenizer.backbone, detokenizer.sampling_steps, detokenizer.guidance) == ("flux", 28, 1.5)
+    assert (detokenizer.null_condition, detokenizer.source_condition) == (0.1, False)
+    policy = recipes.find("arm_7b").config("train-policy-t2i")
+    assert (policy.render_steps, policy.render_guidance) == (14, 1.0)
+
+
+def test_the_licence_of_flux_is_recorded_and_refused() -> None:
+    for name in ("small", "arm_7b"):
+        recipe = recipes.find(name)
+        licences = {recipe.config(f"import-model-{part}").licence for part in ("autoencoder", "backbone")}
+        assert licences == set(recipe.config("register-model").refused_licences) == {"FLUX.1-dev-non-commercial"}
