@@ -86,6 +86,7 @@ def _subject(tokenizer: Manifest, detokenizer: Manifest | None, config: Evaluate
         if detokenizer
         else None,
         backbone=FeatureBackbone(backbone, device) if backbone else None,
+        with_encoder=bool(config.zero_shot),
     )
 
 
@@ -104,8 +105,11 @@ def _check(
         raise UserError("Zero-shot classification needs the input `encoder`: a SigLIP2 checkpoint with its text tower.")
     if config.zero_shot and not isinstance(subject.tokenizer, VisualTokenizer):
         raise UserError("Zero-shot classification needs a tokenizer over SigLIP: this one has no pooling head.")
-    if subject.detokenizer is None and (config.photographs or subject.backbone):
-        raise UserError("Photographs and a Fréchet backbone look at reconstructions; give the input `detokenizer`.")
+    rendering = (config.photographs, subject.backbone, config.steps, config.guidance)
+    if subject.detokenizer is None and any(rendering):
+        raise UserError(
+            "photographs, a backbone, steps and guidance are for reconstructions: give the input `detokenizer`."
+        )
     if config.linear_probe and not (images or config.linear_probe.folder):
         raise UserError("The linear probe learns from training images; give the input `images` or linear_probe.folder.")
 

@@ -59,9 +59,12 @@ class FeatureBackbone:
         if "config.json" not in files or "preprocessor_config.json" not in files:
             raise UserError(f"{path} holds no config.json or no preprocessor_config.json: not a vision model.")
         folder = files["config.json"].parent
-        model: Any = AutoModel.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+        try:
+            model: Any = AutoModel.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+            settings = json.loads(files["preprocessor_config.json"].read_text())
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} cannot be loaded as a vision model ({error}).") from None
         self.model = getattr(model, "vision_model", model).eval().requires_grad_(False).to(device)
-        settings = json.loads(files["preprocessor_config.json"].read_text())
         self.size = _size(settings)
         self.mean, self.std = (
             torch.tensor(settings.get(name, [0.5] * 3), device=device).view(1, 3, 1, 1)

@@ -4,6 +4,7 @@ Columns are (N,) with a number for each image: NaN where the metric does not app
 the mean of the finite ones, over all images and over those of each size: `zero_shot/kinds/top1/512x384`.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -34,6 +35,8 @@ class Subject:
     tokenizer: ImageTokenizer
     detokenizer: Detokenizer | None = None
     backbone: FeatureBackbone | None = None
+    with_encoder: bool = False
+    """Whether the frozen encoder's own vectors are kept too: the ceiling of zero-shot."""
 
 
 @dataclass(slots=True)
@@ -83,7 +86,8 @@ def measure(
         found.add("mean", features.mean(dim=1))
         if isinstance(tokenizer, VisualTokenizer):
             found.add("pooled", tokenizer.pool(features))
-            found.add("encoder", tokenizer.pool(tokenizer.encoder(images)[-1]))
+            if subject.with_encoder:
+                found.add("encoder", tokenizer.pool(tokenizer.encoder(images)[-1]))
         if subject.detokenizer is not None:
             _reconstruct(batch, images, codes, subject, config, found, num_pictures)
     return found
@@ -139,7 +143,7 @@ def _means(columns: Columns, chosen: Tensor) -> Iterator[tuple[str, float]]:
     for name, column in columns.items():
         values = column[chosen]
         mean, num_infinite = finite_mean(values)
-        if mean == mean:
+        if not math.isnan(mean):
             yield name, mean
         if num_infinite:
             yield f"{name}_infinite", float(num_infinite)

@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from arm.errors import UserError
@@ -81,7 +80,10 @@ def read_class_names(path: str) -> dict[str, str]:
     lines: with a key of ImageNet's form first ("n01440764 tench, Tinca tinca": the name ends at the comma) or names alone.
     """
     if path.endswith(".json"):
-        return _from_json(json.loads(_file(path).read_text()), path)
+        try:
+            return _from_json(json.loads(_text(path)), path)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path} is not JSON ({error}).") from None
     lines = [line.split(maxsplit=1) for line in _lines(path)]
     if all(len(words) == 2 and re.fullmatch(r"n\d{8}", words[0]) for words in lines):
         return {key: name.split(",")[0].strip() for key, name in lines}
@@ -124,11 +126,14 @@ def _found(example: Example, where: str) -> str:
 
 
 def _lines(path: str) -> Sequence[str]:
-    return [line.strip() for line in _file(path).read_text().splitlines() if line.strip()]
+    return [line.strip() for line in _text(path).splitlines() if line.strip()]
 
 
-def _file(path: str) -> Path:
+def _text(path: str) -> str:
     (file,) = islice(outside_files(path).values(), 1)
     if file.stat().st_size > MAX_CLASSES_BYTES:
         raise UserError(f"{path} has {file.stat().st_size} bytes; a list of classes or templates is smaller than that.")
-    return file
+    try:
+        return file.read_text()
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is no text in UTF-8.") from None

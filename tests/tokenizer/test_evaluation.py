@@ -38,7 +38,7 @@ COLORS = ZeroShotTask(name="colors", classes=tiny.TEXTS, templates=("{}", "a pho
 SCENES = ZeroShotTask(name="scenes", templates=("{}",), pattern="a .*", num_classes=3)
 CONFIG = EvaluateTokenizerConfig(
     resolutions=(tiny.SQUARE,), zero_shot=(COLORS, SCENES), linear_probe=LinearProbeConfig(task="colors", num_images=60),
-    photograph_resolution=ResolutionConfig(min_short_side=24, max_long_side=48), steps=2, batch_size=16, threads=1,
+    photograph_resolution=ResolutionConfig(min_short_side=24, max_long_side=48), batch_size=16, threads=1,
 )  # fmt: skip
 
 
@@ -49,7 +49,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Manifest]:
     encoder, autoencoder = tiny.make_siglip(root / "encoder"), tiny.make_autoencoder(root / "autoencoder")
     visual = _tokenizer(encoder)
     visual.save_pretrained(root / "tokenizer/tokenizer")
-    config = DetokenizerConfig(backbone="dit", flow=dataclasses.replace(tiny.FLOW, patch=1), guidance=1.0)
+    flow = dataclasses.replace(tiny.FLOW, patch=1)
+    config = DetokenizerConfig(backbone="dit", flow=flow, guidance=1.0, sampling_steps=2)
     detokenizer = Detokenizer.create(LatentCodec.from_pretrained(root / "autoencoder/model"), visual, config)
     detokenizer.save_pretrained(root / "detokenizer/detokenizer")
     return {
@@ -181,6 +182,7 @@ def test_the_images_of_a_crawl_are_photographs_too(shared: Path) -> None:
         ({}, ("encoder",), "needs images"),
         ({}, ("images",), "needs the input `encoder`"),
         ({"photographs": "somewhere"}, ("images", "encoder"), "give the input `detokenizer`"),
+        ({"steps": 3}, ("images", "encoder"), "give the input `detokenizer`"),
         ({"zero_shot": (COLORS, dataclasses.replace(SCENES, num_classes=9))}, ("images", "encoder"), "have 3 labels"),
         ({"zero_shot": (COLORS, ZeroShotTask(name="dogs", classes=("dog", "cat")))}, ("images", "encoder"), "'dogs'"),
     ],
@@ -273,6 +275,15 @@ def test_labels_are_classes_filled_up_from_training_images() -> None:
     assert find_classes(dataclasses.replace(task, num_classes=0), ["b", "a"], iter(["c"])).names == ("b", "a")
     named = ZeroShotTask(classes=("red circle", "cross"), match="names_one")
     assert find_classes(named, [], iter(())).of("a photo of a cross") == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"), [(b"{", "is not JSON"), (b"3", "neither a list"), (b"\xff\xfe", "no text in UTF-8")]
+)
+def test_a_damaged_list_of_classes_is_named(data: bytes, problem: str, tmp_path: Path) -> None:
+    (tmp_path / "classes.json").write_bytes(data)
+    with pytest.raises(UserError, match=problem):
+        read_class_names(str(tmp_path / "classes.json"))
 
 
 @pytest.mark.parametrize(
