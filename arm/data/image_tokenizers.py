@@ -199,8 +199,8 @@ def _complete_config(model_type: str, values: dict[str, Any], name: str) -> dict
         config = config_class(**{field: values[field] for field in known if field in values})
         return {field: _json_value(getattr(config, field)) for field in known}
     except (TypeError, ValueError, StrictDataclassError) as error:
-        error = error.__cause__ or error
-        raise UserError(f"{name}/config.json does not describe a {model_type} ({error}).") from None
+        reason = error.__cause__ or error
+        raise UserError(f"{name}/config.json does not describe a {model_type} ({reason}).") from None
 
 
 def _config_class(model_type: str) -> Any:

@@ -8,7 +8,7 @@ import transformers
 
 TEXT = {
     "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
-    "num_key_value_heads": 2, "vocab_size": 64,
+    "num_key_value_heads": 2, "vocab_size": 64, "pad_token_id": 0,
 }  # fmt: skip
 VQ = {"embed_dim": 4, "latent_channels": 4, "base_channels": 32, "channel_multiplier": [1, 1, 1], "num_res_blocks": 1}
 STRIDE = 4
