@@ -10,8 +10,11 @@ config and seed give the same digest. It is written last: a folder without it ho
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -84,14 +87,27 @@ class Manifest:
         """A local path to the file, its size and checksum verified; IntegrityError names a damaged file."""
         if isinstance(entry, str):
             entry = self._entry(entry)
+        path = self._fetched(entry)
         try:
-            path = self.folder.fetch(entry.path)
-        except FileNotFoundError:
-            raise IntegrityError(
-                f"{self.folder.url}/{entry.path} is missing; delete that folder and run again."
-            ) from None
-        _verify(path, entry, f"{self.folder.url}/{entry.path}")
+            _verify(path, entry, f"{self.folder.url}/{entry.path}")
+        except IntegrityError:
+            if not self.folder.forget(entry.path):
+                raise
+            path = self._fetched(entry)  # the copy was damaged, not what it was copied from
+            _verify(path, entry, f"{self.folder.url}/{entry.path}")
         return path
+
+    def stream(self, entries: Sequence[FileEntry]) -> Iterator[Path]:
+        """Local, verified paths of files that are read one after the other: the next is fetched while one is read, and
+        a cache may drop what was read, so that the whole needs no room on this disk."""
+        with ThreadPoolExecutor(1) as pool:
+            coming = pool.submit(self.local, entries[0]) if entries else None
+            for entry, following in zip_longest(entries, entries[1:]):
+                assert coming is not None
+                path = coming.result()
+                coming = pool.submit(self.local, following) if following else None
+                yield path
+                self.folder.release(entry.path)
 
     def local_folder(self, prefix: str) -> Path:
         """A local folder that holds every file under `prefix/`, verified: what `from_pretrained` wants."""
@@ -105,6 +121,14 @@ class Manifest:
             root = path.parents[depth - 1]
         assert root is not None
         return root
+
+    def _fetched(self, entry: FileEntry) -> Path:
+        try:
+            return self.folder.fetch(entry.path)
+        except FileNotFoundError:
+            raise IntegrityError(
+                f"{self.folder.url}/{entry.path} is missing; delete that folder and run again."
+            ) from None
 
     def _entry(self, path: str) -> FileEntry:
         for entry in self.files:

@@ -53,6 +53,14 @@ class Folder(Protocol):
         """A local path that holds the file: itself on disk, a cached download from object storage."""
         ...
 
+    def release(self, name: str) -> None:
+        """Say that a fetched file is read no more: a cache may drop its copy."""
+        ...
+
+    def forget(self, name: str) -> bool:
+        """Drop a cached copy, so that it is fetched anew; False when there is none, as on disk."""
+        ...
+
     def exists(self, name: str) -> bool:
         """Whether the file is there."""
         ...

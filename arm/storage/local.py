@@ -68,6 +68,12 @@ class LocalFolder:
             raise FileNotFoundError(str(path))
         return path
 
+    def release(self, name: str) -> None:
+        return None
+
+    def forget(self, name: str) -> bool:
+        return False
+
     def exists(self, name: str) -> bool:
         return self._at(name).is_file()
 

@@ -1,8 +1,8 @@
 """A folder in object storage: any S3, through boto3.
 
 The endpoint comes from AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, credentials from the usual AWS variables. Large files
-go up in parts and are visible only when complete. Downloads are kept below ARM_CACHE_DIR (default ~/.cache/arm/s3) in
-the bucket's own layout, each with the ETag that it was read under, so that a changed object is read again.
+go up in parts and are visible only when complete. Downloads are kept below ARM_CACHE_DIR (default ~/.cache/arm/s3), see
+`arm.storage.cache`, each with the ETag that it was read under, so that a changed object is read again.
 """
 
 import contextlib
@@ -32,6 +32,7 @@ from botocore.exceptions import (  # type: ignore[import-untyped]
 )
 
 from arm.errors import ServiceError, UserError
+from arm.storage import cache
 from arm.storage.folder import checked_name, is_private
 
 Result = TypeVar("Result")
@@ -124,11 +125,20 @@ class S3Folder:
             path.unlink(missing_ok=True)
 
     def fetch(self, name: str) -> Path:
-        target, etag = self._cached(name), self._head(name)["ETag"]
-        if target.is_file() and _etag_file(target).is_file() and _etag_file(target).read_text() == etag:
-            return target
-        _retried(lambda: self._download(name, target), self._full(name))
+        target, etag = self._cached(name), str(self._head(name)["ETag"])
+        cache.use(_cache(), target)
+        if not cache.holds(target, etag):
+            with cache.downloading(_cache(), target):
+                if not cache.holds(target, etag):
+                    _retried(lambda: self._download(name, target, etag), self._full(name))
+            cache.make_room(_cache())
         return target
+
+    def release(self, name: str) -> None:
+        cache.release(_cache(), self._cached(name))
+
+    def forget(self, name: str) -> bool:
+        return cache.forget(self._cached(name))
 
     def exists(self, name: str) -> bool:
         try:
@@ -191,26 +201,28 @@ class S3Folder:
         with _sentences(self._full(name)):
             _client().upload_file(str(path), self.bucket, self._key(name), Config=config)
 
-    def _download(self, name: str, target: Path) -> None:
+    def _download(self, name: str, target: Path, etag: str) -> None:
+        """Fetch this version, from where an earlier attempt of any process was broken off."""
         target.parent.mkdir(parents=True, exist_ok=True)
-        answer = self._call("get_object", name)
-        handle, temporary = tempfile.mkstemp(prefix=".tmp-", dir=target.parent)
+        part = cache.part_file(target, etag)
+        place = part.stat().st_size if part.is_file() else 0
+        options = {"Range": f"bytes={place}-"} if place else {}
         try:
-            with os.fdopen(handle, "wb") as stream:
-                for chunk in answer["Body"].iter_chunks(1 << 20):
-                    stream.write(chunk)
-            _etag_file(target).unlink(missing_ok=True)
-            Path(temporary).replace(target)
-            _etag_file(target).write_text(answer["ETag"])
-        finally:
-            Path(temporary).unlink(missing_ok=True)
+            answer = self._call("get_object", name, IfMatch=etag, **options)
+        except (EOFError, FileExistsError):  # nothing left to fetch, or a new version since we asked
+            if place and place == self.size(name) and self._head(name)["ETag"] == etag:
+                cache.keep(target, part, etag)
+                return
+            part.unlink(missing_ok=True)
+            raise ConnectionError(f"{name} has changed while it was read") from None
+        with part.open("ab") as stream:
+            for chunk in answer["Body"].iter_chunks(1 << 20):
+                stream.write(chunk)
+        cache.keep(target, part, etag)
 
     def _keep(self, name: str, path: Path) -> None:
         """Keep what was just uploaded as if it had been downloaded."""
-        target = self._cached(name)
-        _etag_file(target).unlink(missing_ok=True)
-        path.replace(target)
-        _etag_file(target).write_text(self._head(name)["ETag"])
+        cache.keep(self._cached(name), path, self._head(name)["ETag"])
 
     def _cached(self, name: str) -> Path:
         return _cache() / "files" / self.bucket / self._key(name)
@@ -231,10 +243,6 @@ def _cache() -> Path:
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "arm" / "s3"
     root = Path(os.environ.get("ARM_CACHE_DIR") or default)
     return root / hashlib.sha256(endpoint().encode()).hexdigest()[:16]
-
-
-def _etag_file(path: Path) -> Path:
-    return path.parent / f".{path.name}.etag"
 
 
 def _client() -> Any:

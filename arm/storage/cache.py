@@ -1,0 +1,153 @@
+"""The local copies of files in object storage: bounded, shared by the processes of a machine.
+
+    ROOT/files/BUCKET/KEY          the copy; .KEY.etag beside it names the version, its time of change the last use
+    ROOT/files/…/.KEY.VERSION.part a download that was broken off, continued by the next
+    ROOT/.users/PID                what a process uses, a line each; locked as long as it lives
+    ROOT/.locks/…                  one download of a file at a time; one change of who uses what at a time
+
+The copies that no living process uses go first-used-first until the rest fits the bound: ARM_CACHE_BYTES, or half of the
+disk. Whoever has read a file to its end says so (`release`); else it counts as used until the process ends.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from arm.errors import UserError
+
+NUM_LOCKS = 64
+"""Files whose names hash to the same number wait for each other."""
+ETAG = ".etag"
+_handles: dict[tuple[Path, int], int] = {}
+"""(root, process) -> the open, locked file of ROOT/.users: never closed, so that the lock ends with the process."""
+
+
+def holds(path: Path, etag: str) -> bool:
+    """Whether the copy is there, in this version."""
+    return path.is_file() and etag_file(path).is_file() and etag_file(path).read_text() == etag
+
+
+def keep(path: Path, arrived: Path, etag: str) -> None:
+    """Put a whole file in its place."""
+    etag_file(path).unlink(missing_ok=True)
+    arrived.replace(path)
+    etag_file(path).write_text(etag)
+
+
+def forget(path: Path) -> bool:
+    """Remove a copy, whoever uses it; whether there was one."""
+    found = path.is_file()
+    etag_file(path).unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+    return found
+
+
+def etag_file(path: Path) -> Path:
+    """Where the version of a copy is noted."""
+    return path.parent / f".{path.name}{ETAG}"
+
+
+def part_file(path: Path, etag: str) -> Path:
+    """Where a download of this version grows; another version's is never continued."""
+    return path.parent / f".{path.name}.{hashlib.sha256(etag.encode()).hexdigest()[:12]}.part"
+
+
+@contextlib.contextmanager
+def downloading(root: Path, path: Path) -> Iterator[None]:
+    """Hold the lock of a file's download: whoever waited finds the file there."""
+    number = int.from_bytes(hashlib.sha256(str(path).encode()).digest()[:4], "big") % NUM_LOCKS
+    with _locked(root / ".locks" / f"{number:02d}"):
+        yield
+
+
+def use(root: Path, path: Path) -> None:
+    """Note that this process uses a copy from now on."""
+    with _locked(root / ".locks" / "users"):
+        os.write(_handle(root), f"+{path}\n".encode())
+    with contextlib.suppress(FileNotFoundError):
+        os.utime(etag_file(path))
+
+
+def release(root: Path, path: Path) -> None:
+    """Note that this process uses a copy no more."""
+    with _locked(root / ".locks" / "users"):
+        os.write(_handle(root), f"-{path}\n".encode())
+
+
+def make_room(root: Path) -> None:
+    """Remove the copies used longest ago until the rest fits, those in use excepted."""
+    with _locked(root / ".locks" / "users"):
+        copies = [path for path in (root / "files").rglob("*") if path.is_file() and not path.name.startswith(".")]
+        sizes = {path: path.stat().st_size for path in copies}
+        excess = sum(sizes.values()) - bound(root)
+        if excess <= 0:
+            return
+        used = _used(root)
+        for path in sorted((path for path in copies if path not in used), key=_last_use):
+            if excess <= 0:
+                return
+            forget(path)
+            excess -= sizes[path]
+
+
+def bound(root: Path) -> int:
+    """The most bytes that the copies take, those in use included."""
+    text = os.environ.get("ARM_CACHE_BYTES")
+    if text is None:
+        return shutil.disk_usage(root).total // 2
+    if not text.isdecimal():
+        raise UserError(f"ARM_CACHE_BYTES is {text!r}; give a number of bytes.")
+    return int(text)
+
+
+def _last_use(path: Path) -> tuple[float, str]:
+    """What sorts copies by their last use; one without a version goes first."""
+    try:
+        return etag_file(path).stat().st_mtime, str(path)
+    except FileNotFoundError:
+        return 0.0, str(path)
+
+
+def _used(root: Path) -> set[Path]:
+    """What living processes use; the notes of dead ones are removed."""
+    found: set[Path] = set()
+    for note in (root / ".users").iterdir():
+        handle = os.open(note, os.O_RDWR)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            note.unlink()
+        except BlockingIOError:
+            found |= _paths(note)
+        finally:
+            os.close(handle)
+    return found
+
+
+def _paths(note: Path) -> set[Path]:
+    found: set[Path] = set()
+    for line in note.read_text().splitlines():
+        (found.add if line[0] == "+" else found.discard)(Path(line[1:]))
+    return found
+
+
+def _handle(root: Path) -> int:
+    key = (root, os.getpid())
+    if key not in _handles:
+        note = root / ".users" / str(os.getpid())
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.unlink(missing_ok=True)
+        _handles[key] = os.open(note, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        fcntl.flock(_handles[key], fcntl.LOCK_EX)
+    return _handles[key]
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
