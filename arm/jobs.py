@@ -256,26 +256,11 @@ def execute(ready: Plan) -> Manifest:
 
     with full_disk_in_a_sentence(ready.folder.url):
         if int(os.environ.get("RANK", "0")) > 0:
-            _call(ready)
+            call(ready)
             return _unpublished(ready)
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # the launcher of the ranks holds the lock
             return _record(ready)
         return _record_alone(ready)
-
-
-def execute_part(ready: Plan, part: str) -> None:
-    """Make the units of part `k/n` of a divisible job beside the other parts, without the output's lock.
-
-    Parts publish units and nothing else, each unit by one part, so they cannot meet; the job itself, run when they
-    have ended, finds the units, makes what is missing under the lock, sums up and publishes the manifest.
-    """
-    index, _, count = part.partition("/")
-    if not ready.job.divisible:
-        raise UserError(f"{ready.job.name} cannot be run in parts; run it as one.")
-    if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
-        raise UserError(f"{part!r} is no part; give k/n with k from 0 to n - 1.")
-    os.environ["ARM_PART"] = part
-    _call(ready)
 
 
 def _record_alone(ready: Plan) -> Manifest:
@@ -290,13 +275,14 @@ def _record(ready: Plan) -> Manifest:
     from arm.tracking.recording import record_run
 
     with record_run(ready) as recording:
-        manifest = _describe(ready, _call(ready))
+        manifest = _describe(ready, call(ready))
         recording.finish(manifest)
         _publish(ready, manifest)
     return manifest
 
 
-def _call(ready: Plan) -> manifests.Outcome:
+def call(ready: Plan) -> manifests.Outcome:
+    """Run the job's function on a plan and nothing around it: no lock, no tracking, no manifest."""
     function: Callable[..., manifests.Outcome] = resolve(ready.job.function)
     return function(**ready.inputs, output=ready.folder, config=ready.config)
 

@@ -79,7 +79,22 @@ def launch_part(
         plan = jobs.plan(job_name, output=output, config=config, inputs=inputs)
         if plan.complete() is None:
             prepare_process(place.threads)
-            jobs.execute_part(plan, part)
+            execute_part(plan, part)
+
+
+def execute_part(plan: jobs.Plan, part: str) -> None:
+    """Make the units of a part beside the other parts, without the output's lock.
+
+    Each unit is made by one part and published whole, so parts cannot meet; the job itself, run when they have ended,
+    finds the units, makes what is missing under the lock, sums up and publishes the manifest.
+    """
+    index, _, count = part.partition("/")
+    if not plan.job.divisible:
+        raise UserError(f"{plan.job.name} cannot be run in parts; run it as one.")
+    if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
+        raise UserError(f"{part!r} is no part; give k/n with k from 0 to n - 1.")
+    os.environ["ARM_PART"] = part
+    jobs.call(plan)
 
 
 @contextlib.contextmanager

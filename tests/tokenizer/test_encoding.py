@@ -264,7 +264,7 @@ def test_a_store_in_s3_gets_the_same_artifact_and_keeps_units_of_a_killed_run(
         "tokenize-images", output=bucket, config=TWO, inputs={name: item.url for name, item in inputs.items()}
     )
     monkeypatch.setenv("ARM_PART", "")  # restored after the test
-    jobs.execute_part(plan, "2/3")
+    launch.execute_part(plan, "2/3")
     assert plan.folder.list("reports/") == ["reports/web-00000.json"]
     monkeypatch.delenv("ARM_PART")
     assert jobs.execute(plan).digest == made.digest
@@ -276,7 +276,7 @@ def test_a_part_that_is_none_is_refused(part: str, inputs: dict[str, Manifest], 
         "tokenize-images", output=str(tmp_path), config=TWO, inputs={name: made.url for name, made in inputs.items()}
     )
     with pytest.raises(UserError, match="is no part"):
-        jobs.execute_part(plan, part)
+        launch.execute_part(plan, part)
 
 
 def test_units_of_another_tokenizer_in_the_folder_are_refused(

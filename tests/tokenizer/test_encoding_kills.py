@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tiny_encoding import config, make_inputs
 
-from arm import jobs
+from arm import jobs, launch
 from arm.data.shards import read_samples
 from arm.manifest import NAME, Manifest
 from arm.model import token_shards
@@ -41,7 +41,7 @@ def run_one(plan: jobs.Plan) -> None:
 
 def run_part(plan: jobs.Plan, part: str) -> None:
     """One of two parts that run at the same time."""
-    jobs.execute_part(plan, part)
+    launch.execute_part(plan, part)
 
 
 def start(*works: Callable[[], None]) -> "list[multiprocessing.process.BaseProcess]":
@@ -51,6 +51,13 @@ def start(*works: Callable[[], None]) -> "list[multiprocessing.process.BaseProce
     for process in processes:
         process.start()
     return processes
+
+
+def at_work(folder: Path, processes: "list[multiprocessing.process.BaseProcess]") -> None:
+    """Return when the first file of this run appears, temporary ones too, or the processes have ended."""
+    before = set(folder.rglob("*"))
+    while set(folder.rglob("*")) == before and any(process.is_alive() for process in processes):
+        time.sleep(0.005)
 
 
 def killed(processes: "list[multiprocessing.process.BaseProcess]", seconds: float) -> bool:
@@ -78,17 +85,22 @@ def test_twenty_kills_change_no_byte_lose_nothing_and_repeat_nothing(
     monkeypatch.delenv("RANK", raising=False)
     undisturbed, started = prepare(inputs, tmp_path / "undisturbed"), time.monotonic()
     (whole,) = start(lambda: run_one(undisturbed))
+    at_work(tmp_path, [whole])
+    loaded = time.monotonic()
     whole.join()
-    seconds = time.monotonic() - started
+    seconds, loading = time.monotonic() - loaded, loaded - started
     assert whole.exitcode == 0
     draw, hits, units_at_kill = random.Random(SEED), 0, Counter[int]()
-    print(f"seed {SEED}, undisturbed {seconds:.2f} s")
+    print(f"seed {SEED}, undisturbed {loading:.2f} s before the first file, then {seconds:.2f} s")
     round_number = 0
     while hits < KILLS:
         plan = prepare(inputs, tmp_path / f"killed-{round_number}")
         alone, moment = draw.random() < 0.5, draw.uniform(0, seconds)
         works = [lambda p=plan: run_one(p)] if alone else [lambda p=plan, k=k: run_part(p, f"{k}/2") for k in (0, 1)]
-        hit = killed(start(*works), moment)
+        processes = start(*works)
+        if draw.random() < 0.8:  # the rest falls into the loading
+            at_work(Path(plan.folder.url), processes)
+        hit = killed(processes, moment)
         units = len(plan.folder.list("reports/"))
         print(
             f"kill {hits}: {'job' if alone else 'parts'} after {moment:.2f} s, {units} units: {'hit' if hit else 'over'}"
