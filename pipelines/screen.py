@@ -106,9 +106,9 @@ class Screen:
 
 
 def _name(output: str) -> str:
-    """`store/toy/10-filter-pairs` -> `10-filter-pairs`; an experiment's folder keeps its last two parts."""
+    """`store/toy/10-filter-pairs` -> `10-filter-pairs`; in an experiment `experiment/train-model`."""
     parts = output.rstrip("/").split("/")
-    return parts[-1] if parts[-1][:2].isdigit() else "/".join(parts[-2:])
+    return "/".join(parts[-2:]) if "experiment" in parts[-2:] else parts[-1]
 
 
 def _counts(url: str) -> str:
