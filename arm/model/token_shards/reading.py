@@ -55,34 +55,37 @@ class Shard:
     ends: npt.NDArray[np.int64]
     data: pa.Buffer
     """The file, memory-mapped."""
-    _part: Callable[[int], Part] = field(init=False, repr=False)
+    _parts: Callable[[int], list[Part]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_part", _part_reader(self))
+        object.__setattr__(self, "_parts", _parts_reader(self))
 
     def __len__(self) -> int:
         return len(self.tasks)
 
     def parts(self, row: int) -> list[Part]:
         """The parts of one sample."""
-        return [self._part(index) for index in range(self.starts[row], self.starts[row + 1])]
+        return self._parts(row)
 
 
-def _part_reader(shard: Shard) -> Callable[[int], Part]:
-    """Index -> Part. Memory views give Python's numbers at a third of the cost of NumPy's."""
-    is_text, is_answer = _view(shard.is_text), _view(shard.is_answer)
+def _parts_reader(shard: Shard) -> Callable[[int], list[Part]]:
+    """Row -> parts. Memory views give Python's numbers at a third of the cost of NumPy's, and `tuple.__new__` makes a
+    Part in half the time: this is what every token of training passes through."""
+    starts, is_text, is_answer = _view(shard.starts), _view(shard.is_text), _view(shard.is_answer)
     places, ends = _view(shard.places), _view(shard.ends)
     heights, widths = _view(shard.heights), _view(shard.widths)
-    texts = memoryview(shard.data)
+    texts, make = memoryview(shard.data), tuple.__new__
     codes = np.frombuffer(shard.data, np.uint16, count=shard.data.size // 2)
 
-    def part(index: int) -> Part:
-        place, end = places[index], ends[index]
-        if is_text[index]:
-            return Part(str(texts[place:end], "utf-8"), is_answer[index])
-        return Part("", False, codes[place:end], heights[index], widths[index])
+    def parts(row: int) -> list[Part]:
+        return [
+            Part(str(texts[places[index] : ends[index]], "utf-8"), is_answer[index])
+            if is_text[index]
+            else make(Part, ("", False, codes[places[index] : ends[index]], heights[index], widths[index]))
+            for index in range(starts[row], starts[row + 1])
+        ]
 
-    return part
+    return parts
 
 
 def _view(array: npt.NDArray[Any]) -> Any:

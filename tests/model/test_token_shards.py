@@ -1,0 +1,245 @@
+"""Token shards: what is written is read back; nothing in a file is trusted; a record batch is checked on its own."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from token_store import artifact
+
+from arm.errors import IntegrityError, UserError
+from arm.manifest import Manifest
+from arm.model import token_shards
+from arm.model.token_shards import ShardFiles, ShardWriter, sample_batch
+from arm.records import Image, Sample, Text, make_uid
+
+FILES = ShardFiles("default", "garden-00000")
+IDENTITY: dict[str, Any] = {"tokenizer_fingerprint": "f" * 64, "num_codes": 16}
+IMAGE = Image(data=b"", format="png", height=9, width=9)
+GRIDS = [np.asarray([[7, 0, 3], [1, 15, 2]], np.uint16), np.asarray([[5]], np.uint16), np.asarray([[6, 8]], np.uint16)]
+SAMPLES = [
+    Sample(
+        uid=make_uid("a"), task="caption", parts=(IMAGE, Text(text="a cät", role="caption")), source="garden",
+        licence="CC0", scores={"sharpness": 0.5}, meta={"description": "a cat that sleeps"},
+    ),
+    Sample(uid=make_uid("b"), task="text", parts=(Text(text=""),), source="garden"),
+    Sample(uid=make_uid("c"), task="edit", parts=(IMAGE, Text(text="turn", role="answer"), IMAGE), source="garden"),
+]  # fmt: skip
+LENGTHS = [[[11], [4, 7]], [[0]], [[6], [2], [7]]]
+
+
+def write(
+    folder: Path,
+    files: ShardFiles = FILES,
+    *,
+    batch_rows: int = 2,
+    lengths: Any = LENGTHS,
+    text: str = "t",
+    **identity: Any,
+) -> Manifest:
+    """The three samples as an artifact of one shard."""
+    for name in (files.shard, files.lengths, files.index):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    index = token_shards.write_shard(
+        folder / files.shard, SAMPLES, GRIDS, batch_rows=batch_rows, **(IDENTITY | identity)
+    )
+    (folder / files.index).write_bytes(token_shards.index_bytes(index))
+    token_shards.write_lengths(folder / files.lengths, lengths, [False, True, False], text_fingerprint=text)
+    return artifact(folder, "token-shards")
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    (shard,) = token_shards.open_shards(write(tmp_path), **IDENTITY)
+    assert (shard.name, len(shard), shard.tasks.tolist()) == ("default/garden-00000", 3, ["caption", "text", "edit"])
+    assert shard.starts.tolist() == [0, 2, 3, 6]
+    assert shard.lengths.tolist() == [11, 4, 0, 6, 2, 7]
+    assert shard.held_out.tolist() == [False, True, False]
+    image, caption = shard.parts(0)
+    assert image.codes is not None
+    assert (image.codes.tolist(), image.height, image.width) == ([7, 0, 3, 1, 15, 2], 2, 3)
+    assert (caption.text, caption.codes, caption.is_answer) == ("a cät", None, False)
+    assert shard.parts(1)[0].text == ""
+    before, answer, after = shard.parts(2)
+    assert before.codes is not None and after.codes is not None  # noqa: PT018
+    assert (before.codes.tolist(), answer.text, answer.is_answer, after.codes.tolist()) == ([5], "turn", True, [6, 8])
+
+
+def test_columns_keep_what_else_is_known(tmp_path: Path) -> None:
+    write(tmp_path)
+    rows = pa.ipc.open_file(str(tmp_path / FILES.shard)).read_all().to_pylist()
+    assert rows[0]["uid"] == bytes.fromhex(make_uid("a"))
+    assert (rows[0]["licence"], json.loads(rows[0]["scores"])) == ("CC0", {"sharpness": 0.5})
+    assert rows[0]["parts"][1]["variants"] == ["a cat that sleeps"]
+    assert rows[2]["parts"][1]["variants"] == []
+
+
+def test_the_same_samples_give_the_same_bytes_and_their_histogram(tmp_path: Path) -> None:
+    layout = token_shards.schema(**IDENTITY)
+    for name in ("a", "b"):
+        with ShardWriter(tmp_path / name, layout) as writer:
+            writer.write(sample_batch(SAMPLES, GRIDS, layout))
+        assert writer.rows == 3
+        assert writer.histogram.tolist() == [1, 1, 1, 1, 0, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 1]
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4)), max_size=3), max_size=8), st.integers(1, 4))
+@settings(max_examples=25, deadline=None)
+def test_any_shapes_in_any_record_batches_are_read_back(
+    tmp_path_factory: pytest.TempPathFactory, shapes: list[list[tuple[int, int]]], batch_rows: int
+) -> None:
+    folder = tmp_path_factory.mktemp("shapes")
+    rng = np.random.default_rng(0)
+    grids = [[rng.integers(0, 16, shape, dtype=np.uint16) for shape in row] for row in shapes]
+    samples = [
+        Sample(uid=make_uid(str(i)), task="interleaved_web", parts=(IMAGE,) * len(row), source="s")
+        for i, row in enumerate(grids)
+    ]
+    for name in (FILES.shard, FILES.lengths, FILES.index):
+        (folder / name).parent.mkdir(parents=True)
+    flat = [grid for row in grids for grid in row]
+    token_shards.write_shard(folder / FILES.shard, samples, flat, batch_rows=batch_rows, **IDENTITY)
+    lengths = [[[grid.size + 5] for grid in row] for row in grids]
+    token_shards.write_lengths(folder / FILES.lengths, lengths, [False] * len(grids), text_fingerprint="t")
+    (shard,) = token_shards.open_shards(artifact(folder, "token-shards"), **IDENTITY)
+    found = [[_grid(part) for part in shard.parts(row)] for row in range(len(shard))]
+    assert found == [[grid.tolist() for grid in row] for row in grids]
+
+
+def _grid(part: token_shards.Part) -> list[list[int]]:
+    assert part.codes is not None
+    grid: npt.NDArray[np.uint16] = part.codes.reshape(part.height, part.width)
+    return grid.tolist()  # type: ignore[no-any-return]
+
+
+def test_another_tokenizer_another_codebook_and_another_format_are_refused(tmp_path: Path) -> None:
+    tokens = write(tmp_path)
+    with pytest.raises(UserError, match="codes of visual tokenizer 'ffff"):
+        token_shards.open_shards(tokens, tokenizer_fingerprint="e" * 64, num_codes=16)
+    with pytest.raises(UserError, match="has 16 codes, the tokenizer 8"):
+        token_shards.open_shards(tokens, tokenizer_fingerprint="f" * 64, num_codes=8)
+    (tmp_path / "old/shards").mkdir(parents=True)
+    (tmp_path / FILES.shard).replace(tmp_path / "old/shards/garden-00000.arrow")
+    with pytest.raises(UserError, match=r"format 1, .* run tokenize-images again"):
+        token_shards.open_shards(artifact(tmp_path / "old", "token-shards"), **IDENTITY)
+
+
+def test_of_several_variants_one_is_named(tmp_path: Path) -> None:
+    write(tmp_path)
+    tokens = write(tmp_path, ShardFiles("large", "garden-00000"))
+    with pytest.raises(UserError, match="the variants default, large; name the one"):
+        token_shards.open_shards(tokens, **IDENTITY)
+    assert [shard.name for shard in token_shards.open_shards(tokens, variant="large", **IDENTITY)] == [
+        "large/garden-00000"
+    ]
+    with pytest.raises(UserError, match="no variant 'small'"):
+        token_shards.open_shards(tokens, variant="small", **IDENTITY)
+
+
+def test_lengths_of_two_text_tokenizers_do_not_mix(tmp_path: Path) -> None:
+    write(tmp_path)
+    tokens = write(tmp_path, ShardFiles("default", "garden-00001"), text="another")
+    with pytest.raises(UserError, match="another text tokenizer"):
+        token_shards.open_shards(tokens, **IDENTITY)
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        [*LENGTHS[:2], [[6], [2]]],
+        [[[11], [4]], *LENGTHS[1:]],
+        [[[12], [4, 7]], *LENGTHS[1:]],
+        [[[11], [-4, 7]], *LENGTHS[1:]],
+    ],
+    ids=["a part is missing", "a variant is missing", "an image counts wrongly", "negative"],
+)
+def test_lengths_that_do_not_fit_the_parts_are_refused(tmp_path: Path, lengths: Any) -> None:
+    with pytest.raises(IntegrityError, match="its lengths"):
+        token_shards.open_shards(write(tmp_path, lengths=lengths), **IDENTITY)
+
+
+def hostile(folder: Path, **part: Any) -> Manifest:
+    """A shard of one image whose part says something wrong."""
+    layout = token_shards.schema(**IDENTITY)
+    fields = {"kind": "image", "role": "", "text": "", "codes": [1, 2], "height": 1, "width": 2, "variants": []} | part
+    row = {
+        "uid": bytes(16),
+        "task": "caption",
+        "parts": [fields],
+        "source": "",
+        "licence": "",
+        "scores": "",
+        "meta": "",
+    }
+    for name in (FILES.shard, FILES.lengths):
+        (folder / name).parent.mkdir(parents=True)
+    with pa.OSFile(str(folder / FILES.shard), "wb") as sink, pa.ipc.new_file(sink, layout) as writer:
+        writer.write_table(pa.Table.from_pylist([row], schema=layout))
+    token_shards.write_lengths(folder / FILES.lengths, [[[7]]], [False], text_fingerprint="t")
+    return artifact(folder, "token-shards")
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ({"codes": [1, 16]}, "the code 16; the visual tokenizer has 16"),
+        ({"codes": [1]}, "height × width"),
+        ({"codes": [], "height": 0}, "height × width"),
+        ({"kind": "text"}, "height × width"),
+        ({"codes": None}, "missing value"),
+        ({"height": None}, "missing value"),
+        ({"text": None}, "missing value"),
+    ],
+)
+def test_values_out_of_bounds_are_refused(tmp_path: Path, part: dict[str, Any], message: str) -> None:
+    with pytest.raises(IntegrityError, match=message):
+        token_shards.open_shards(hostile(tmp_path, **part), **IDENTITY)
+
+
+def test_a_code_beyond_the_codebook_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="A code is 15; this visual tokenizer has 8 codes"):
+        write(tmp_path, num_codes=8)
+
+
+@pytest.mark.parametrize("cut", [0, 10, 500, -20])
+def test_a_file_that_is_no_arrow_file_is_named(tmp_path: Path, cut: int) -> None:
+    write(tmp_path)
+    path = tmp_path / FILES.shard
+    path.write_bytes(path.read_bytes()[:cut] + b"x")
+    with pytest.raises(IntegrityError, match=r"garden-00000\.arrow"):
+        token_shards.open_shards(artifact(tmp_path, "token-shards"), **IDENTITY)
+
+
+def test_a_record_batch_is_read_by_range_and_checked_on_its_own(tmp_path: Path) -> None:
+    tokens = write(tmp_path)
+    batch = token_shards.read_batch(tokens, FILES, 1, **IDENTITY)
+    assert batch.column("task").to_pylist() == ["edit"]
+    entries = json.loads((tmp_path / FILES.index).read_bytes())["batches"]
+    assert [entry["rows"] for entry in entries] == [2, 1]
+    data = bytearray((tmp_path / FILES.shard).read_bytes())
+    data[entries[1]["offset"] + entries[1]["length"] - 3] ^= 1
+    (tmp_path / FILES.shard).write_bytes(data)
+    with pytest.raises(IntegrityError, match=r"Record batch 1 of .*garden-00000\.arrow is altered"):
+        token_shards.read_batch(tokens, FILES, 1, **IDENTITY)
+    assert token_shards.read_batch(tokens, FILES, 0, **IDENTITY).num_rows == 2
+    (tmp_path / FILES.shard).write_bytes(data[: entries[1]["offset"] + 8])
+    with pytest.raises(IntegrityError, match=r"Record batch 1 of .* is truncated: 8 bytes"):
+        token_shards.read_batch(tokens, FILES, 1, **IDENTITY)
+    with pytest.raises(UserError, match="lists 2 record batches, no number 2"):
+        token_shards.read_batch(tokens, FILES, 2, **IDENTITY)
+
+
+@pytest.mark.parametrize(
+    "index",
+    [b"[]", b"{", b'{"format_version": 2}', b'{"batches": [{"offset": -1, "length": 1, "rows": 1, "sha256": ""}]}'],
+)
+def test_an_index_that_is_none_is_refused(tmp_path: Path, index: bytes) -> None:
+    write(tmp_path)
+    (tmp_path / FILES.index).write_bytes(index)
+    with pytest.raises(IntegrityError, match="is no index"):
+        token_shards.read_batch(artifact(tmp_path, "token-shards"), FILES, 0, **IDENTITY)
