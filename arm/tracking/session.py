@@ -74,6 +74,9 @@ def _end(follower: "subprocess.Popen[Any]") -> None:
     try:
         follower.wait(END_SECONDS)
     except subprocess.TimeoutExpired:
-        print("The tracking server does not answer; the rest is sent by the next run, or by `arm tracking flush`.")
+        print(
+            f"The tracking server has not taken everything within {END_SECONDS:.0f} s; the rest is sent by the next run, "
+            "or by `arm tracking flush`."
+        )
         follower.kill()
         follower.wait()

@@ -15,6 +15,7 @@ from arm import jobs
 from arm.manifest import Outcome
 from arm.tracking import recording, tracker
 from arm.tracking import sender as senders
+from arm.tracking import session as sessions
 from arm.tracking.recording import record_reuse
 from arm.tracking.sender import Sender, connect, flat, mlflow_address, plain_name
 from arm.tracking.session import session
@@ -230,6 +231,7 @@ def test_a_spool_that_cannot_be_written_fails_no_job(tmp_path: Path, capsys: pyt
 
 def test_a_session_sends_while_it_lasts_and_cleans_up(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ARM_TRACKING_SESSION")
+    monkeypatch.setattr(sessions, "END_SECONDS", 300.0)  # what is sent is asked here, not how fast
     with session(str(store), pipeline="toy", recipe="tiny"):
         key = os.environ["ARM_PIPELINE_KEY"]
         count(store)
