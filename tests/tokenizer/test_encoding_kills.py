@@ -85,7 +85,7 @@ def test_twenty_kills_change_no_byte_lose_nothing_and_repeat_nothing(
     monkeypatch.delenv("RANK", raising=False)
     undisturbed, started = prepare(inputs, tmp_path / "undisturbed"), time.monotonic()
     (whole,) = start(lambda: run_one(undisturbed))
-    at_work(tmp_path, [whole])
+    at_work(Path(undisturbed.folder.url), [whole])
     loaded = time.monotonic()
     whole.join()
     seconds, loading = time.monotonic() - loaded, loaded - started
