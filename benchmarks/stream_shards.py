@@ -6,6 +6,7 @@ moto's S3 server stands behind a proxy that counts every byte it sends, headers 
 empty and has room for two shards and a half of eight; every code is read. Peer: boto3's own download of the same files.
 """
 
+import logging
 import os
 import sys
 import tempfile
@@ -32,6 +33,7 @@ IDENTITY = {"tokenizer_fingerprint": "f", "num_codes": 65_536}
 
 def main() -> None:
     """Upload shards, then read them all, cold, and print the ratio and the peer's."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

@@ -7,6 +7,7 @@ the codes of a sample with their shape: first untouched (a view, where the forma
 costs everybody the same. Rates count CPU time, so that other work on the machine does not show.
 
     bare memory map           np.load(mmap_mode="r")[row]: an array of one shape, no texts, no checksums
+    memory map, ndarray       np.asarray of that map: no class of NumPy's that remembers the file, so its cheapest view
     flat memory map           the same with offset, height and width of each sample: any shape
     .npy in a tar, indexed    offset and size of each member known, so one seek and one read, then np.load
     .npy in a tar             tarfile.open(...).extractfile(name), its members listed once
@@ -97,6 +98,7 @@ def write_peers(folder: Path, codes: np.ndarray) -> dict[str, Callable[[list[int
     places = {int(member.name[:-4]): (member.offset_data, member.size) for member in tar.getmembers()}
     raw, parquet = (folder / "codes.tar").open("rb", buffering=0), pq.ParquetFile(folder / "codes.parquet")
 
+    plain = np.asarray(mapped)
     flat, starts = mapped.reshape(-1), np.arange(len(codes) + 1) * SIDE * SIDE
     heights = widths = np.full(len(codes), SIDE)
 
@@ -122,6 +124,7 @@ def write_peers(folder: Path, codes: np.ndarray) -> dict[str, Callable[[list[int
 
     return {
         "bare memory map": reader(lambda row: mapped[row]),
+        "memory map, ndarray": reader(lambda row: plain[row]),
         "flat memory map": reader(any_shape),
         ".npy in a tar, indexed": reader(indexed, 4),
         ".npy in a tar": reader(listed, 40),

@@ -78,6 +78,16 @@ def test_what_is_written_is_read_back(folder: Folder) -> None:
     assert folder.fetch("a/b.txt").read_bytes() == b"three"
 
 
+def test_a_range_is_read_alone_and_ends_where_the_file_ends(folder: Folder) -> None:
+    folder.write("x", b"0123456789")
+    assert folder.read_range("x", 2, 3) == b"234"
+    assert folder.read_range("x", 8, 5) == b"89"
+    assert folder.read_range("x", 10, 5) == b""
+    assert folder.read_range("x", 3, 0) == b""
+    with pytest.raises(FileNotFoundError):
+        folder.read_range("nothing", 0, 1)
+
+
 def test_an_empty_file_is_a_file(folder: Folder) -> None:
     folder.write("empty", b"")
     assert folder.exists("empty")
