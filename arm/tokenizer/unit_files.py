@@ -2,7 +2,7 @@
 
     shards/default/garden-00000.arrow   lengths/default/garden-00000.parquet   index/default/garden-00000.json
     reports/garden-00000.json
-        {"samples_read": 2001, "samples": 2000, "dropped": {"unreadable_image": 1}, "images": 2600, "variants":
+        {"samples_read": 2001, "samples": 2000, "dropped": {"truncated": 1}, "images": 2600, "variants":
          {"default": {"rows": 2000, "images": 2600, "histogram": [12, 0, …], "psnr": [21.4, …]}}, …}
 
 A unit whose account is there is complete; a killed one is written again, to the same bytes.
