@@ -48,12 +48,12 @@ ABLATION = Ablation(
     tokenizer=replace(
         TOKENIZER,
         caption_weight=1.0,
-        pixel_weight=8.0,  # at 5, all four losses together stayed below 22 dB
-        sigmoid_weight=3.0,
+        pixel_weight=9.0,  # at 5, all four losses together stayed below 22 dB
+        sigmoid_weight=4.0,
         feature_weight=2.0,
-        num_steps=500,
+        num_steps=600,
         num_held_out=300,
-        save_every=250,
+        save_every=200,
         threads=1,
     ),
     detokenizer=replace(DETOKENIZER, num_steps=250, max_images=8_000, threads=1, save_every=250),
