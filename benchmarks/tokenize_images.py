@@ -123,7 +123,7 @@ def compare_with_encoder(folder: Path, name: str, number: int, rounds: int) -> N
     print(
         f"{name}: bare encoder {statistics.median(rates):,.1f} images a CPU second; tokenize-images, whole, reaches of it"
     )
-    print(f"  {spread(costs)} counted in CPU seconds, {spread(walls)} in seconds")
+    print(f"  {spread(costs)} counted in CPU seconds, {spread(walls)} in seconds", flush=True)
 
 
 def compare_workers(folder: Path, name: str, number: int, rounds: int) -> None:
