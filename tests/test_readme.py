@@ -103,7 +103,7 @@ def test_every_file_says_in_its_first_line_what_it_is() -> None:
 
 def test_the_recipes_of_the_readme_are_those_there_are() -> None:
     section = README.split("## Recipes")[1].split("\n## ")[0]
-    named = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    named = re.findall(r"^\| `([\w-]+)` \|", section, re.MULTILINE)
     assert named == list(recipes.RECIPES)
 
 

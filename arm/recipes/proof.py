@@ -42,7 +42,8 @@ def seeded(recipe: Recipe, seed: int) -> Recipe:
 LONG = 4_000
 """Steps of pretraining: with ideal tokens, text-to-image rose from .65 at 1,000 steps to .88 at 3,000."""
 
-WORLD = WorldConfig(num_captions=40_000, num_questions=20_000, num_edits=30_000)
+WORLD = WorldConfig(num_captions=40_000, num_questions=20_000, num_edits=30_000, seed=1)
+"""Another world than the toy's, on whose scores the numbers below were chosen: proof reports on scenes nobody tuned on."""
 
 ABLATION = Ablation(
     tokenizer=replace(
