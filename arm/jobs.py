@@ -115,13 +115,13 @@ JOBS: tuple[Job, ...] = (
     Job(
         name="train-tokenizer", phase="model", makes="tokenizer", version=3, distributed=True,
         purpose="Train the visual tokenizer: frozen SigLIP2, projections, FSQ, four losses.",
-        function="arm.tokenizer.training:train_tokenizer", config="arm.tokenizer.config:TokenizerConfig",
+        function="arm.tokenizer.training.train:train_tokenizer", config="arm.tokenizer.config:TokenizerConfig",
         inputs=(Input("images"), Input("encoder", "init"), Input("caption_model", "init")),
     ),
     Job(
         name="tokenize-images", phase="model", makes="token-shards", version=2, distributed=True, divisible=True,
         purpose="Turn every curated sample into codes and text: Arrow token shards.",
-        function="arm.tokenizer.encoding:tokenize_images", config="arm.tokenizer.config:EncodeConfig",
+        function="arm.tokenizer.encoding.encode:tokenize_images", config="arm.tokenizer.config:EncodeConfig",
         inputs=(
             Input("images"), Input("tokenizer", "init"), Input("text_tokenizer", "init"),
             _optional("detokenizer", "judge"),
@@ -130,7 +130,7 @@ JOBS: tuple[Job, ...] = (
     Job(
         name="train-detokenizer", phase="model", makes="detokenizer", version=3, distributed=True,
         purpose="Train the detokenizer that renders codes as pixels: a flow over the latents of a frozen autoencoder.",
-        function="arm.tokenizer.detokenizer_training:train_detokenizer",
+        function="arm.tokenizer.detokenizer.train:train_detokenizer",
         config="arm.tokenizer.config:DetokenizerConfig",
         inputs=(
             Input("images"), Input("tokenizer", "init"), Input("autoencoder", "init"), _optional("backbone", "init"),
@@ -139,7 +139,7 @@ JOBS: tuple[Job, ...] = (
     Job(
         name="evaluate-tokenizer", phase="model", makes="tokenizer-evaluation",
         purpose="Score a visual tokenizer: zero-shot, linear probe, code usage, PSNR, SSIM, Fréchet distance.",
-        function="arm.tokenizer.evaluation:evaluate_tokenizer", config="arm.tokenizer.config:EvaluateTokenizerConfig",
+        function="arm.tokenizer.evaluation.evaluate:evaluate_tokenizer", config="arm.tokenizer.config:EvaluateTokenizerConfig",
         inputs=(
             Input("tokenizer"), _optional("images"), _optional("evaluation", "judge"), _optional("encoder", "judge"),
             _optional("detokenizer", "judge"),

@@ -37,9 +37,9 @@ from arm.device import make_deterministic
 from arm.manifest import Manifest
 from arm.records import Sample, Text, make_uid
 from arm.storage import LocalFolder
-from arm.tokenizer import encoding
 from arm.tokenizer.config import EncodeConfig, QuantizerConfig, ResolutionConfig, VariantConfig
 from arm.tokenizer.encoder import FrozenEncoder
+from arm.tokenizer.encoding import encode as encoding
 from arm.tokenizer.visual import VisualTokenizer
 from tests.tokenizer import tiny
 

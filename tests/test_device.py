@@ -14,8 +14,8 @@ from arm.model.generation import Generator, Prompt
 from arm.model.sampling import Sampling
 from arm.rl.policy import CodePolicy, MicroBatch
 from arm.tokenizer.config import DetokenizerConfig, FlowConfig
-from arm.tokenizer.detokenizer import Detokenizer
-from arm.tokenizer.latents import LatentCodec
+from arm.tokenizer.detokenizer.latents import LatentCodec
+from arm.tokenizer.detokenizer.model import Detokenizer
 from arm.training.config import StageConfig
 from arm.training.loader import collate
 from arm.training.loss import PackedModel, weighted

@@ -4,13 +4,9 @@ Every token of the DiT lies inside the area of one code; the code's features are
 area and added, so position says which code belongs where. Time enters by adaLN-Zero (DiT, arXiv 2212.09748).
 """
 
-from pathlib import Path
-
-import torch
 from torch import Tensor, nn
 
 from arm.errors import UserError
-from arm.tokenizer.backbone import Backbone, Grid, Shape, common_unit
 from arm.tokenizer.blocks import Block, grid_positions, patchify, sines, unpatchify
 from arm.tokenizer.config import FlowConfig
 
@@ -60,33 +56,3 @@ class ConditionedDiT(nn.Module):
         if self.split == 1:
             return self.condition(features_BNC)  # type: ignore[no-any-return]
         return patchify(unpatchify(self.condition(features_BNC), codes, self.split), 1)
-
-
-class DitBackbone(Backbone):
-    """A DiT of ours over the latents, of the size that FlowConfig gives."""
-
-    def __init__(self, shape: Shape, weights: Path | None) -> None:
-        super().__init__()
-        if weights is not None:
-            raise UserError(
-                "The backbone dit starts from nothing; leave the input backbone out, or choose flux or sana."
-            )
-        self.unit = common_unit(shape, shape.flow.patch)
-        if self.unit != shape.stride:
-            raise UserError(
-                f"A token of the DiT covers {shape.factor * shape.flow.patch} pixels (the autoencoder's factor "
-                f"{shape.factor} x FlowConfig.patch); that must divide the {shape.stride} pixels of a code."
-            )
-        self.dit = ConditionedDiT(
-            shape.flow, channels=shape.channels, area=shape.stride // shape.factor,
-            width_condition=shape.width_condition, beside=shape.channels if shape.source else 0,
-        )  # fmt: skip
-
-    def forward(self, x_BCHW: Tensor, times_B: Tensor, features_BNC: Tensor, grid: Grid, source: Tensor) -> Tensor:
-        """Velocity or x_1, as FlowConfig.prediction says."""
-        return self.dit(torch.cat([x_BCHW, source], dim=1), times_B, features_BNC)  # type: ignore[no-any-return]
-
-
-def null_features(features_BNC: Tensor, null_C: Tensor, dropped_B: Tensor) -> Tensor:
-    """Replace the features of the dropped images by the learned null vector."""
-    return torch.where(dropped_B[:, None, None], null_C.to(features_BNC), features_BNC)

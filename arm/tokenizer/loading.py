@@ -6,7 +6,7 @@ from pathlib import Path
 from arm.errors import UserError
 from arm.manifest import Manifest
 from arm.tokenizer.adapters import OwnDecoder
-from arm.tokenizer.detokenizer import CONFIG_NAME, Detokenizer
+from arm.tokenizer.detokenizer.model import CONFIG_NAME, Detokenizer
 from arm.tokenizer.protocol import ImageDetokenizer
 
 FOLDER = "detokenizer"

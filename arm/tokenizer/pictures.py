@@ -15,10 +15,10 @@ SIDE = 144
 """Smaller images are enlarged by a whole factor up to about this."""
 
 
-def save_sheet(output: Folder, name: str, *rows: Sequence[Tensor]) -> None:
+def save_sheet(output: Folder, name: str, *rows: Sequence[Tensor] | Tensor) -> None:
     """Publish one PNG: image i of each row below one another, eight columns, then the next eight.
 
-    rows: originals, then what was made of them; images (3, H, W) in [0, 1], equal in size where they stand in one column.
+    rows: originals, then what was made of them: images (3, H, W) in [0, 1], equal in size where they stand in one column.
     """
     shapes = [image.shape[1:] for row in rows for image in row]
     height, width = (max(shape[axis] for shape in shapes) for axis in (0, 1))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from arm.tokenizer.objectives import INITIAL_BIAS, INITIAL_SCALE, sigmoid_loss
+from arm.tokenizer.training.objectives import INITIAL_BIAS, INITIAL_SCALE, sigmoid_loss
 from arm.toy.config import SiglipTeacherConfig, TeacherConfig
 from arm.toy.scene import COLORS, SHAPES, SIDE
 from arm.toy.teacher_training import CONTENTS, Report, Training, contents_of, draw_images, draw_scenes

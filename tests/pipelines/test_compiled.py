@@ -15,17 +15,18 @@ GOLDEN = Path(__file__).parent / "golden"
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parent / "stand_ins"), str(Path(__file__).parents[2])]
 
-from stand_ins import stand_in_recipe  # noqa: E402
+from stand_ins import StandInAblation, stand_in_recipe  # noqa: E402
 
 from arm.recipes.recipe import Compute  # noqa: E402
 from pipelines import run  # noqa: E402
 
-CASES = [("toy", False), ("full", True), ("experiment", False)]
+CASES = [("toy", False), ("full", True), ("experiment", False), (run.ABLATION, False)]
+RECIPE = stand_in_recipe().derive("stand-in", "Tests.", ablation=StandInAblation())
 
 
 def compiled(folder: Path, name: str, cluster: bool) -> str:
     """The YAML without the version of the SDK and the comment above, whose dicts KFP writes in any order."""
-    path = run.compile_to(folder, name, stand_in_recipe(), cluster=cluster)
+    path = run.compile_to(folder, name, RECIPE, cluster=cluster)
     return re.sub(r"sdkVersion: .*\n|^#.*\n", "", path.read_text(), flags=re.MULTILINE)
 
 
@@ -33,6 +34,21 @@ def compiled(folder: Path, name: str, cluster: bool) -> str:
 def test_the_compiled_pipeline_equals_its_golden_file(tmp_path: Path, name: str, cluster: bool) -> None:
     golden = (GOLDEN / f"{name}.yaml").read_text()
     assert compiled(tmp_path, name, cluster) == golden, f"wanted? then run: python {Path(__file__).name}"
+
+
+@pytest.mark.parametrize("name", run.PIPELINES)
+def test_every_job_writes_into_a_folder_of_the_store_itself(tmp_path: Path, name: str) -> None:
+    """A deeper folder would have a `.tracking` of its own, which no session sends."""
+    spec = next(yaml.safe_load_all(compiled(tmp_path, name, False)))
+    dags = [spec["root"]["dag"], *(part["dag"] for part in spec["components"].values() if "dag" in part)]
+    found = [task["inputs"]["parameters"]["output"] for dag in dags for task in dag["tasks"].values() if _writes(task)]
+    assert len(found) >= 10
+    for output in found:
+        assert re.fullmatch(r"\{\{.*store'\]\}\}/[\w-]+", output["runtimeValue"]["constant"])
+
+
+def _writes(task: dict[str, Any]) -> bool:
+    return "output" in task.get("inputs", {}).get("parameters", {})
 
 
 def test_every_parameter_of_the_run_form_is_typed_and_described(tmp_path: Path) -> None:

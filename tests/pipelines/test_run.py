@@ -84,8 +84,9 @@ def test_the_experiment_trains_each_mixture_and_compares_them_in_one_table(run_s
     assert (store / "experiment/comparison.md").read_text() == (
         "| mixture | text_to_image/mean |\n|---|---|\n| paper | 0.500 |\n| even | 0.500 |\n"
     )
-    trained = [json.loads(path.read_text()) for path in (store / "experiment/train-model").glob("*/manifest.json")]
+    trained = [json.loads(path.read_text()) for path in (store / "experiment-train-model").glob("*/manifest.json")]
     assert {manifest["config"]["word"] for manifest in trained} == {"paper", "even"}
+    assert list(store.rglob(".tracking")) == [store / ".tracking"], "the session sends what lies there alone"
     assert lines[-2].startswith("19 jobs in")
     assert lines[-2].endswith("15 of them done before.")
     assert lines[-1] == f"The report: {store}/report/index.html"

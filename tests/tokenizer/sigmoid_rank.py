@@ -5,8 +5,8 @@ import sys
 import torch
 import torch.distributed as dist
 
-from arm.tokenizer.objectives import sigmoid_share
-from arm.tokenizer.steps import gather_rows
+from arm.tokenizer.training.objectives import sigmoid_share
+from arm.tokenizer.training.steps import gather_rows
 from arm.training.engine import num_ranks, rank, start_process_group
 
 BATCH, WIDTH, CHUNK = 8, 5, 3

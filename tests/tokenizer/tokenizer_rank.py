@@ -8,7 +8,7 @@ from pathlib import Path
 from arm import config as configs
 from arm.storage import LocalFolder
 from arm.tokenizer.config import TokenizerConfig
-from arm.tokenizer.training import train_tokenizer
+from arm.tokenizer.training.train import train_tokenizer
 from arm.training.checkpoint import Checkpoints
 from tests.tokenizer import tiny
 

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from arm.config import operational
+from arm.config import operational, to_json
 from arm.errors import UserError
 from arm.manifest import Outcome
 from arm.recipes import STEPS, Recipe
@@ -22,6 +22,17 @@ class StandInConfig:
     """Raise an error that is a bug of the program."""
     seconds: float = operational(0.0)
     """Waited before the end."""
+
+
+class StandInAblation:
+    """Two rows of an ablation."""
+
+    parallelism = 2
+
+    def runs(self) -> list[dict[str, str]]:
+        """The configs of each row."""
+        steps = ("tokenizer", "detokenizer", "evaluate_tokenizer", "evaluate_model")
+        return [{"label": row, **{s: to_json(StandInConfig(word=f"{row} {s}")) for s in steps}} for row in "ab"]
 
 
 def stand_in(*, output: Any, config: StandInConfig, **inputs: Any) -> Outcome:
