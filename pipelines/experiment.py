@@ -4,7 +4,8 @@
             └── pretrain with mixture 2 ── evaluate ──┘
 
 Everything before the loop is the ordinary road: what a store already holds is taken as it is. The two models lie in one
-folder under their content keys; KFP's local runner cannot put a loop's item into a string.
+folder of the store, where the session looks for what they track, under their content keys: KFP's local runner cannot put
+a loop's item into a string.
 """
 
 from kfp import dsl
@@ -28,11 +29,11 @@ def experiment(step: Step) -> None:
     made = codes(step, ready)
     with dsl.ParallelFor(step.setting("mixtures"), parallelism=1) as mixture:
         trained = step.variant(
-            "train-model-pretrain", train_model, folder="experiment/train-model",
+            "train-model-pretrain", train_model, folder="experiment-train-model",
             config=mixture.config, tokens=made.tokens, base=ready.language_model, tokenizer=made.tokenizer,
         )  # fmt: skip
         scores = step.variant(
-            "evaluate-model", evaluate_model, folder="experiment/evaluate-model",
+            "evaluate-model", evaluate_model, folder="experiment-evaluate-model",
             samples=ready.evaluation, tokenizer=made.tokenizer, detokenizer=made.detokenizer,
             encoder=ready.encoder, pretrained=trained,
         )  # fmt: skip

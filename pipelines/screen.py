@@ -106,9 +106,8 @@ class Screen:
 
 
 def _name(output: str) -> str:
-    """`store/toy/10-filter-pairs` -> `10-filter-pairs`; in an experiment `experiment/train-model`."""
-    parts = output.rstrip("/").split("/")
-    return "/".join(parts[-2:]) if "experiment" in parts[-2:] else parts[-1]
+    """`store/toy/10-filter-pairs` -> `10-filter-pairs`."""
+    return output.rstrip("/").rpartition("/")[2]
 
 
 def _counts(url: str) -> str:
