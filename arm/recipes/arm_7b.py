@@ -204,7 +204,7 @@ ARM_7B = Recipe(
         ),  # section 3.1 and 4.1: the defaults; the micro-batch is ours
         "tokenize-images": ENCODE,
         "train-detokenizer": DetokenizerConfig(  # section 3.1 and 4.1: FLUX.1-dev; its training recipe is ours
-            micro_batch=4, encode_batch=16, activation_checkpointing=True
+            micro_batch=4, encode_batch=16, activation_checkpointing=True, precision="bfloat16_weights"
         ),
         "train-model-pretrain": PRETRAIN,
         "train-model-continue": CONTINUE,

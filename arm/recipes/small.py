@@ -35,7 +35,12 @@ SMALL = ARM_7B.derive(
         "train-tokenizer": TokenizerConfig(batch_size=2_048, micro_batch=64, num_steps=50_000),
         "tokenize-images": EncodeConfig(threads=8, decode_threads=12),
         "train-detokenizer": DetokenizerConfig(
-            batch_size=256, micro_batch=4, encode_batch=16, activation_checkpointing=True, num_steps=50_000
+            batch_size=256,
+            micro_batch=4,
+            encode_batch=16,
+            activation_checkpointing=True,
+            num_steps=50_000,
+            precision="bfloat16_weights",
         ),
         **STAGES,
         **{step: replace(policy, image_size=512, prompts_per_step=16) for step, policy in POLICIES.items()},

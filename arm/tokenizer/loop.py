@@ -22,11 +22,12 @@ Every micro-batch must reach every trained parameter. Noise that depends on (see
 killed run goes on, on as many ranks, from the newest step that all of them hold, to the same bytes.
 """
 
+import copy
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -44,6 +45,7 @@ FINAL_RATE = 0.02
 """Share of the peak rate left at the last step of a linear decay. Ours."""
 
 MicroBatch = TypeVar("MicroBatch")
+Weights = Literal["float32", "bfloat16"]
 Share = tuple[Tensor, dict[str, Tensor]]
 """A micro-batch's share of the loss to minimise, and of the losses to log."""
 
@@ -59,19 +61,19 @@ class Loop:
     """Runs `num_steps` steps over a module, from the last checkpoint on.
 
     `after_step(means)` sees every step's losses, the same on all ranks; `measure()` adds numbers to the curves at the
-    steps that are logged.
+    steps that are logged. `weights="bfloat16"` rounds the module's weights; the optimiser learns their float32 masters.
     """
 
     def __init__(
         self, name: str, module: nn.Module, config: OptimizerConfig, *, num_steps: int, parts: Mapping[str, Stateful],
-        checkpoints: Path, save_every: int, log_every: int, ema_decay: float = 0.0,
+        checkpoints: Path, save_every: int, log_every: int, ema_decay: float = 0.0, weights: Weights = "float32",
         after_step: Callable[[dict[str, float]], None] | None = None,
         measure: Callable[[], dict[str, float]] | None = None,
     ) -> None:  # fmt: skip
         self.name, self.config, self.num_steps = name, config, num_steps
         self.save_every, self.log_every = save_every, log_every
         self.after_step, self.measure = after_step, measure
-        self.engine = Engine(module, engine_config(config))
+        self.engine = start_engine(module, engine_config(config, weights))
         self.average = ExponentialAverage(module, ema_decay) if ema_decay else None
         self.parts: dict[str, Stateful] = {**parts, "engine": self.engine}
         if self.average is not None:
@@ -141,12 +143,24 @@ class Loop:
         return step
 
 
-def engine_config(config: OptimizerConfig) -> EngineConfig:
-    """Float32 weights under the optimiser of a config; products of matrices are autocast where they are made."""
+def engine_config(config: OptimizerConfig, weights: Weights) -> EngineConfig:
+    """Weights under the optimiser of a config; products of matrices are autocast where they are made."""
     return EngineConfig(
         betas=config.betas, epsilon=1e-8, weight_decay=config.weight_decay, gradient_clip=config.gradient_clip,
-        dtype="float32", optimizer=config.name, muon_scaling="adamw",
+        dtype=weights, optimizer=config.name, muon_scaling="adamw",
     )  # fmt: skip
+
+
+def start_engine(module: nn.Module, config: EngineConfig) -> Engine:
+    """The engine over a module, whose parts that do not learn keep float32 beside bfloat16 weights."""
+    if config.dtype == "float32":
+        return Engine(module, config)
+    frozen = [part for part in module.children() if not any(value.requires_grad for value in part.parameters())]
+    kept = [copy.deepcopy(part.state_dict()) for part in frozen]
+    engine = Engine(module, config)
+    for part, state in zip(frozen, kept, strict=True):
+        part.float().load_state_dict(state)
+    return engine
 
 
 def summed_over_ranks(shares: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:

@@ -40,3 +40,14 @@ def test_frozen_weights_are_left_out() -> None:
     module = nn.Linear(2, 2)
     module.bias.requires_grad_(False)
     assert list(ExponentialAverage(module, 0.9).state_dict()["average"]) == ["weight"]
+
+
+def test_the_statistics_of_batch_normalisation_are_averaged_too() -> None:
+    module = nn.BatchNorm1d(1, affine=False)
+    assert module.running_mean is not None
+    average = ExponentialAverage(module, decay=0.15)
+    module.running_mean.fill_(1.0)
+    average.update()  # d = .1: .1 * 0 + .9 * 1
+    module.running_mean.fill_(5.0)
+    average.apply()
+    assert module.running_mean.item() == pytest.approx(0.9)

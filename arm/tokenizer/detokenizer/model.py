@@ -11,8 +11,10 @@ A folder written by `save_pretrained` holds all but the visual tokenizer:
 
 import json
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -96,7 +98,7 @@ class Detokenizer(nn.Module):
     ) -> Tensor:  # fmt: skip
         """Rectified-flow loss on latents of `encode`; images with `dropped_B` learn without codes, sources of zeros are none."""
         features, padded = self._pad(features_BNC, grid)
-        condition = null_features(self.norm(features), self.null, dropped_B)
+        condition = null_features(self._condition(features), self.null, dropped_B)
         beside = self._beside(latents, sources)
         return flow.flow_loss(
             lambda x, t: self.backbone(x, t, condition, padded, beside), latents, self.settings.flow, generator
@@ -123,7 +125,8 @@ class Detokenizer(nn.Module):
         network = self._guided(
             tokenizer.embed(codes_BHW).float(), (rows, columns), self._beside(noise, sources), chosen
         )
-        latents = flow.integrate(network, noise, steps or self.settings.sampling_steps, self.settings.flow)
+        with self._products():
+            latents = flow.integrate(network, noise, steps or self.settings.sampling_steps, self.settings.flow)
         return self.codec.decode(latents)[..., : size[0], : size[1]]
 
     def _check(self, codes_BHW: Tensor, tokenizer: ImageTokenizer, seeds: Sequence[int]) -> None:
@@ -142,7 +145,7 @@ class Detokenizer(nn.Module):
     def _guided(self, features_BNC: Tensor, grid: Grid, beside: Tensor, guidance: float) -> flow.Network:
         """The network with classifier-free guidance: null + guidance (conditioned - null); a source is seen by both."""
         features, padded = self._pad(features_BNC, grid)
-        condition = self.norm(features)
+        condition = self._condition(features)
         if guidance == 1:
             return lambda x, t: self.backbone(x, t, condition, padded, beside)
         everything = torch.ones(len(condition), dtype=torch.bool, device=condition.device)
@@ -155,6 +158,15 @@ class Detokenizer(nn.Module):
             return mixed
 
         return network
+
+    def _condition(self, features_BNC: Tensor) -> Tensor:
+        return self.norm(features_BNC.to(self.null.dtype))  # type: ignore[no-any-return]
+
+    def _products(self) -> AbstractContextManager[Any]:
+        """Where weights are bfloat16, as while they are trained so, all that meets them is brought to it."""
+        if self.null.dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.null.device.type, self.null.dtype)
 
     def _padded(self, height: int, width: int) -> tuple[int, int]:
         """The least size in whole units of the backbone that covers an image."""

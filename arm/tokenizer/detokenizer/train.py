@@ -38,7 +38,7 @@ def train_detokenizer(
     loop = Loop(
         "train-detokenizer", detokenizer, config.optimizer, num_steps=config.num_steps, parts={},
         checkpoints=output.scratch("checkpoints"), save_every=config.save_every, log_every=config.log_every,
-        ema_decay=config.ema_decay,
+        ema_decay=config.ema_decay, weights="bfloat16" if config.precision == "bfloat16_weights" else "float32",
     )  # fmt: skip
     prepared = prepare(paths, visual, detokenizer, output.scratch("latents"), config)
     trainer = DetokenizerTrainer(detokenizer, visual, prepared, config)
@@ -106,7 +106,7 @@ class DetokenizerTrainer:
         sources = None
         if self.config.source_condition:
             sources = torch.where(batch.sourceless[:, None, None, None], 0.0, found.sources).to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.config.precision != "float32"):
             mean = self.detokenizer.loss(
                 found.latents.to(device), self.visual.embed(found.codes_BHW).float(), (rows, columns),
                 batch.dropped.to(device), batch.generator, sources,

@@ -144,6 +144,27 @@ def test_a_source_counts_nothing_before_it_was_learned(name: str, pipelines: dic
     assert torch.allclose(without, made.render(codes, visual, seeds=[1], steps=2, sources_BCHW=sources), atol=1e-5)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_bfloat16_weights_learn_under_autocast_and_render_about_the_same(name: str, pipelines: dict[str, Path]) -> None:
+    made, visual = detokenizer(name, pipelines[name]), tiny.visual_tokenizer()
+    codes = torch.randint(16, (2, 4, 4), generator=torch.Generator().manual_seed(0))
+    exact = made.eval().render(codes, visual, seeds=[1, 2], steps=2)
+    made.bfloat16().codec.float()
+    rounded = made.render(codes, visual, seeds=[1, 2], steps=2)
+    assert rounded.dtype == torch.float32
+    assert 0 < (rounded - exact).abs().max() < 0.05
+    side = 16 // made.codec.factor
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = made.loss(
+            torch.randn(2, 4, side, side), visual.embed(codes).float(), (4, 4), torch.tensor([False, True]),
+            torch.Generator().manual_seed(0),
+        )  # fmt: skip
+    loss.backward()
+    gradients = [p.grad for p in made.train().parameters() if p.grad is not None]
+    assert {gradient.dtype for gradient in gradients} == {torch.bfloat16}
+    assert all(gradient.isfinite().all() for gradient in gradients)
+
+
 def test_a_source_is_refused_where_it_was_not_learned(pipelines: dict[str, Path]) -> None:
     made = detokenizer("flux", pipelines["flux"]).eval()
     with pytest.raises(UserError, match="source_condition"):

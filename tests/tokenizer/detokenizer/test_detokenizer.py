@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from arm.data.shards import encode_image, write_shard
 from arm.errors import UserError
@@ -91,15 +92,8 @@ def test_a_killed_detokenizer_goes_on_to_the_same_bytes(
 ) -> None:
     outcome = train(inputs, tmp_path / "whole", source_condition=True, micro_batch=2)
     assert outcome.counts == {"steps": 4, "images": 100}
-    real = loop.learning_rate
-
-    def dying(now: int, *rest: Any) -> float:
-        if now == 3:
-            raise Killed
-        return real(now, *rest)
-
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "learning_rate", dying)
+        die_at(3, patch)
         with pytest.raises(Killed):
             train(inputs, tmp_path / "killed", source_condition=True, micro_batch=2)
     first = next((tmp_path / "killed").glob("**/latents/tiny-00000"))
@@ -108,6 +102,38 @@ def test_a_killed_detokenizer_goes_on_to_the_same_bytes(
     assert published(tmp_path / "killed") == published(tmp_path / "whole")
     assert {"samples/reconstruction.png", "samples/edits.png"} <= published(tmp_path / "whole").keys()
     assert {"edits/untouched_psnr", "edits/untouched_psnr_with_source"} <= outcome.metrics.keys()
+
+
+def test_bfloat16_weights_are_published_beside_the_autoencoder_as_it_came_and_resume_to_the_same_bytes(
+    inputs: dict[str, Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"precision": "bfloat16_weights", "ema_decay": 0.5, "optimizer": tiny.OPTIMIZER}
+    train(inputs, tmp_path / "whole", **options)
+    with monkeypatch.context() as patch:
+        die_at(3, patch)
+        with pytest.raises(Killed):
+            train(inputs, tmp_path / "killed", **options)
+    train(inputs, tmp_path / "killed", **options)
+    assert published(tmp_path / "killed") == published(tmp_path / "whole")
+    folder = tmp_path / "whole/detokenizer"
+    assert {value.dtype for value in load_file(folder / "weights.safetensors").values()} == {torch.bfloat16}
+    given = load_file(inputs["autoencoder"].local("model/diffusion_pytorch_model.safetensors"))
+    kept = load_file(folder / "autoencoder/diffusion_pytorch_model.safetensors")
+    assert all(torch.equal(kept[name], value) for name, value in given.items())
+    loaded = Detokenizer.from_pretrained(folder)
+    assert {value.dtype for value in loaded.parameters()} == {torch.float32}
+
+
+def die_at(step: int, patch: pytest.MonkeyPatch) -> None:
+    """Stop the loop at the learning rate of that step."""
+    real = loop.learning_rate
+
+    def dying(now: int, *rest: Any) -> float:
+        if now == step:
+            raise Killed
+        return real(now, *rest)
+
+    patch.setattr(loop, "learning_rate", dying)
 
 
 def test_no_published_file_says_where_the_store_lies(inputs: dict[str, Manifest], tmp_path: Path) -> None:
