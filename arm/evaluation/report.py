@@ -17,6 +17,7 @@ from arm.evaluation.page.scores import STAGES, headline, read_protocols, render_
 from arm.evaluation.page.settings import render_departures, render_mixture, render_weights
 from arm.evaluation.page.store import Step, read_store
 from arm.evaluation.page.style import POLICY, STYLE
+from arm.evaluation.page.tokenizer import render_tokenizers
 from arm.storage import open_folder
 
 NAME = "report/index.html"
@@ -39,6 +40,7 @@ def render_report(steps: Sequence[Step], store: str) -> str:
         render_verdict(steps),
         render_scores(evaluation),
         render_pictures(evaluation),
+        render_tokenizers(steps),
         render_chain(steps),
         render_curves(steps),
         render_samples(steps),

@@ -17,6 +17,13 @@ HOSTILE = '<script>alert(1)</script><img src="http://evil.test/x.png"> & "quoted
 STAGES = ("pretrained", "continued", "finetuned", "t2i_policy", "edit_policy", "joint_policy")
 CATEGORIES = ("color_attr", "colors", "counting", "position", "single_object", "two_object")
 
+TOKENIZER_METRICS = {
+    "zero_shot/two_objects/top1": 0.41, "zero_shot/two_objects/encoder_top1": 0.62, "linear_probe/pooled": 0.97,
+    "reconstruction/psnr_per_image": 22.04, "autoencoder/psnr_per_image": 34.52, "code_usage": 0.127,
+    "photographs/reconstruction/psnr_per_image": 7.16, "photographs/autoencoder/psnr_per_image": 12.93,
+    "photographs/code_usage": 0.361, "photographs/code_usage/96x144": 0.25, "photographs/code_usage/144x96": 0.33,
+}  # fmt: skip
+
 
 def add(
     store: Path,
@@ -69,6 +76,9 @@ def make_store(store: Path) -> Path:
     _add_trained(store)
     add(store, "30-evaluate-model", "evaluate-model", "evaluation", seconds=63.0, files=evaluation_files(),
         counts={"prompts": 1200, "questions": 300, "edits": 300, "images": 400, "stages": 6, "items_failed": 0})  # fmt: skip
+    add(store, "evaluate-tokenizer", "evaluate-tokenizer", "tokenizer-evaluation", seconds=20.0, metrics=TOKENIZER_METRICS,
+        files={"samples/reconstruction.png": _tiles(3), "samples/photographs.png": _tiles(3)},
+        counts={"images": 400, "photographs": 26, "photographs_read": 27, "skipped/duplicate": 1})  # fmt: skip
     add(store, "31-register-model", "register-model", "release", seconds=4.0, files={"release.json": _release()},
         counts={"files": 30, "gates": 2, "gates_held": 1})  # fmt: skip
     return store

@@ -46,7 +46,12 @@ def tokenizer(folder: Path, losses: tuple[str, ...], seed: int, psnr: float) -> 
 
 def evaluation(folder: Path, of: Manifest, top1: float) -> Manifest:
     return publish(
-        folder, "tokenizer-evaluation", config={}, inputs={"tokenizer": of.digest}, metrics={ZERO_SHOT: top1}
+        folder,
+        "tokenizer-evaluation",
+        config={},
+        inputs={"tokenizer": of.digest},
+        metrics={ZERO_SHOT: top1},
+        files={"samples/photographs.png": PIXEL},
     )
 
 
@@ -151,6 +156,7 @@ def test_the_page_shows_curves_and_pictures_loads_nothing_and_runs_nothing(repor
     assert "script" not in page.tags
     assert page.addresses
     assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
+    assert len(page.addresses) == 3 + 2  # a reconstruction of each tokenizer, photographs of each row's first seed
     assert page.tags.count("polyline") == 1 + 3  # caption + pixel: its mean; all four: two seeds and their mean
     assert page.ids == ["table-7", "curves", "reconstructions", "settings"]
     assert HOSTILE not in (report / "ablation/report.html").read_text()

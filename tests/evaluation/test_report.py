@@ -19,12 +19,13 @@ from arm.evaluation.page.chain import balances, losses
 from arm.evaluation.page.charts import line_chart, thin
 from arm.evaluation.page.markup import VOID, duration, number, size, tag
 from arm.evaluation.page.paper import STATED, look_up
+from arm.evaluation.page.tokenizer import sentence_of
 from arm.evaluation.report import write_report
 from arm.rl.config import PolicyConfig, RewardConfig
 from arm.tokenizer.config import DetokenizerConfig, TokenizerConfig
 from arm.training.config import StageConfig
 
-SECTIONS = ("release", "scores", "pictures", "the-chain", "curves", "samples-from-training", "mixture", "loss-weights",
+SECTIONS = ("release", "scores", "pictures", "visual-tokenizer", "the-chain", "curves", "samples-from-training", "mixture", "loss-weights",
             "departures-from-the-paper", "speeds", "where-everything-lies")  # fmt: skip
 
 
@@ -106,12 +107,47 @@ def test_the_numbers_on_the_page_are_those_of_the_artifacts(store: Path) -> None
 
 @pytest.mark.parametrize(
     ("name", "lost"),
-    [("30-evaluate-model", {"scores", "pictures"}), ("31-register-model", {"release"}), ("10-train-tokenizer", {"samples-from-training"})],
+    [("30-evaluate-model", {"scores", "pictures"}), ("31-register-model", {"release"}), ("10-train-tokenizer", {"samples-from-training"}),
+     ("evaluate-tokenizer", {"visual-tokenizer"})],
 )  # fmt: skip
 def test_a_missing_part_leaves_out_its_section_alone(store: Path, tmp_path: Path, name: str, lost: set[str]) -> None:
     copy = Path(shutil.copytree(store, tmp_path / "copy"))
     shutil.rmtree(copy / name)
     assert set(SECTIONS) - set(read(write_report(str(copy))).ids) == lost
+
+
+def test_an_evaluated_tokenizer_stands_beside_its_ceilings_with_its_photographs(store: Path) -> None:
+    page = write_report(str(store)).read_text()
+    section = page.partition('id="visual-tokenizer"')[2].partition("</section>")[0]
+    cells = [re.sub("<[^>]*>", " ", row).split() for row in section.split("<tr>")]
+    assert ["zero-shot,", "two", "objects", "0.410", "0.620"] in cells  # photographs have no class
+    assert ["PSNR", "(dB)", "22.0", "34.5", "7.16", "12.9"] in cells
+    assert ["96×144", "0.250"] in cells
+    assert section.count("data:image/png;base64,") == 2
+    assert "come back at 22.0 dB" in section
+    assert "27</b> photographs read = " in page
+
+
+def test_the_sentence_on_photographs_says_where_they_are_lost() -> None:
+    def said(ours: float, ceiling: float) -> str:
+        measured = {"reconstruction/psnr_per_image": ours, "autoencoder/psnr_per_image": ceiling}
+        evaluated = {"reconstruction/psnr_per_image": 22.0, "autoencoder/psnr_per_image": 34.0}
+        return sentence_of(evaluated | {f"photographs/{name}": value for name, value in measured.items()})
+
+    assert "about as well" in said(19.5, 30.0)
+    assert "the codes and the detokenizer do not" in said(12.0, 32.0)
+    assert "the autoencoder loses them" in said(7.0, 13.0)
+    assert "Photographs" not in sentence_of({"reconstruction/psnr_per_image": 22.0, "autoencoder/psnr_per_image": 34.0})
+    assert sentence_of({}) == "No detokenizer was given: nothing is rendered."
+
+
+def test_of_many_evaluations_an_ablations_no_picture_is_embedded(tmp_path: Path) -> None:
+    for place in range(5):
+        add(tmp_path, f"ablation-evaluate-tokenizer/{place}", "evaluate-tokenizer", "tokenizer-evaluation",
+            files={"samples/photographs.png": b"1"}, metrics={"code_usage": 0.1 * place})  # fmt: skip
+    page = write_report(str(tmp_path)).read_text()
+    assert page.count("<h3>ablation-evaluate-tokenizer/") == 5
+    assert "data:image" not in page
 
 
 def test_a_single_artifact_is_enough_and_none_is_a_sentence(tmp_path: Path) -> None:

@@ -22,12 +22,18 @@ OWN_STYLE = """
 """
 NUM_COLOURS = 4
 SHOWN_CURVES = 8
+PHOTOGRAPHS = "samples/photographs.png"
+"""A large sheet: shown for the first seed of a row alone."""
 PICTURES = {
     ("evaluation", "images/reconstruction.png"): "Above the original, below image → codes → detokenizer",
     (
         "tokenizer",
         "samples/reconstruction.png",
     ): "Above the original, below image → codes → pixel DiT, which only supervises",
+    (
+        "tokenizer-evaluation",
+        PHOTOGRAPHS,
+    ): "Photographs; below each the autoencoder alone, then image → codes → detokenizer",
 }
 """(kind, file) of a tokenizer or of what was measured on it -> what it shows."""
 
@@ -138,18 +144,22 @@ def _of_row(index: int, row: Row) -> Iterator[Markup]:
     if pictures:
         yield tag("h3", _key(index), row.name, tag("small", f" seed {first.seed}"))
         yield from pictures
-    rest = [(run.seed, picture) for run in others for picture in _of_run(run)]
+    rest = [(run.seed, picture) for run in others for picture in _of_run(run, photographs=False)]
     if rest:
         shown = [tag("div", tag("small", f"seed {seed}"), picture) for seed, picture in rest]
         yield details(f"{'seeds' if len(others) > 1 else 'seed'} {', '.join(str(run.seed) for run in others)}", *shown)
 
 
-def _of_run(run: Run) -> Iterator[Markup]:
+def _of_run(run: Run, *, photographs: bool = True) -> Iterator[Markup]:
     for (kind, path), title in PICTURES.items():
+        if path == PHOTOGRAPHS and not photographs:
+            continue
         for manifest in (run.tokenizer, *run.evaluations):
             step = Step(name="", manifest=manifest, run={})
             if manifest.kind == kind and step.has(path) and (address := embed(step, path)):
-                picture = tag("img", src=address, alt=title, class_="sample")
+                picture = tag(
+                    "img", src=address, alt=title, class_=f"sample {path.partition('/')[2].removesuffix('.png')}"
+                )
                 yield tag("figure", picture, tag("figcaption", tag("small", title)))
 
 

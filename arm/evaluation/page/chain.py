@@ -26,6 +26,9 @@ from arm.evaluation.page.store import Step
 LOSSES = ("dropped", "failed", "refused", "skipped", "rejected", "missing")
 """First parts of the counts that say what was not kept: `dropped/too_small`."""
 
+SHOWN_ELSEWHERE = ("evaluation", "tokenizer-evaluation")
+"""Kinds of artifacts whose metrics have a section of their own."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Balance:
@@ -89,7 +92,7 @@ def _row(step: Step) -> list[Node]:
         tag("span", step.name, title=step.manifest.kind),
         join(_equation(counts, item) for item in found),
         _reasons(lost),
-        _others(others, {} if step.manifest.kind == "evaluation" else step.manifest.metrics),
+        _others(others, {} if step.manifest.kind in SHOWN_ELSEWHERE else step.manifest.metrics),
         duration(step.seconds) if step.seconds is not None else "",
         tag("span", f"{len(step.manifest.files)} · {size(step.bytes)}", title=step.manifest.digest),
     ]

@@ -65,5 +65,6 @@ position:sticky;left:0;background:var(--card)}
 .mark{position:absolute;left:5px;bottom:6px;width:18px;height:18px;line-height:18px;text-align:center;border-radius:99px;
 background:var(--card);font-size:12px;font-weight:700}
 .sample{max-width:100%;image-rendering:pixelated;border-radius:6px}
+.sample.photographs{image-rendering:auto}
 @media print{section{break-inside:avoid}}
 """
