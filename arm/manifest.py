@@ -205,7 +205,9 @@ def licences_in(config: Any) -> set[str]:
 
 def _entry_of(folder: Folder, name: str) -> FileEntry:
     path = folder.fetch(name)
-    return FileEntry(path=name, bytes=path.stat().st_size, sha256=sha256_of(path))
+    entry = FileEntry(path=name, bytes=path.stat().st_size, sha256=sha256_of(path))
+    folder.release(name)  # other machines' files may be more than this disk holds
+    return entry
 
 
 def _checked(manifest: Manifest, digest: str) -> Manifest:

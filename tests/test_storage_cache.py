@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -126,6 +127,42 @@ def test_a_part_that_is_whole_already_is_taken(folder: Folder) -> None:
     target.parent.mkdir(parents=True)
     cache.part_file(target, etag).write_bytes(content(1))
     assert folder.fetch("shards/1.arrow").read_bytes() == content(1)
+
+
+def test_what_is_published_stays_within_the_bound_too(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARM_CACHE_BYTES", str(SIZE * 3 // 2))
+    for number in (5, 6, 7):
+        with folder.publish(f"shards/{number}.arrow") as path:
+            path.write_bytes(content(number))
+    assert copies() == ["7.arrow"]
+
+
+def test_what_killed_processes_left_goes_after_a_day(folder: Folder) -> None:
+    path = folder.fetch("shards/1.arrow")
+    for name, age in ((".tmp-old.arrow", 90_000), (".x.arrow.0.part", 90_000), (".tmp-young.arrow", 60)):
+        left = path.parent / name
+        left.write_bytes(b"x")
+        os.utime(left, (time.time() - age,) * 2)
+    os.utime(cache.etag_file(path), (0, 0))
+    cache.make_room(s3._cache())
+    assert sorted(found.name for found in path.parent.iterdir()) == [".1.arrow.etag", ".tmp-young.arrow", "1.arrow"]
+
+
+def test_a_name_with_line_breaks_is_noted_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    used, unused = (tmp_path / "files" / name for name in ("\n\n-x.arrow", "y.arrow"))
+    used.parent.mkdir()
+    for path in (used, unused):
+        path.write_bytes(b"data")
+    cache.use(tmp_path, used)
+    monkeypatch.setenv("ARM_CACHE_BYTES", "0")
+    cache.make_room(tmp_path)
+    assert list((tmp_path / "files").iterdir()) == [used]
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/../../etc", "s3://../etc"])
+def test_an_address_that_leaves_the_cache_is_refused(url: str) -> None:
+    with pytest.raises(UserError, match="leaves its folder"):
+        open_folder(url)
 
 
 def test_a_damaged_copy_is_fetched_again_and_a_damaged_object_is_named(folder: Folder) -> None:

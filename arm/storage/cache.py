@@ -1,8 +1,8 @@
 """The local copies of files in object storage: bounded, shared by the processes of a machine.
 
     ROOT/files/BUCKET/KEY          the copy; .KEY.etag beside it names the version, its time of change the last use
-    ROOT/files/…/.KEY.VERSION.part a download that was broken off, continued by the next
-    ROOT/.users/PID                what a process uses, a line each; locked as long as it lives
+    ROOT/files/…/.KEY.VERSION.part a download that was broken off, continued by the next; .tmp-… is a file not yet uploaded
+    ROOT/.users/PID-WORD           what a process uses, a line each; locked as long as it lives
     ROOT/.locks/…                  one download of a file at a time; one change of who uses what at a time
 
 The copies that no living process uses go first-used-first until the rest fits the bound: ARM_CACHE_BYTES, or half of the
@@ -12,8 +12,11 @@ disk. Whoever has read a file to its end says so (`release`); else it counts as 
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
+import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,13 +25,18 @@ from arm.errors import UserError
 NUM_LOCKS = 64
 """Files whose names hash to the same number wait for each other."""
 ETAG = ".etag"
+ABANDONED_SECONDS = 24 * 3600.0
+"""A broken download or a file on its way up that nobody has written to for so long is nobody's."""
 _handles: dict[tuple[Path, int], int] = {}
 """(root, process) -> the open, locked file of ROOT/.users: never closed, so that the lock ends with the process."""
 
 
 def holds(path: Path, etag: str) -> bool:
     """Whether the copy is there, in this version."""
-    return path.is_file() and etag_file(path).is_file() and etag_file(path).read_text() == etag
+    try:
+        return path.is_file() and etag_file(path).read_text() == etag
+    except FileNotFoundError:
+        return False
 
 
 def keep(path: Path, arrived: Path, etag: str) -> None:
@@ -67,7 +75,7 @@ def downloading(root: Path, path: Path) -> Iterator[None]:
 def use(root: Path, path: Path) -> None:
     """Note that this process uses a copy from now on."""
     with _locked(root / ".locks" / "users"):
-        os.write(_handle(root), f"+{path}\n".encode())
+        _note(root, "+", path)
     with contextlib.suppress(FileNotFoundError):
         os.utime(etag_file(path))
 
@@ -75,19 +83,18 @@ def use(root: Path, path: Path) -> None:
 def release(root: Path, path: Path) -> None:
     """Note that this process uses a copy no more."""
     with _locked(root / ".locks" / "users"):
-        os.write(_handle(root), f"-{path}\n".encode())
+        _note(root, "-", path)
 
 
 def make_room(root: Path) -> None:
-    """Remove the copies used longest ago until the rest fits, those in use excepted."""
+    """Remove the copies used longest ago until the rest fits, those in use excepted, and what killed processes left."""
     with _locked(root / ".locks" / "users"):
-        copies = [path for path in (root / "files").rglob("*") if path.is_file() and not path.name.startswith(".")]
-        sizes = {path: path.stat().st_size for path in copies}
+        sizes = _sizes(root / "files")
         excess = sum(sizes.values()) - bound(root)
         if excess <= 0:
             return
         used = _used(root)
-        for path in sorted((path for path in copies if path not in used), key=_last_use):
+        for path in sorted((path for path in sizes if path not in used), key=_last_use):
             if excess <= 0:
                 return
             forget(path)
@@ -104,6 +111,20 @@ def bound(root: Path) -> int:
     return int(text)
 
 
+def _sizes(files: Path) -> dict[Path, int]:
+    """Copy -> bytes; abandoned files that are no copies are removed."""
+    found: dict[Path, int] = {}
+    for path in files.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # another process may replace or forget it at this moment
+            if not path.is_file():
+                continue
+            if not path.name.startswith("."):
+                found[path] = path.stat().st_size
+            elif not path.name.endswith(ETAG) and path.stat().st_mtime < time.time() - ABANDONED_SECONDS:
+                path.unlink()
+    return found
+
+
 def _last_use(path: Path) -> tuple[float, str]:
     """What sorts copies by their last use; one without a version goes first."""
     try:
@@ -115,7 +136,7 @@ def _last_use(path: Path) -> tuple[float, str]:
 def _used(root: Path) -> set[Path]:
     """What living processes use; the notes of dead ones are removed."""
     found: set[Path] = set()
-    for note in (root / ".users").iterdir():
+    for note in (root / ".users").glob("*"):
         handle = os.open(note, os.O_RDWR)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -130,16 +151,21 @@ def _used(root: Path) -> set[Path]:
 def _paths(note: Path) -> set[Path]:
     found: set[Path] = set()
     for line in note.read_text().splitlines():
-        (found.add if line[0] == "+" else found.discard)(Path(line[1:]))
+        sign, path = json.loads(line)
+        (found.add if sign == "+" else found.discard)(Path(path))
     return found
+
+
+def _note(root: Path, sign: str, path: Path) -> None:
+    """Add a line to what this process uses; as JSON, because a key may hold line breaks."""
+    os.write(_handle(root), (json.dumps([sign, str(path)]) + "\n").encode())
 
 
 def _handle(root: Path) -> int:
     key = (root, os.getpid())
     if key not in _handles:
-        note = root / ".users" / str(os.getpid())
+        note = root / ".users" / f"{os.getpid()}-{secrets.token_hex(4)}"  # pods that share a disk may share numbers
         note.parent.mkdir(parents=True, exist_ok=True)
-        note.unlink(missing_ok=True)
         _handles[key] = os.open(note, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         fcntl.flock(_handles[key], fcntl.LOCK_EX)
     return _handles[key]

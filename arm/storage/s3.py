@@ -58,6 +58,7 @@ class S3Folder:
         self.prefix = prefix.strip("/")
         if not self.bucket:
             raise UserError(f"The store {url!r} names no bucket; give s3://bucket/prefix.")
+        checked_name(f"{self.bucket}/{self.prefix}")
 
     def __repr__(self) -> str:
         return f"S3Folder({self.url!r})"
@@ -123,6 +124,7 @@ class S3Folder:
             self._keep(name, path)
         finally:
             path.unlink(missing_ok=True)
+        cache.make_room(_cache())
 
     def fetch(self, name: str) -> Path:
         target, etag = self._cached(name), str(self._head(name)["ETag"])
@@ -215,7 +217,8 @@ class S3Folder:
                 return
             part.unlink(missing_ok=True)
             raise ConnectionError(f"{name} has changed while it was read") from None
-        with part.open("ab") as stream:
+        continued = answer["ResponseMetadata"]["HTTPStatusCode"] == 206  # a server may ignore the range
+        with part.open("ab" if continued else "wb") as stream:
             for chunk in answer["Body"].iter_chunks(1 << 20):
                 stream.write(chunk)
         cache.keep(target, part, etag)
