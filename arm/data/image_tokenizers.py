@@ -24,6 +24,11 @@ from arm.errors import UserError
 RECORD_NAME = "visual_tokenizer.json"
 MAX_CODES = 65_536
 """Codes are stored as uint16."""
+DTYPE_BYTES = {
+    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2,
+    "U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8, "C64": 8,
+}  # fmt: skip
+"""What the safetensors format knows, but for numbers of less than a byte."""
 MAX_HEADER_BYTES = 100_000_000
 """What the safetensors format allows for its header."""
 CODEBOOK_SIZE = {
@@ -160,11 +165,18 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
                 raise ValueError("header too long")
             header = json.loads(stream.read(length))
             entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
-            end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
-            if 8 + length + end != size:
-                raise ValueError(f"{size} bytes, expected {8 + length + end}")
-            return {name: _stored(path, name, entry, 8 + length) for name, entry in entries.items()}
-        except (struct.error, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            stored = {name: _stored(path, name, entry, 8 + length) for name, entry in entries.items()}
+            _check_places(stored, 8 + length, size)
+            return stored
+        except (
+            struct.error,
+            LookupError,
+            TypeError,
+            AttributeError,
+            ArithmeticError,
+            ValueError,
+            RecursionError,
+        ) as error:
             raise UserError(f"{path} is no safetensors file, or damaged ({error}); fetch it again.") from None
 
 
@@ -181,11 +193,23 @@ def read_json(files: Mapping[str, Path], file: str, name: str) -> dict[str, Any]
     return values
 
 
+def _check_places(stored: Mapping[str, StoredTensor], start: int, size: int) -> None:
+    """Refuse tensors that overlap, or leave a part of the file to nobody: a small file could grow without bound."""
+    for tensor in sorted(stored.values(), key=lambda tensor: (tensor.begin, tensor.end)):
+        if tensor.begin != start:
+            raise ValueError(f"{tensor.key[:80]!r} starts at byte {tensor.begin}, expected {start}")
+        start = tensor.end
+    if start != size:
+        raise ValueError(f"{size} bytes, expected {start}")
+
+
 def _stored(path: Path, key: str, entry: dict[str, Any], start: int) -> StoredTensor:
     begin, end = entry["data_offsets"]
     shape = tuple(int(size) for size in entry["shape"])
-    if not 0 <= begin <= end or min(shape, default=0) < 0:
+    if not (isinstance(begin, int) and isinstance(end, int) and 0 <= begin <= end) or min(shape, default=0) < 0:
         raise ValueError("offsets or shape below zero")
+    if end - begin != prod(shape) * DTYPE_BYTES[entry["dtype"]]:
+        raise ValueError(f"{end - begin} bytes for {entry['dtype']} of shape {shape}")
     return StoredTensor(path, key, str(entry["dtype"]), shape, start + begin, start + end)
 
 

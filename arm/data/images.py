@@ -37,6 +37,8 @@ REASONS = ("too_many_pixels", "empty", "truncated", "not_an_image", "damaged")
 """Why an image is dropped: all the reasons there are."""
 MAX_PIXELS = 100_000_000
 """What is decoded at most: 300 MB as RGB. Ours; no camera that people carry makes more."""
+MAX_PROFILE_BYTES = 4 << 20
+"""A larger colour profile counts as none; those of printing presses have 3 MB at most. Ours."""
 ORIENTATION = 0x0112
 """The EXIF tag."""
 UPRIGHT = {
@@ -107,8 +109,8 @@ def plain_image(data: bytes, max_pixels: int = MAX_PIXELS) -> bytes:
 def flatten(picture: PIL.Image.Image) -> PIL.Image.Image:
     """The picture as RGB; transparent pixels become white."""
     if picture.mode.startswith("I"):
-        high = np.clip(np.asarray(picture).astype(np.int64), 0, 0xFFFF) >> 8
-        return PIL.Image.fromarray(high.astype(np.uint8)).convert("RGB")
+        high = (np.clip(np.asarray(picture), 0, 0xFFFF) >> 8).astype(np.uint8)
+        return PIL.Image.fromarray(high).convert("RGB")
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         white = PIL.Image.new("RGBA", picture.size, "white")
         return PIL.Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
@@ -173,12 +175,12 @@ def _orientation(picture: PIL.Image.Image) -> int:
 def _profile(picture: PIL.Image.Image) -> Any:
     """What turns the picture's colours into sRGB; None where they are, or no profile says what they are."""
     profile = picture.info.get("icc_profile")
-    if not isinstance(profile, bytes) or picture.mode not in ("RGB", "CMYK"):
+    if not isinstance(profile, bytes) or len(profile) > MAX_PROFILE_BYTES or picture.mode not in ("RGB", "CMYK"):
         return None
     return _transform(profile, picture.mode)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=16)
 def _transform(profile: bytes, mode: str) -> Any:
     try:
         source = PIL.ImageCms.ImageCmsProfile(io.BytesIO(profile))

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from arm.data.tar import list_members, read_member
 from arm.errors import IntegrityError
-from arm.records import Image, Sample, Text
+from arm.records import TASKS, Image, Sample, Text
 
 Span = tuple[int, int]
 """(offset, length) of a member's bytes in the archive."""
@@ -64,10 +64,12 @@ def _sample(uid: str, read: _Reader, described: Span, spans: dict[int, Span]) ->
         specs = values.pop("parts")
         if len(specs) != len(spans):
             raise ValueError(f"{len(spans)} parts, {len(specs)} described")
+        if values["task"] not in TASKS:
+            raise ValueError(f"unknown task {str(values['task'])[:20]!r}")
         parts = tuple(_part(spec, spans[index], read) for index, spec in enumerate(specs))
         images = {index: spans[index] for index, part in enumerate(parts) if isinstance(part, Image)}
         return Sample(uid=uid, parts=parts, **values), images
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, ArithmeticError, ValueError, RecursionError) as error:
         raise IntegrityError(f"{read.path} is damaged at the sample {uid[:32]} ({error}).") from None
 
 

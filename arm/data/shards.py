@@ -104,9 +104,11 @@ def _sample(uid: str, data: bytes, parts: dict[int, bytes], path: Path) -> Sampl
         described = values.pop("parts")
         if len(described) != len(parts):
             raise ValueError(f"{len(parts)} parts, {len(described)} described")
+        if values["task"] not in TASKS:
+            raise ValueError(f"unknown task {str(values['task'])[:20]!r}")
         built = tuple(_part(spec, parts[index]) for index, spec in enumerate(described))
         return Sample(uid=uid, parts=built, **values)
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, ArithmeticError, ValueError, RecursionError) as error:
         raise IntegrityError(f"{path} is damaged at the sample {uid} ({error}).") from None
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pictures import picture
 
-from arm.data.images import MAX_PIXELS, BadImageError, decode_image, open_image, plain_image
+from arm.data.images import MAX_PIXELS, MAX_PROFILE_BYTES, BadImageError, decode_image, open_image, plain_image
 from arm.data.shards import read_shard, write_shard
 from arm.records import Image, Sample, make_uid
 
@@ -183,9 +183,27 @@ def test_a_transparent_colour_of_an_opaque_mode_is_white() -> None:
 def test_a_colour_profile_is_applied_unless_it_is_srgb_or_broken() -> None:
     red = PIL.Image.new("RGB", (1, 1), (200, 30, 40))
     srgb = PIL.ImageCms.ImageCmsProfile(PIL.ImageCms.createProfile("sRGB")).tobytes()
-    linear = PIL.ImageCms.ImageCmsProfile(PIL.ImageCms.createProfile("XYZ")).tobytes()
-    for profile in (srgb, linear, b"broken", b""):
+    lab = PIL.ImageCms.ImageCmsProfile(PIL.ImageCms.createProfile("LAB")).tobytes()
+    for profile in (srgb, lab, b"broken", b""):
         assert decoded(encoded(red, icc_profile=profile)).tolist() == [[[200, 30, 40]]]
+    large = encoded(red, "jpeg", icc_profile=swapped_profile() + bytes(MAX_PROFILE_BYTES))
+    assert (decoded(large) == decoded(encoded(red, "jpeg"))).all()
+    assert np.abs(decoded(encoded(red, icc_profile=swapped_profile())).astype(int) - [30, 200, 40]).max() <= 1
+    assert PIL.Image.open(io.BytesIO(plain_image(encoded(red, icc_profile=swapped_profile())))).getpixel((0, 0)) == (
+        tuple(decoded(encoded(red, icc_profile=swapped_profile()))[0, 0].tolist())
+    )
+
+
+def swapped_profile() -> bytes:
+    """sRGB with its red and green exchanged: a valid profile whose first number means green."""
+    data = bytearray(PIL.ImageCms.ImageCmsProfile(PIL.ImageCms.createProfile("sRGB")).tobytes())
+    count = int.from_bytes(data[128:132], "big")
+    tags = {bytes(data[132 + 12 * i : 136 + 12 * i]): 136 + 12 * i for i in range(count)}
+    red, green = tags[b"rXYZ"], tags[b"gXYZ"]
+    data[red : red + 8], data[green : green + 8] = data[green : green + 8], data[red : red + 8]
+    text = data.index("sRGB".encode("utf-16-be"))
+    data[text : text + 8] = "swap".encode("utf-16-be")  # what says it is sRGB is taken at its word
+    return bytes(data)
 
 
 def test_a_jpeg_shrinks_while_it_is_decoded_but_not_below_what_is_asked_for() -> None:

@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 from test_storage import moto_address, new_bucket, use_s3
 
 from arm.data.config import ImportModelConfig
-from arm.data.model_import import import_model
+from arm.data.model_import import count_parameters, import_model
 from arm.errors import UserError
 from arm.storage import LocalFolder, open_folder
 
@@ -76,3 +76,27 @@ def test_a_truncated_checkpoint_is_refused(checkpoint: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(UserError, match="damaged"):
         run(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("offsets", "words"),
+    [
+        ([0, 24], "starts at byte"),  # over the other tensor: a thousand such would write a thousand copies
+        ([11, 35], "starts at byte"),
+        ([10, 30], "20 bytes for F32"),
+        ([10.0, 34.0], "offsets or shape"),
+    ],
+)
+def test_tensors_that_overlap_leave_holes_or_have_other_sizes_are_refused(
+    tmp_path: Path, offsets: list[float], words: str
+) -> None:
+    """ "a" has 10 bytes; "b", six float32, must lie behind it."""
+    header = {
+        "a": {"dtype": "F16", "shape": [5], "data_offsets": [0, 10]},
+        "b": {"dtype": "F32", "shape": [2, 3], "data_offsets": offsets},
+    }
+    encoded = json.dumps(header).encode()
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(len(encoded).to_bytes(8, "little") + encoded + bytes(34))
+    with pytest.raises(UserError, match=words):
+        count_parameters(path)
