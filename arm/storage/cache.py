@@ -27,6 +27,8 @@ NUM_LOCKS = 64
 ETAG = ".etag"
 ABANDONED_SECONDS = 24 * 3600.0
 """A broken download or a file on its way up that nobody has written to for so long is nobody's."""
+_grown: dict[Path, int] = {}
+"""Root -> bytes that this process has added since it last made room."""
 _handles: dict[tuple[Path, int], int] = {}
 """(root, process) -> the open, locked file of ROOT/.users: never closed, so that the lock ends with the process."""
 
@@ -84,6 +86,15 @@ def release(root: Path, path: Path) -> None:
     """Note that this process uses a copy no more."""
     with _locked(root / ".locks" / "users"):
         _note(root, "-", path)
+
+
+def grow(root: Path, num_bytes: int) -> None:
+    """Note that copies of so many bytes came; make room each time that this process has added a hundredth of the bound:
+    to look at every copy for each small file would cost more than the files."""
+    _grown[root] = _grown.get(root, 0) + num_bytes
+    if _grown[root] >= bound(root) / 100:
+        _grown[root] = 0
+        make_room(root)
 
 
 def make_room(root: Path) -> None:

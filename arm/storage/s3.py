@@ -121,10 +121,11 @@ class S3Folder:
         try:
             yield path
             self._upload(name, path)
+            num_bytes = path.stat().st_size
             self._keep(name, path)
         finally:
             path.unlink(missing_ok=True)
-        cache.make_room(_cache())
+        cache.grow(_cache(), num_bytes)
 
     def fetch(self, name: str) -> Path:
         target, etag = self._cached(name), str(self._head(name)["ETag"])
@@ -133,7 +134,7 @@ class S3Folder:
             with cache.downloading(_cache(), target):
                 if not cache.holds(target, etag):
                     _retried(lambda: self._download(name, target, etag), self._full(name))
-            cache.make_room(_cache())
+            cache.grow(_cache(), target.stat().st_size)
         return target
 
     def release(self, name: str) -> None:

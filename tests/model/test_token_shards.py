@@ -1,5 +1,6 @@
 """Token shards: what is written is read back; nothing in a file is trusted; a record batch is checked on its own."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_storage import moto_address, new_bucket, use_s3
 from token_store import artifact
 
 from arm.errors import IntegrityError, UserError
@@ -17,7 +19,9 @@ from arm.manifest import Manifest
 from arm.model import token_shards
 from arm.model.token_shards import ShardFiles, ShardWriter, sample_batch
 from arm.records import Image, Sample, Text, make_uid
+from arm.storage import open_folder
 
+__all__ = ["moto_address"]
 FILES = ShardFiles("default", "garden-00000")
 IDENTITY: dict[str, Any] = {"tokenizer_fingerprint": "f" * 64, "num_codes": 16}
 IMAGE = Image(data=b"", format="png", height=9, width=9)
@@ -215,6 +219,35 @@ def test_a_file_that_is_no_arrow_file_is_named(tmp_path: Path, cut: int) -> None
         token_shards.open_shards(artifact(tmp_path, "token-shards"), **IDENTITY)
 
 
+def test_a_record_batch_in_object_storage_is_read_by_range_and_an_altered_one_is_found(
+    tmp_path: Path, moto_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = write(tmp_path / "local")
+    use_s3(moto_address, "key", "secret", tmp_path / "cache", monkeypatch)
+    remote = open_folder(new_bucket(f"ranges-{abs(hash(str(tmp_path))):x}"))
+    for entry in made.files:
+        remote.write(entry.path, made.local(entry).read_bytes())
+    tokens = dataclasses.replace(made, folder=remote)
+    whole = token_shards.read_batch(made, FILES, 1, **IDENTITY)
+    assert token_shards.read_batch(tokens, FILES, 1, **IDENTITY).equals(whole)
+    assert not list((tmp_path / "cache").rglob("*.arrow")), "the range alone was fetched"
+    data = bytearray(remote.read(FILES.shard))
+    data[json.loads(remote.read(FILES.index))["batches"][1]["offset"] + 100] ^= 1
+    remote.write(FILES.shard, bytes(data))
+    with pytest.raises(IntegrityError, match=r"Record batch 1 of s3://.*garden-00000\.arrow is altered"):
+        token_shards.read_batch(tokens, FILES, 1, **IDENTITY)
+    assert token_shards.read_batch(tokens, FILES, 0, **IDENTITY).num_rows == 2
+
+
+def test_a_record_batch_beyond_the_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    write(tmp_path)
+    index = json.loads((tmp_path / FILES.index).read_bytes())
+    index["batches"][1]["length"] = 1 << 50
+    (tmp_path / FILES.index).write_bytes(token_shards.index_bytes(index))
+    with pytest.raises(IntegrityError, match=r"Record batch 1 of .* ends after the file"):
+        token_shards.read_batch(artifact(tmp_path, "token-shards"), FILES, 1, **IDENTITY)
+
+
 def test_a_record_batch_is_read_by_range_and_checked_on_its_own(tmp_path: Path) -> None:
     tokens = write(tmp_path)
     batch = token_shards.read_batch(tokens, FILES, 1, **IDENTITY)
@@ -236,8 +269,17 @@ def test_a_record_batch_is_read_by_range_and_checked_on_its_own(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     "index",
-    [b"[]", b"{", b'{"format_version": 2}', b'{"batches": [{"offset": -1, "length": 1, "rows": 1, "sha256": ""}]}'],
-)
+    [
+        b"[]", b"{", b'{"format_version": 2}', *(
+            b'{"format_version": 2, "tokenizer_fingerprint": "", "num_codes": 1, "batches": [%s]}' % entry
+            for entry in (
+                b'{"offset": -1, "length": 1, "rows": 1, "sha256": ""}',
+                b'{"offset": 0.5, "length": 1, "rows": 1, "sha256": ""}',
+                b'{"offset": 0, "length": 1, "rows": 1, "sha256": 7}',
+            )
+        ),
+    ],
+)  # fmt: skip
 def test_an_index_that_is_none_is_refused(tmp_path: Path, index: bytes) -> None:
     write(tmp_path)
     (tmp_path / FILES.index).write_bytes(index)

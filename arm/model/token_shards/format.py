@@ -126,13 +126,22 @@ def read_index(data: bytes, where: str, *, tokenizer_fingerprint: str, num_codes
             for name in ("format_version", "tokenizer_fingerprint", "num_codes")
         }
         batches = [BatchEntry(**entry) for entry in values["batches"]]
-        sound = all(entry.offset >= 0 and entry.length > 0 and entry.rows >= 0 for entry in batches)
-    except (ValueError, TypeError, KeyError, AttributeError):
+        sound = all(_is_sound(entry) for entry in batches)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         sound = False
     if not sound:
         raise IntegrityError(f"{where} is no index of a token shard; tokenize again.")
     check_identity(identity, where, tokenizer_fingerprint, num_codes)
     return batches
+
+
+def _is_sound(entry: BatchEntry) -> bool:
+    numbers = (entry.offset, entry.length, entry.rows)
+    return (
+        all(type(number) is int and number >= 0 for number in numbers)
+        and entry.length > 0
+        and type(entry.sha256) is str
+    )
 
 
 def is_held_out(uid: bytes) -> bool:

@@ -138,6 +138,9 @@ def read_batch(
 
 def _decoded(tokens: Manifest, files: ShardFiles, number: int, entry: BatchEntry, num_codes: int) -> pa.RecordBatch:
     where = f"Record batch {number} of {tokens.folder.url}/{files.shard}"
+    known = sum(item.bytes for item in tokens.select(files.shard) if item.path == files.shard)
+    if entry.offset + entry.length > known:
+        raise IntegrityError(f"{where} ends after the file, which has {known} bytes; tokenize again.")
     data = tokens.folder.read_range(files.shard, entry.offset, entry.length)
     if len(data) != entry.length:
         raise IntegrityError(f"{where} is truncated: {len(data)} bytes, expected {entry.length}.")
