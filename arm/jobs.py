@@ -137,7 +137,7 @@ JOBS: tuple[Job, ...] = (
         ),
     ),
     Job(
-        name="evaluate-tokenizer", phase="model", makes="tokenizer-evaluation",
+        name="evaluate-tokenizer", phase="model", makes="tokenizer-evaluation", version=2,
         purpose="Score a visual tokenizer: zero-shot, linear probe, code usage, PSNR, SSIM, Fréchet distance.",
         function="arm.tokenizer.evaluation.evaluate:evaluate_tokenizer", config="arm.tokenizer.config:EvaluateTokenizerConfig",
         inputs=(

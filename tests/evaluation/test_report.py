@@ -138,6 +138,7 @@ def test_the_sentence_on_photographs_says_where_they_are_lost() -> None:
     assert "the codes and the detokenizer do not" in said(12.0, 32.0)
     assert "the autoencoder loses them" in said(7.0, 13.0)
     assert "Photographs" not in sentence_of({"reconstruction/psnr_per_image": 22.0, "autoencoder/psnr_per_image": 34.0})
+    assert sentence_of({"reconstruction/psnr_per_image": 22.0}) == "Evaluated images come back at 22.0 dB."
     assert sentence_of({}) == "No detokenizer was given: nothing is rendered."
 
 

@@ -41,18 +41,24 @@ def render_tokenizers(steps: Sequence[Step]) -> Markup:
 def sentence_of(metrics: Mapping[str, float]) -> str:
     """What one sees: how well images come back, and whether photographs come back as well."""
     psnr, ceiling = "reconstruction/psnr_per_image", "autoencoder/psnr_per_image"
-    if psnr not in metrics or ceiling not in metrics:
+    if psnr not in metrics:
         return "No detokenizer was given: nothing is rendered."
-    said = f"Evaluated images come back at {metrics[psnr]:.1f} dB, through the autoencoder alone at {metrics[ceiling]:.1f} dB."
+    said = f"Evaluated images come back at {metrics[psnr]:.1f} dB{_alone(metrics.get(ceiling))}."
     if PHOTOGRAPHS + psnr not in metrics:
         return said
-    rendered, bound = metrics[PHOTOGRAPHS + psnr], metrics.get(PHOTOGRAPHS + ceiling, metrics[ceiling])
-    said += f" Photographs come back at {rendered:.1f} dB, through the autoencoder alone at {bound:.1f} dB"
+    rendered, bound = metrics[PHOTOGRAPHS + psnr], metrics.get(PHOTOGRAPHS + ceiling)
+    said += f" Photographs come back at {rendered:.1f} dB{_alone(bound)}"
     if metrics[psnr] - rendered < SAME:
         return f"{said}: about as well as the evaluated images, or better."
-    if metrics[ceiling] - bound < SAME:
+    if bound is None:
+        return f"{said}: worse than the evaluated images."
+    if metrics.get(ceiling, bound) - bound < SAME:
         return f"{said}: the autoencoder draws them, the codes and the detokenizer do not."
     return f"{said}: the autoencoder loses them before any code is drawn. These models learned from other images."
+
+
+def _alone(ceiling: float | None) -> str:
+    return "" if ceiling is None else f", through the autoencoder alone at {ceiling:.1f} dB"
 
 
 def _evaluation(step: Step, num_found: int) -> Markup:
@@ -116,7 +122,9 @@ def _by_size(metrics: Mapping[str, float]) -> Markup | None:
 
 
 def _sheets(step: Step) -> Iterator[Markup]:
-    note = "Every three lines: the image; the autoencoder alone; image → codes → detokenizer."
+    alone = "autoencoder/psnr_per_image" in step.manifest.metrics
+    lines = ("the image", *(("the autoencoder alone",) if alone else ()), "image → codes → detokenizer")
+    note = f"From top to bottom, again and again: {'; '.join(lines)}."
     for name, title in SHEETS.items():
         for entry in step.manifest.select(f"samples/{name}", ".png"):
             if entry.bytes > MAX_SHEET_BYTES:

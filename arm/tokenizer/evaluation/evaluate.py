@@ -42,6 +42,8 @@ from arm.tokenizer.text import TextTower
 from arm.tokenizer.visual import VisualTokenizer
 
 NUM_PICTURES = 24
+APART = 20
+"""Pixels between an image's lines and the next images' on a sheet."""
 DIGITS = 6
 
 
@@ -67,7 +69,7 @@ def evaluate_tokenizer(
         columns |= _linear_probe(taught, found, classes, config.linear_probe)
     metrics = summarise(found, columns, subject.tokenizer.levels) | _frechet_of_files(config)
     if found.pictures:
-        save_sheet(output, "samples/reconstruction.png", *zip(*found.pictures, strict=True))
+        save_sheet(output, "samples/reconstruction.png", *zip(*found.pictures, strict=True), apart=APART)
     if config.photographs:
         metrics |= _photographs(read, subject, output, config, counts)
     counts["images"] = len(found)
@@ -209,12 +211,17 @@ def _photographs(
     read: Callable[..., Iterator[Batch]], subject: Subject, output: Folder, config: EvaluateTokenizerConfig,
     counts: Counter[str],
 ) -> dict[str, float]:  # fmt: skip
-    """The metrics of photographs, named `photographs/…`, and their picture."""
-    examples = itertools.islice(read_photographs(config.photographs, counts), config.max_photographs)
-    found = measure(read(examples, (config.photograph_resolution,)), subject, (), config, NUM_PICTURES)
+    """The metrics of photographs, named `photographs/…`, and their picture.
+
+    counts: photographs_read = photographs + skipped/<reason>; what the evaluated images lost stands under dropped/<reason>.
+    """
+    own: Counter[str] = Counter()
+    examples = itertools.islice(read_photographs(config.photographs, own), config.max_photographs)
+    found = measure(read(examples, (config.photograph_resolution,), counts=own), subject, (), config, NUM_PICTURES)
     if not len(found):
         raise UserError(f"There is no photograph in {config.photographs!r}; it needs PNG, JPEG or WebP images.")
-    save_sheet(output, "samples/photographs.png", *zip(*found.pictures, strict=True))
+    save_sheet(output, "samples/photographs.png", *zip(*found.pictures, strict=True), apart=APART)
+    counts.update({name.replace("dropped/", "skipped/"): value for name, value in own.items()})
     counts["photographs"] = len(found)
     metrics = summarise(found, found.columns, subject.tokenizer.levels)
     return {f"photographs/{name}": value for name, value in metrics.items()}

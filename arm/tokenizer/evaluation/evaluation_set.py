@@ -70,14 +70,17 @@ def read_folder(path: str, counts: Counter[str]) -> Iterator[Example]:
 
 
 def read_photographs(path: str, counts: Counter[str]) -> Iterator[Example]:
-    """The distinct images of a folder, of image shards or of WARC files, in order of their names."""
+    """The distinct images of a folder, of image shards or of WARC files, in order of their names; all are counted."""
     seen = set[bytes]()
     for name, address in outside_addresses(path).items():
         for data in _photographs(name, Path(fetched(address))):
+            counts["photographs_read"] += 1
             digest = hashlib.sha256(data).digest()
-            if digest not in seen:
-                seen.add(digest)
-                yield from _opened(data, counts)
+            if digest in seen:
+                counts["dropped/duplicate"] += 1
+                continue
+            seen.add(digest)
+            yield from _opened(data, counts)
 
 
 def batches(
