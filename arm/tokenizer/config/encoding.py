@@ -65,6 +65,8 @@ class EncodeConfig:
             raise UserError("EncodeConfig needs batch_size, shards_per_unit, threads and decode_threads of at least 1.")
         if not 0 <= self.max_dropped_share < 1 or not 0 <= self.max_drift <= 1 or self.check_samples < 0:
             raise UserError("EncodeConfig needs max_dropped_share in [0, 1), max_drift in [0, 1], check_samples >= 0.")
+        if self.min_psnr is not None and self.check_samples == 0:
+            raise UserError("EncodeConfig.min_psnr is checked on check_samples images; give at least 1.")
         names = [variant.name for variant in self.variants]
         if not names or len(set(names)) < len(names):
             raise UserError(f"EncodeConfig.variants are named {names}; give at least one, each with its own name.")

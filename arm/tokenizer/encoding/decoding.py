@@ -1,8 +1,9 @@
 """Image shards read and decoded ahead of the encoder, a window of rows at a time.
 
-A window is one record batch of a token shard: at most WINDOW_ROWS samples and about WINDOW_BYTES of pixels, whichever
-comes first, so that memory is bounded for any picture and any number of pictures in a sample. The next window is decoded
-while one is encoded. Each image is decoded once and brought to every size that a variant asks for.
+A window is one record batch of a token shard: at most WINDOW_ROWS samples and about WINDOW_BYTES of pixels and text,
+whichever comes first, so that memory is bounded for any picture, any text and any number of them in a sample. The next
+window is decoded while one is encoded. Each image is decoded once and brought to every size that a variant asks for. A
+shard that was read is released: the whole data set needs no room on this disk.
 """
 
 from collections import Counter
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from arm.data.images import BadImageError, decode_image
 from arm.data.shards import read_shard
 from arm.manifest import Manifest
-from arm.records import Image, Sample
+from arm.records import Image, Sample, Text
 from arm.tokenizer.config import EncodeConfig, VariantConfig
 from arm.tokenizer.encoding.units import Unit
 from arm.tokenizer.images import Pixels, fit_pixels
@@ -25,7 +26,7 @@ from arm.tokenizer.resolution import Size, target_size
 
 WINDOW_ROWS = 1_024
 WINDOW_BYTES = 1 << 30
-"""Two windows exist at once: 2 GiB of pixels at most, and what CHUNK samples more hold."""
+"""Two windows exist at once: 2 GiB at most, and what CHUNK samples more hold. An Arrow column ends at 2 GiB of text."""
 CHUNK = 32
 """Samples decoded between two looks at the window's size: part of the identity, as the windows are."""
 
@@ -113,7 +114,7 @@ def _windows(
 ) -> Iterator[Window]:
     for unit in units:
         window = Window(unit)
-        samples = (sample for entry in unit.shards for sample in read_shard(images.local(entry)))
+        samples = (sample for path in images.stream(unit.shards) for sample in read_shard(path))
         while chunk := tuple(islice(samples, CHUNK)):
             if window.is_full:
                 yield window
@@ -130,3 +131,4 @@ def _fill(window: Window, decoded: Sequence[Row | str]) -> None:
         else:
             window.rows.append(row)
             window.num_bytes += sum(array.nbytes for picture in row.pictures for array in picture.pixels.values())
+            window.num_bytes += sum(len(part.text.encode()) for part in row.sample.parts if isinstance(part, Text))

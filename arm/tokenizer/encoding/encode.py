@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from arm.device import make_deterministic, rank_device
-from arm.errors import UserError
+from arm.errors import IntegrityError, UserError
 from arm.manifest import Manifest, Outcome
 from arm.model import token_shards
 from arm.progress import Progress
@@ -115,7 +115,9 @@ def summarise(units: Sequence[Unit], output: Folder, tools: Tools) -> Outcome:
     counts: Counter[str] = Counter()
     histograms: dict[str, Histogram] = {}
     psnr: list[float] = []
-    for _, account in _accounts(units, output, tools):
+    present = set(output.list())
+    for unit, account in _accounts(units, output, tools):
+        _check_files(unit, account, present)
         counts.update({name: account[name] for name in ("samples_read", "samples", "images")})
         counts.update({f"dropped/{reason}": number for reason, number in account["dropped"].items()})
         for name, variant in account["variants"].items():
@@ -142,6 +144,15 @@ def _accounts(units: Sequence[Unit], output: Folder, tools: Tools) -> Iterator[t
                     "token shards of two tokenizers do not mix: delete that folder and run again."
                 )
         yield unit, account
+
+
+def _check_files(unit: Unit, account: Account, present: set[str]) -> None:
+    """Every file that the account speaks of is there: what lost its files must not pass for a smaller data set."""
+    for variant in account["variants"]:
+        files = token_shards.ShardFiles(variant, unit.name)
+        for name in (files.shard, files.lengths, files.index):
+            if name not in present:
+                raise IntegrityError(f"{name} is missing, though {unit.report} is there; delete that and run again.")
 
 
 def _check_losses(counts: Counter[str], config: EncodeConfig) -> None:

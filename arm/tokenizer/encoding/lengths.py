@@ -10,10 +10,12 @@ from arm.tokenizer.encoding.decoding import Codes
 
 
 class Measure:
-    """Counts tokens; what it has counted it remembers, because captions and questions come back."""
+    """Counts tokens; what it has counted it remembers, because captions and questions come back: texts of up to
+    `capacity` characters together."""
 
-    def __init__(self, tokenizer: Any, capacity: int = 200_000) -> None:
+    def __init__(self, tokenizer: Any, capacity: int = 1 << 25) -> None:
         self._tokenizer, self._capacity, self._known = tokenizer, capacity, dict[str, int]()
+        self._num_characters = 0
 
     def __call__(self, samples: Sequence[Sample], grids: Sequence[Codes]) -> list[list[list[int]]]:
         """Per sample and part: tokens of its text and of each variant, or of the image.
@@ -33,8 +35,10 @@ class Measure:
 
     def _learn(self, texts: Sequence[str]) -> None:
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
-        if len(self._known) + len(new) > self._capacity:
+        if self._num_characters + sum(map(len, new)) > self._capacity:
             self._known.clear()
+            self._num_characters = 0
             new = list(dict.fromkeys(texts))
+        self._num_characters += sum(map(len, new))
         for text, ids in zip(new, text_ids(self._tokenizer, new), strict=True):
             self._known[text] = len(ids)
