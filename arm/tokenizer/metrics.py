@@ -1,7 +1,7 @@
 """Metrics of codes, reconstructions and classes: functions of tensors. Images are (B, 3, H, W) in [0, 1]."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,21 @@ def finite_mean(values: Tensor) -> tuple[float, int]:
     """Mean of the finite values, NaN without any, and how many are infinite: (20, inf, 30) gives (25, 1)."""
     finite = values[torch.isfinite(values)]
     return (float(finite.double().mean()) if len(finite) else math.nan), int(torch.isinf(values).sum())
+
+
+def finite_means(columns: Mapping[str, Tensor]) -> dict[str, float]:
+    """Mean of the finite values of each column, left out without any; infinite ones are counted beside it.
+
+    {"psnr": (20, inf, 30), "ssim": (nan,)}  ->  {"psnr": 25, "psnr_infinite": 1}
+    """
+    found: dict[str, float] = {}
+    for name, values in columns.items():
+        mean, num_infinite = finite_mean(values)
+        if not math.isnan(mean):
+            found[name] = mean
+        if num_infinite:
+            found[f"{name}_infinite"] = float(num_infinite)
+    return found
 
 
 def ssim(images: Tensor, reference: Tensor) -> Tensor:

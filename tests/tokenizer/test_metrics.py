@@ -18,6 +18,7 @@ from arm.tokenizer.metrics import (
     code_statistics,
     entropy_bits,
     finite_mean,
+    finite_means,
     frechet_distance,
     histogram_statistics,
     logistic_regression,
@@ -54,6 +55,8 @@ def test_equal_images_have_infinite_psnr_which_the_mean_leaves_out_and_counts() 
     mean, num_infinite = finite_mean(found)
     assert (mean, num_infinite) == (pytest.approx(30.0, abs=1e-4), 1)  # 20 and 40 dB
     assert math.isnan(finite_mean(torch.tensor([math.inf]))[0])
+    columns = {"psnr": torch.tensor([20, math.inf, 30]), "all": torch.tensor([math.inf]), "none": torch.tensor([])}
+    assert finite_means(columns) == {"psnr": 25, "psnr_infinite": 1, "all_infinite": 1}
 
 
 def test_psnr_of_each_image_is_that_of_torchmetrics_and_scikit_image(

@@ -1,7 +1,7 @@
 """evaluate-tokenizer: what the codes of a tokenizer keep of images: classes, pixels, and how the codebook is used.
 
     scores.json                  {metric: value}, each also by size: "zero_shot/kinds/top1", "zero_shot/kinds/top1/36x36"
-    samples/reconstruction.png   originals, the autoencoder alone, reconstructions
+    samples/reconstruction.png   originals, the autoencoder alone (an imported decoder has none), reconstructions
     samples/photographs.png      the same of photographs
 
 Any tokenizer of the protocol is measured; zero-shot needs ours, whose features go through SigLIP's pooling head.
@@ -23,7 +23,6 @@ from arm.manifest import Manifest, Outcome
 from arm.progress import track
 from arm.storage import Folder
 from arm.tokenizer.config import EvaluateTokenizerConfig, LinearProbeConfig, ZeroShotTask
-from arm.tokenizer.detokenizer.model import Detokenizer
 from arm.tokenizer.evaluation.evaluation_set import (
     Batch,
     Example,
@@ -35,6 +34,7 @@ from arm.tokenizer.evaluation.evaluation_set import (
 from arm.tokenizer.evaluation.frechet import FeatureBackbone, read_features
 from arm.tokenizer.evaluation.measuring import Columns, Measured, Subject, measure, summarise
 from arm.tokenizer.evaluation.zero_shot import Classes, find_classes, label_of, templates_of
+from arm.tokenizer.loading import detokenizer_folder, load_detokenizer
 from arm.tokenizer.metrics import class_vectors, frechet_distance, logistic_regression
 from arm.tokenizer.pictures import save_sheet
 from arm.tokenizer.protocol import load_tokenizer, tokenizer_folder
@@ -84,9 +84,7 @@ def _subject(tokenizer: Manifest, detokenizer: Manifest | None, config: Evaluate
     backbone = config.frechet.backbone if config.frechet else ""
     return Subject(
         tokenizer=load_tokenizer(tokenizer_folder(tokenizer)).to(device),
-        detokenizer=Detokenizer.from_pretrained(detokenizer.local_folder("detokenizer")).to(device)
-        if detokenizer
-        else None,
+        detokenizer=load_detokenizer(detokenizer_folder(detokenizer)).to(device) if detokenizer else None,
         backbone=FeatureBackbone(backbone, device) if backbone else None,
         with_encoder=bool(config.zero_shot),
     )

@@ -25,8 +25,10 @@ def read_features(path: str) -> Features:
         found = _load(file)
     except (ValueError, OSError, EOFError) as error:
         raise UserError(f"{path} cannot be read as features ({error}).") from None
-    if found.ndim != 2 or len(found) < 2 or not np.isfinite(found).all():
-        raise UserError(f"{path} holds {found.shape}; features are finite and have the shape (images, channels).")
+    if found.ndim != 2 or len(found) < 2 or found.dtype.kind not in "fiu" or not np.isfinite(found).all():
+        raise UserError(
+            f"{path} holds {found.dtype} of the shape {found.shape}; features are finite numbers (images, channels)."
+        )
     return found.astype(np.float64)
 
 
@@ -60,7 +62,9 @@ class FeatureBackbone:
             raise UserError(f"{path} holds no config.json or no preprocessor_config.json: not a vision model.")
         folder = files["config.json"].parent
         try:
-            model: Any = AutoModel.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+            model: Any = AutoModel.from_pretrained(
+                folder, use_safetensors=True, local_files_only=True, trust_remote_code=False
+            )
             settings = json.loads(files["preprocessor_config.json"].read_text())
         except (OSError, ValueError) as error:
             raise UserError(f"{path} cannot be loaded as a vision model ({error}).") from None

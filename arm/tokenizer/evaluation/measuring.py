@@ -4,8 +4,7 @@ Columns are (N,) with a number for each image: NaN where the metric does not app
 the mean of the finite ones, over all images and over those of each size: `zero_shot/kinds/top1/512x384`.
 """
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -17,15 +16,15 @@ from arm.tokenizer.detokenizer.model import Detokenizer
 from arm.tokenizer.evaluation.evaluation_set import Batch
 from arm.tokenizer.evaluation.frechet import FeatureBackbone
 from arm.tokenizer.evaluation.zero_shot import label_of
-from arm.tokenizer.metrics import SSIM_WINDOW, finite_mean, frechet_distance, histogram_statistics, psnr, ssim
-from arm.tokenizer.protocol import ImageTokenizer
+from arm.tokenizer.metrics import SSIM_WINDOW, finite_means, frechet_distance, histogram_statistics, psnr, ssim
+from arm.tokenizer.protocol import ImageDetokenizer, ImageTokenizer
 from arm.tokenizer.resolution import Size
 from arm.tokenizer.visual import VisualTokenizer
 
 SEED_STRIDE = 1_000_003
 Columns = dict[str, Tensor]
 Pictures = tuple[Tensor, ...]
-"""An image, the autoencoder's, the reconstruction."""
+"""An image, the autoencoder's where the detokenizer has one, the reconstruction."""
 
 
 @dataclass(slots=True)
@@ -33,7 +32,7 @@ class Subject:
     """What is measured, and with what."""
 
     tokenizer: ImageTokenizer
-    detokenizer: Detokenizer | None = None
+    detokenizer: ImageDetokenizer | None = None
     backbone: FeatureBackbone | None = None
     with_encoder: bool = False
     """Whether the frozen encoder's own vectors are kept too: the ceiling of zero-shot."""
@@ -97,23 +96,28 @@ def _reconstruct(
     batch: Batch, images: Tensor, codes: Tensor, subject: Subject, config: EvaluateTokenizerConfig, found: Measured,
     num_pictures: int,
 ) -> None:  # fmt: skip
-    """Render the codes, and the autoencoder alone, which bounds what any rendering reaches."""
+    """Render the codes, and the autoencoder alone, which bounds what any rendering reaches: an imported decoder has none."""
     detokenizer = subject.detokenizer
     assert detokenizer is not None
     seeds = [config.seed * SEED_STRIDE + number for number in batch.numbers]
     rendered = detokenizer.render(codes, subject.tokenizer, seeds=seeds, steps=config.steps, guidance=config.guidance)
-    alone = detokenizer.codec.decode(detokenizer.encode(images))[..., : batch.size[0], : batch.size[1]]
-    for name, made in (("reconstruction", as_bytes(rendered)), ("autoencoder", as_bytes(alone))):
-        found.add(f"{name}/psnr_per_image", psnr(made, images))
+    made = {"reconstruction": rendered}
+    if isinstance(detokenizer, Detokenizer):
+        made["autoencoder"] = detokenizer.codec.decode(detokenizer.encode(images))[
+            ..., : batch.size[0], : batch.size[1]
+        ]
+    for name, pixels in made.items():
+        found.add(f"{name}/psnr_per_image", psnr(as_bytes(pixels), images))
         if min(batch.size) >= SSIM_WINDOW:
-            found.add(f"{name}/ssim", ssim(made, images))
+            found.add(f"{name}/ssim", ssim(as_bytes(pixels), images))
         else:
             found.add(f"{name}/ssim", torch.full((len(images),), torch.nan, dtype=torch.float64))
     if subject.backbone is not None:
         found.add("features", subject.backbone(images))
         found.add("features_of_reconstruction", subject.backbone(as_bytes(rendered)))
     left = max(num_pictures - len(found.pictures), 0)
-    found.pictures += list(zip(images[:left].cpu(), alone[:left].cpu(), rendered[:left].cpu(), strict=True))
+    shown = (images, *(made[name] for name in ("autoencoder", "reconstruction") if name in made))
+    found.pictures += list(zip(*(row[:left].cpu() for row in shown), strict=True))
 
 
 def as_bytes(images: Tensor) -> Tensor:
@@ -126,7 +130,8 @@ def summarise(found: Measured, columns: Columns, levels: Sequence[int]) -> dict[
 
     def of(sizes: set[Size]) -> dict[str, float]:
         chosen = torch.tensor([size in sizes for size in found.sizes])
-        return dict(_means(columns, chosen)) | _of_set(found, chosen, sizes, levels)
+        means = finite_means({name: column[chosen] for name, column in columns.items()})
+        return means | _of_set(found, chosen, sizes, levels)
 
     return by_size(of, sorted(set(found.sizes)))
 
@@ -137,16 +142,6 @@ def by_size(of: Callable[[set[Size]], dict[str, float]], sizes: Sequence[Size]) 
     for height, width in sizes:
         found |= {f"{name}/{height}x{width}": value for name, value in of({(height, width)}).items()}
     return found
-
-
-def _means(columns: Columns, chosen: Tensor) -> Iterator[tuple[str, float]]:
-    for name, column in columns.items():
-        values = column[chosen]
-        mean, num_infinite = finite_mean(values)
-        if not math.isnan(mean):
-            yield name, mean
-        if num_infinite:
-            yield f"{name}_infinite", float(num_infinite)
 
 
 def _of_set(found: Measured, chosen: Tensor, sizes: set[Size], levels: Sequence[int]) -> dict[str, float]:

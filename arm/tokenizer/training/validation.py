@@ -14,7 +14,7 @@ from torch import Tensor
 from arm.errors import UserError
 from arm.tokenizer.codes import digit_balance, digit_correlation, flip_rate, histogram, perturb
 from arm.tokenizer.loop import generator_at
-from arm.tokenizer.metrics import class_of, histogram_statistics, psnr, zero_shot_accuracy
+from arm.tokenizer.metrics import class_of, finite_means, histogram_statistics, psnr, zero_shot_accuracy
 from arm.tokenizer.resolution import Size
 from arm.tokenizer.text import TextTower
 from arm.tokenizer.training.pairs import Pair, PixelReader, Sizing, read_index
@@ -138,7 +138,7 @@ class Validation:
         metrics = histogram_statistics(findings.counts, levels)
         metrics["digits/flip_rate/noise"] = float(torch.cat(findings.flips).mean())
         if findings.psnrs:
-            metrics["pixel_dit/psnr"] = float(torch.cat(findings.psnrs).mean())
+            metrics |= finite_means({"pixel_dit/psnr": torch.cat(findings.psnrs)})
         if texts is not None and findings.labels:
             metrics["zero_shot/top1"] = zero_shot_accuracy(torch.cat(findings.vectors), texts, findings.labels)
         return metrics

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,17 @@ def test_metrics_are_given_by_size_too(inputs: dict[str, Manifest], tmp_path: Pa
     assert {"reconstruction/psnr", "autoencoder/psnr"} <= metrics.keys()
     lines = [json.loads(line) for line in (tmp_path / "curves.jsonl").read_text().splitlines()]
     assert set(lines[0]) == {"step", "loss/latent", "loss/total", "gradient_norm"}
+
+
+def test_a_perfect_image_is_counted_and_left_out_of_the_mean(
+    inputs: dict[str, Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a white image that is clipped to white: the first of each batch is perfect, the others have 20 dB."""
+    perfect_first = lambda made, _: torch.tensor([math.inf] + [20.0] * (len(made) - 1))  # noqa: E731
+    monkeypatch.setattr("arm.tokenizer.detokenizer.evaluate.psnr", perfect_first)
+    metrics = train(inputs, tmp_path, num_steps=1, resolutions=(LARGE,), encode_batch=2).metrics
+    assert metrics["reconstruction/psnr"] == 20
+    assert metrics["reconstruction/psnr_infinite"] >= 2
 
 
 def test_an_edit_is_rendered_from_its_last_image_with_its_first_as_source(inputs: dict[str, Manifest]) -> None:

@@ -15,6 +15,8 @@ import pytest
 import torch
 
 from arm import jobs
+from arm.data.config import ImportModelConfig
+from arm.data.model_import import import_model
 from arm.errors import UserError
 from arm.manifest import Manifest, Outcome
 from arm.storage import LocalFolder
@@ -35,6 +37,7 @@ from arm.tokenizer.evaluation.measuring import Measured, summarise
 from arm.tokenizer.evaluation.zero_shot import find_classes, label_of, read_class_names, templates_of
 from arm.tokenizer.metrics import frechet_distance
 from tests.tokenizer import tiny
+from tests.tokenizer.vq_checkpoints import save_alone
 
 COLORS = ZeroShotTask(name="colors", classes=tiny.TEXTS, templates=("{}", "a photo of {}"))
 SCENES = ZeroShotTask(name="scenes", templates=("{}",), pattern="a .*", num_classes=3)
@@ -239,6 +242,24 @@ def test_an_adapter_without_pooling_head_has_codes_and_probe_but_no_zero_shot(
     assert not [name for name in outcome.metrics if name.startswith("digits/")]
 
 
+def test_an_imported_tokenizer_renders_by_its_own_decoder_and_has_no_autoencoder(
+    inputs: dict[str, Manifest], tmp_path: Path
+) -> None:
+    save_alone("janus", tmp_path / "janus")
+    config = ImportModelConfig(path=str(tmp_path / "janus"), role="image_tokenizer", licence="MIT")
+    import_model(output=LocalFolder(tmp_path / "imported"), config=config)
+    imported = tiny.manifest(tmp_path / "imported", "weights")
+    given = {**inputs, "tokenizer": imported, "detokenizer": imported}
+    outcome = evaluate(given, tmp_path / "out", "images", "detokenizer", zero_shot=(), linear_probe=None)
+    assert 0 < outcome.metrics["reconstruction/psnr_per_image"] < 40
+    assert "autoencoder/psnr_per_image" not in outcome.metrics
+    rows = math.ceil(min(outcome.counts["images"], 24) / 8)
+    sheet = PIL.Image.open(tmp_path / "out/samples/reconstruction.png")
+    assert sheet.height == 2 * rows * (12 * 12 + 4) + (rows - 1) * 20  # originals and reconstructions
+    with pytest.raises(UserError, match="no steps"):
+        evaluate(given, tmp_path / "out", "images", "detokenizer", zero_shot=(), linear_probe=None, steps=2)
+
+
 def test_means_leave_out_what_does_not_apply_and_count_what_is_perfect() -> None:
     found = Measured(sizes=[(4, 4), (4, 4), (4, 8)])
     found.histograms = {(4, 4): torch.tensor([2, 0]), (4, 8): torch.tensor([0, 2])}
@@ -348,6 +369,9 @@ def test_frechet_distance_of_files_of_features(inputs: dict[str, Manifest], tmp_
     assert outcome.metrics["frechet"] == pytest.approx(2.811726628196922, abs=1e-4)
     np.save(tmp_path / "a.npy", np.array([{"evil": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(UserError, match="cannot be read as features"):
+        read_features(files[0])
+    np.save(tmp_path / "a.npy", np.array([["a", "b"], ["c", "d"]]))
+    with pytest.raises(UserError, match="finite numbers"):
         read_features(files[0])
 
 
