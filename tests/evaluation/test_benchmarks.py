@@ -1,6 +1,7 @@
 """The benchmarks' items, parsing and aggregation, on items made by hand."""
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from arm.errors import UserError
 from arm.evaluation import benchmark as benchmarks
 from arm.evaluation.benchmark import aggregate_strict
 from arm.evaluation.checker import judge_edits, judge_prompts, load_checker, parse_replies
+from arm.evaluation.editing import Editing, EditingWithSource
 from arm.evaluation.evaluation_set import EvaluationSet, first_of_each_group, spread_over_groups
 from arm.evaluation.generation import TextToImage
 from arm.evaluation.items import Item, Output, Verdict
@@ -102,6 +104,30 @@ def test_an_edit_is_checked_against_its_source() -> None:
     edits = [item("1", source=BLACK), item("2", source=BLACK)]
     outputs = [Output(uid="1", image=BLACK), Output(uid="2", image=BLACK + 1)]
     assert [reply["strict"] for reply in judge_edits(edits, outputs, WhiteIsRight())] == [False, True]
+
+
+def test_edits_are_rendered_beside_their_sources_only_by_a_detokenizer_that_sees_them() -> None:
+    """The codes and seeds are those of `editing`; each edit's own source goes with it."""
+    asked: list[Any] = []
+    tools = SimpleNamespace(
+        detokenizer=SimpleNamespace(takes_sources=True),
+        render=lambda codes, seeds, sources=None: asked.append((codes, seeds, sources)) or [BLACK, BLACK + 1],
+    )
+    subject: Any = SimpleNamespace(tools=tools, seeds=lambda items: [7, 8], draw=lambda items, seeds: ["a", "b"])
+    edits = [item("1", source=BLACK), item("2", source=BLACK + 9)]
+    outputs = EditingWithSource().generate(edits, subject)
+    assert [(found.uid, int(found.image[0, 0, 0])) for found in outputs if found.image is not None] == [
+        ("1", 0),
+        ("2", 1),
+    ]
+    Editing().generate(edits, subject)
+    (codes, seeds, sources), plain = asked
+    assert (codes, seeds) == plain[:2] == (["a", "b"], [7, 8])
+    assert [int(source[0, 0, 0]) for source in sources] == [0, 9]
+    assert plain[2] is None
+    tools.detokenizer.takes_sources = False
+    with pytest.raises(UserError, match="source_condition"):
+        EditingWithSource().generate(edits, subject)
 
 
 def test_a_checker_is_named_by_its_module() -> None:

@@ -10,12 +10,13 @@ from arm.evaluation.page.store import Step
 
 REFERENCE = "reference"
 STAGES = ("pretrained", "continued", "finetuned", "t2i_policy", "edit_policy", "joint_policy")
-BASELINES = {"editing": "copy_source", "understanding": "constant_answer"}
+BASELINES = {"editing": "copy_source", "editing_with_source": "copy_source", "understanding": "constant_answer"}
 """Benchmark -> the reference benchmark that is its floor."""
 FLOOR_NAMES = {"copy_source": "copying the source", "constant_answer": "the best constant answer"}
 TITLES = {
     "text_to_image": "Text to image",
     "editing": "Editing",
+    "editing_with_source": "Editing, rendered beside the source (ours)",
     "understanding": "Understanding",
     "real_images": "Checker right on real images",
     "reconstruction": "Reconstruction",
