@@ -138,7 +138,8 @@ def _photographs(name: str, path: Path) -> Iterator[bytes]:
         samples = read_shard(path)
         yield from (part.data for sample in samples for part in sample.parts if isinstance(part, Image))
     elif name.endswith((".warc", ".warc.gz")):
-        for _, response in sorted(read_responses([path]).items()):
+        responses = [response for _, response in sorted(read_responses([path]).items())]
+        for response in {id(response): response for response in responses}.values():  # known by several names
             kinds = [value for key, value in response.headers if key.lower() == "content-type"]
             if response.status == 200 and kinds and kinds[0].startswith("image/"):
                 yield response.body
