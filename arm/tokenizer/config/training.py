@@ -102,12 +102,10 @@ class TokenizerConfig:
             raise UserError(
                 f"TokenizerConfig needs batch_size >= 2 and num_steps >= 1, not {self.batch_size}, {self.num_steps}."
             )
-        if (
-            self.pixel_weight <= 0
-            and self.caption_weight <= 0
-            and self.sigmoid_weight <= 0
-            and self.feature_weight <= 0
-        ):
+        weights = {name: getattr(self, f"{name}_weight") for name in ("caption", "pixel", "sigmoid", "feature")}
+        if min(*weights.values(), self.commitment_weight) < 0:
+            raise UserError(f"TokenizerConfig has a weight below 0 among {weights}; 0 switches a loss off.")
+        if not any(weights.values()):
             raise UserError("TokenizerConfig has no loss: every weight is 0; give at least one a positive weight.")
         if not self.resolutions:
             raise UserError("TokenizerConfig.resolutions is empty; name at least one pair of sides.")

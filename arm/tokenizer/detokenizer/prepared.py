@@ -3,11 +3,12 @@
     <scratch>/<shard>/<H>x<W>.safetensors   codes (n, h, w) int32, latents (n, C, h', w') bfloat16,
                                             source_rows (n,) int64: row in sources, or -1; sources (m, C, h', w') bfloat16
 
-Every shard gives at most max_images / shards images, batched inside the shard alone: ranks share out the shards, and the
-files do not depend on how many ranks there are. A shard's folder appears whole, so a killed preparation goes on.
+Every shard gives at most max_images / shards images, batched inside the shard alone: a machine's ranks share out the
+shards, and the files do not depend on how many ranks there are. A shard's folder appears whole, so a killed preparation goes on.
 """
 
 import hashlib
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,8 +19,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from arm.data.images import BadImageError
 from arm.data.shards import decode_image, read_shard
-from arm.errors import UserError
+from arm.errors import IntegrityError, UserError
 from arm.model.token_shards import is_held_out
 from arm.progress import track
 from arm.records import Image
@@ -28,7 +30,7 @@ from arm.tokenizer.detokenizer.model import Detokenizer
 from arm.tokenizer.images import Pixels, fit_pixels, to_images
 from arm.tokenizer.protocol import ImageTokenizer
 from arm.tokenizer.resolution import Size, target_size
-from arm.training.engine import num_ranks, rank
+from arm.training.engine import rank
 
 EDIT = "edit"
 
@@ -53,11 +55,19 @@ def read_examples(path: Path, config: DetokenizerConfig, stride: int, *, held_ou
         if not images or is_held_out(bytes.fromhex(sample.uid)) != held_out:
             continue
         edit = config.source_condition and sample.task == EDIT and len(images) > 1
-        pixels = decode_image(images[-1 if edit else 0])
+        pixels = _decode(images[-1 if edit else 0], sample.uid, path)
         resolution = draw_resolution(sample.uid, config.seed, config.resolutions)
         height, width = target_size(pixels.shape[0], pixels.shape[1], resolution, stride)
-        source = fit_pixels(decode_image(images[0]), height, width) if edit else None
+        source = fit_pixels(_decode(images[0], sample.uid, path), height, width) if edit else None
         yield Example(fit_pixels(pixels, height, width), source)
+
+
+def _decode(image: Image, uid: str, path: Path) -> Pixels:
+    """The pixels; curation has dropped what cannot be decoded, so a bad image here is damage."""
+    try:
+        return decode_image(image)
+    except BadImageError as error:
+        raise IntegrityError(f"An image of {uid} in {path} cannot be used: {error}.") from None
 
 
 def draw_resolution(uid: str, seed: int, resolutions: Sequence[ResolutionConfig]) -> ResolutionConfig:
@@ -80,22 +90,35 @@ def batches_of_one_size(examples: Iterable[Example], count: int) -> Iterator[lis
 def prepare(
     paths: Sequence[Path], visual: ImageTokenizer, detokenizer: Detokenizer, scratch: Path, config: DetokenizerConfig
 ) -> "Prepared":
-    """Encode what is not encoded yet, this rank's shards; wait for the other ranks; open everything."""
+    """Encode what this machine does not hold yet, its ranks sharing the shards; wait for all; open everything.
+
+    Every machine prepares all images on its own working disk: only then do all ranks draw from the same set.
+    """
     quota = -(-config.max_images // len(paths))
-    own = [path for index, path in enumerate(paths) if index % num_ranks() == rank()]
+    own = paths[int(os.environ.get("LOCAL_RANK", "0")) :: int(os.environ.get("LOCAL_WORLD_SIZE", "1"))]
     for path in track(own, "train-detokenizer: latents", total=len(own)):
         folder = scratch / path.stem
         if not folder.is_dir():
-            unfinished = scratch / f"{path.stem}.unfinished"
+            unfinished = scratch / f"{path.stem}.rank-{rank()}.unfinished"
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir(parents=True)
             found = read_examples(path, config, visual.stride, held_out=False)
             chosen = (example for example, _ in zip(found, range(quota), strict=False))
             _write(unfinished, chosen, visual, detokenizer, config)
-            unfinished.rename(folder)
+            _keep(unfinished, folder)
     if dist.is_initialized():
         dist.barrier()
     return Prepared([file for path in paths for file in sorted((scratch / path.stem).glob("*.safetensors"))])
+
+
+def _keep(unfinished: Path, folder: Path) -> None:
+    """Give a finished folder its name; where machines share the disk, the first of them wins."""
+    try:
+        unfinished.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+        shutil.rmtree(unfinished)
 
 
 def _write(

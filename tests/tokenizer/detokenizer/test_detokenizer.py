@@ -21,7 +21,7 @@ from arm.tokenizer.config import DetokenizerConfig, ResolutionConfig
 from arm.tokenizer.detokenizer.evaluate import masked_psnr
 from arm.tokenizer.detokenizer.latents import LatentCodec
 from arm.tokenizer.detokenizer.model import Detokenizer
-from arm.tokenizer.detokenizer.prepared import batches_of_one_size, draw_resolution, read_examples
+from arm.tokenizer.detokenizer.prepared import batches_of_one_size, draw_resolution, prepare, read_examples
 from arm.tokenizer.detokenizer.train import train_detokenizer
 from tests.tokenizer import tiny
 
@@ -98,11 +98,24 @@ def test_a_killed_detokenizer_goes_on_to_the_same_bytes(
         with pytest.raises(Killed):
             train(inputs, tmp_path / "killed", source_condition=True, micro_batch=2)
     first = next((tmp_path / "killed").glob("**/latents/tiny-00000"))
-    first.rename(first.with_name("tiny-00000.unfinished"))  # as if killed while it was written
+    first.rename(first.with_name("tiny-00000.rank-0.unfinished"))  # as if killed while it was written
     train(inputs, tmp_path / "killed", source_condition=True, micro_batch=2)
     assert published(tmp_path / "killed") == published(tmp_path / "whole")
     assert {"samples/reconstruction.png", "samples/edits.png"} <= published(tmp_path / "whole").keys()
     assert {"edits/untouched_psnr", "edits/untouched_psnr_with_source"} <= outcome.metrics.keys()
+
+
+def test_every_machine_prepares_all_images_so_that_all_ranks_draw_from_the_same(
+    inputs: dict[str, Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visual = tiny.visual_tokenizer()
+    codec = LatentCodec.from_pretrained(inputs["autoencoder"].local_folder("model"))
+    config = config_of()
+    detokenizer = Detokenizer.create(codec, visual, config)
+    for name, value in {"RANK": "9", "WORLD_SIZE": "16", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}.items():
+        monkeypatch.setenv(name, value)
+    paths = [inputs["images"].local(entry) for entry in inputs["images"].select("shards/", ".tar")]
+    assert len(prepare(paths, visual, detokenizer, tmp_path, config)) == 100
 
 
 def test_bfloat16_weights_are_published_beside_the_autoencoder_as_it_came_and_resume_to_the_same_bytes(

@@ -187,3 +187,19 @@ def test_a_config_that_cannot_train_is_refused_in_a_sentence() -> None:
         TokenizerConfig(resolutions=())
     with pytest.raises(UserError, match="ema_decay"):
         TokenizerConfig(ema_decay=1.0)
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        (
+            {"caption_weight": 0.0, "pixel_weight": 0.0, "sigmoid_weight": 0.0, "feature_weight": 0.0},
+            "every weight is 0",
+        ),
+        ({"feature_weight": -1.0}, "a weight below 0"),
+        ({"commitment_weight": -0.1}, "a weight below 0"),
+    ],
+)
+def test_weights_that_mean_nothing_are_refused(weights: dict[str, float], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        TokenizerConfig(**weights)
