@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 import torch
 from test_storage import moto_address, new_bucket, use_s3
-from tiny_encoding import LARGE, PER_SHARD, SMALL, config, make_inputs
+from tiny_encoding import LARGE, PER_SHARD, SMALL, config, make_inputs, saved
+from vq_checkpoints import save_alone
 
 from arm import jobs, launch, manifest
+from arm.data.config import ImportModelConfig
 from arm.data.images import decode_image
+from arm.data.model_import import import_model
 from arm.data.shards import read_samples
 from arm.errors import IntegrityError, UserError
 from arm.manifest import Manifest
@@ -291,6 +294,19 @@ def test_units_of_another_tokenizer_in_the_folder_are_refused(
         jobs.execute(plan)
 
 
+def test_a_unit_that_lost_a_file_is_no_smaller_data_set(
+    inputs: dict[str, Manifest], made: Manifest, tmp_path: Path
+) -> None:
+    plan = jobs.plan(
+        "tokenize-images", output=str(tmp_path), config=TWO, inputs={name: item.url for name, item in inputs.items()}
+    )
+    for entry in made.files:
+        if entry.path != "lengths/large/web-00000.parquet":
+            plan.folder.write(entry.path, made.local(entry).read_bytes())
+    with pytest.raises(IntegrityError, match=r"lengths/large/web-00000\.parquet is missing, though reports/web"):
+        jobs.execute(plan)
+
+
 def test_codes_that_are_not_those_written_are_found(
     inputs: dict[str, Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -330,7 +346,52 @@ def test_a_floor_of_psnr_needs_a_detokenizer(inputs: dict[str, Manifest], tmp_pa
         run(inputs, tmp_path, config(min_psnr=10.0))
 
 
+@pytest.fixture(scope="module")
+def rendering(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """An imported tokenizer that renders its codes by itself."""
+    folder = tmp_path_factory.mktemp("rendering")
+    save_alone("janus", folder / "checkpoint")
+    chosen = ImportModelConfig(path=str(folder / "checkpoint"), role="image_tokenizer", licence="MIT")
+    import_model(output=LocalFolder(folder / "made"), config=chosen)
+    return saved(folder / "made", "weights")
+
+
+def test_rendered_checks_have_the_psnr_of_their_pictures_and_a_floor_fails_the_job(
+    inputs: dict[str, Manifest], rendering: Manifest, tmp_path: Path
+) -> None:
+    given = {**inputs, "tokenizer": rendering, "detokenizer": rendering}
+    tokens = run(given, tmp_path / "made", config(min_psnr=1.0))
+    accounts = [json.loads(tokens.local(entry).read_text()) for entry in tokens.select("reports/")]
+    found = [value for account in accounts for value in account["variants"]["default"]["psnr"]]
+    assert len(found) == sum(account["variants"]["default"]["checked"] for account in accounts) > 0
+    assert tokens.metrics["psnr"] == pytest.approx(np.mean(found), abs=1e-4)
+    assert found[0] == pytest.approx(psnr_of_one(inputs["images"], rendering, tokens), abs=1e-3)
+    with pytest.raises(UserError, match=r"mean PSNR of [\d.]+ dB, below min_psnr 90"):
+        run(given, tmp_path / "failed", config(min_psnr=90.0))
+
+
+def psnr_of_one(images: Manifest, rendering: Manifest, tokens: Manifest) -> float:
+    """Of the first check of the first unit: the image whose hashed uid is the smallest."""
+    import hashlib
+    import math
+
+    from arm.data.shards import read_shard
+    from arm.tokenizer.loading import detokenizer_folder, load_detokenizer
+
+    visual = load_tokenizer(tokenizer_folder(rendering))
+    first = [sample for n in (0, 1) for sample in read_shard(images.local(f"shards/garden-{n:05d}.tar"))]
+    pictured = [s for s in first if s.uid not in bad_uids() and any(isinstance(part, Image) for part in s.parts)]
+    chosen = min(pictured, key=lambda s: hashlib.sha256(b"check" + bytes.fromhex(s.uid)).digest()[:8])
+    pixels = decode_image(next(part for part in chosen.parts if isinstance(part, Image)))
+    image = to_images(fit_pixels(pixels, *target_size(*pixels.shape[:2], SMALL, visual.stride))[None])
+    detokenizer = load_detokenizer(detokenizer_folder(rendering))
+    rendered = detokenizer.render(visual.encode(image), visual, seeds=[0])
+    return -10 * math.log10(float((rendered - image).square().mean()))
+
+
 def test_configs_that_would_lose_samples_are_refused() -> None:
+    with pytest.raises(UserError, match="min_psnr is checked on check_samples images"):
+        EncodeConfig(min_psnr=10.0, check_samples=0)
     with pytest.raises(UserError, match="No variant takes the task 'text'"):
         EncodeConfig(variants=(VariantConfig(tasks=("edit",)),))
     with pytest.raises(UserError, match="each with its own name"):
