@@ -60,6 +60,12 @@ def at_work(folder: Path, processes: "list[multiprocessing.process.BaseProcess]"
         time.sleep(0.005)
 
 
+def at_unit(plan: jobs.Plan, wanted: int, processes: "list[multiprocessing.process.BaseProcess]") -> None:
+    """Return when so many units are complete, or the processes have ended."""
+    while len(plan.folder.list("reports/")) < wanted and any(process.is_alive() for process in processes):
+        time.sleep(0.005)
+
+
 def killed(processes: "list[multiprocessing.process.BaseProcess]", seconds: float) -> bool:
     """Kill -9 all of them after so many seconds; False when all had ended before."""
     time.sleep(seconds)
@@ -91,15 +97,18 @@ def test_twenty_kills_change_no_byte_lose_nothing_and_repeat_nothing(
     seconds, loading = time.monotonic() - loaded, loaded - started
     assert whole.exitcode == 0
     draw, hits, units_at_kill = random.Random(SEED), 0, Counter[int]()
+    num_units = len(undisturbed.folder.list("reports/"))
     print(f"seed {SEED}, undisturbed {loading:.2f} s before the first file, then {seconds:.2f} s")
     round_number = 0
     while hits < KILLS:
         plan = prepare(inputs, tmp_path / f"killed-{round_number}")
-        alone, moment = draw.random() < 0.5, draw.uniform(0, seconds)
+        alone, moment = draw.random() < 0.5, draw.uniform(0, 1.5 * seconds / num_units)
         works = [lambda p=plan: run_one(p)] if alone else [lambda p=plan, k=k: run_part(p, f"{k}/2") for k in (0, 1)]
         processes = start(*works)
-        if draw.random() < 0.8:  # the rest falls into the loading
+        if draw.random() < 0.9:  # the rest falls into the loading
             at_work(Path(plan.folder.url), processes)
+            done = len(plan.folder.list("reports/"))
+            at_unit(plan, draw.randrange(done, num_units), processes)
         hit = killed(processes, moment)
         units = len(plan.folder.list("reports/"))
         print(
@@ -107,13 +116,15 @@ def test_twenty_kills_change_no_byte_lose_nothing_and_repeat_nothing(
         )
         hits += hit
         units_at_kill[units] += hit
-        if not hit or hits == KILLS:
+        if not hit or hits == KILLS or units == num_units:
             (last,) = start(lambda p=plan: run_one(p))
             last.join()
             assert last.exitcode == 0
             assert every_file(plan.folder) == every_file(undisturbed.folder)  # type: ignore[arg-type]
             round_number += 1
-    assert len(units_at_kill) > 2, "the kills fell at different moments of the work"
+    between = sum(count for units, count in units_at_kill.items() if 0 < units < num_units)
+    assert between >= KILLS // 2, "kills between the first unit and the last"
+    assert len(units_at_kill) > 3, "kills at different moments"
     check_rows(inputs, undisturbed.complete())
 
 
