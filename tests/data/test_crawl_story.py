@@ -86,7 +86,10 @@ def test_the_images_of_the_real_crawl_go_through_codes_and_back(shared: Path, tm
     assert counts["photographs"] == counts["photographs_read"] - skipped > 80
     assert outcome.metrics["photographs/reconstruction/psnr_per_image"] > 0
     for name in ("photographs", "reconstruction"):
-        assert _size(tmp_path / f"5/samples/{name}.png") == (8 * 148, 9 * 100 + 2 * 20)  # 24 images of 8 x 12, 3 lines each
+        assert _size(tmp_path / f"5/samples/{name}.png") == (
+            8 * 148,
+            9 * 100 + 2 * 20,
+        )  # 24 images of 8 x 12, 3 lines each
 
 
 @pytest.mark.slow
