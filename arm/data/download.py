@@ -26,7 +26,8 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from arm.children import start_child, stop
 from arm.data.config import DownloadConfig
 from arm.data.guard import UNRESOLVED, Policy
-from arm.data.shards import open_image, write_shard
+from arm.data.images import open_image
+from arm.data.shards import write_shard
 from arm.data.spark import import_path, spark_session
 from arm.data.tables import add_counts, check_balance, read_counts, write_table
 from arm.data.tar import list_members, read_members

@@ -23,7 +23,8 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from arm.data.config import ImportSource
-from arm.data.shards import open_image, read_shard
+from arm.data.images import open_image
+from arm.data.shards import read_shard
 from arm.data.tar import list_members, read_member, read_members
 from arm.errors import IntegrityError, UserError
 from arm.records import Image, Sample, Text, make_uid

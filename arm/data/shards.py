@@ -12,24 +12,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
-from arm.data.images import EXTENSIONS, decode_image, encode_image, flatten, open_image
+from arm.data.images import EXTENSIONS
 from arm.data.tar import read_members, write_members
 from arm.errors import IntegrityError, UserError
 from arm.manifest import Manifest
 from arm.progress import track
 from arm.records import TASKS, Image, Sample, Text
-
-__all__ = [
-    "EXTENSIONS",
-    "decode_image",
-    "encode_image",
-    "flatten",
-    "open_image",
-    "read_samples",
-    "read_shard",
-    "shard_paths",
-    "write_shard",
-]
 
 MAX_PARTS = 1_000
 _MEMBER = re.compile(r"([0-9a-f]{32})\.(?:json|(\d{1,4})\.(png|jpg|webp|txt))")

@@ -11,7 +11,8 @@ The set is fixed: samples are taken in order of their uid, so every stage and ev
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from arm.data.shards import decode_image, read_samples
+from arm.data.images import decode_image
+from arm.data.shards import read_samples
 from arm.errors import UserError
 from arm.evaluation.config import EvaluateConfig
 from arm.evaluation.items import Item

@@ -17,7 +17,7 @@ import PIL.Image
 import torch
 
 from arm import manifest as manifests
-from arm.data.shards import flatten
+from arm.data.images import flatten
 from arm.errors import UserError
 from arm.evaluation.config import EvaluateConfig, SamplingConfig
 from arm.evaluation.items import Item, Pixels

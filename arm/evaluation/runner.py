@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from arm.data.shards import decode_image, encode_image, read_shard, write_shard
+from arm.data.images import decode_image, encode_image
+from arm.data.shards import read_shard, write_shard
 from arm.errors import IntegrityError
 from arm.evaluation.benchmark import Benchmark, Scores
 from arm.evaluation.evaluation_set import EvaluationSet

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import distributed
 
-from arm.data.shards import decode_image, encode_image
+from arm.data.images import decode_image, encode_image
 from arm.evaluation.imaging import Grid, by_grid, fit, grid_of, sheet
 from arm.model.generation import Generator, Prompt, Sampling
 from arm.rl.config import PolicyConfig

@@ -40,7 +40,7 @@ from arm.storage import Folder, publish_tree
 from arm.tokenizer.loading import detokenizer_folder, load_detokenizer
 from arm.tokenizer.protocol import load_tokenizer, tokenizer_folder
 from arm.tracking import tracker
-from arm.training.checkpoint import Checkpoints, common_step
+from arm.training.checkpoint import Checkpoints
 from arm.training.engine import Engine, num_ranks, rank, start_process_group
 
 
@@ -130,11 +130,10 @@ class JobHost:
 
     def load(self) -> State:
         """Go on from the newest step that every rank holds, or start."""
-        step = common_step(all_ranks(self._checkpoints.good_steps()))
+        found = self._checkpoints.load_common()
         state = State()
-        if step is not None:
-            self._checkpoints.discard_after(step)
-            saved = self._checkpoints.load(step)
+        if found is not None:
+            saved = found[1]
             self._engine.load_state_dict(saved["engine"])
             state = State.from_plain(saved["state"])
         self._progress = Progress(f"train-policy {self._config.stage}", self._config.steps, state.step)

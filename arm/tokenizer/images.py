@@ -1,12 +1,15 @@
 """Pixels brought to a size, and to tensors."""
 
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
 import torch
 from torch import Tensor
 
-from arm.data.shards import decode_image
+from arm.data.images import BadImageError, decode_image
+from arm.errors import IntegrityError
 from arm.records import Image
 
 Pixels = npt.NDArray[np.uint8]
@@ -17,9 +20,12 @@ def to_images(pixels_NHWC: Pixels) -> Tensor:
     return torch.tensor(pixels_NHWC).permute(0, 3, 1, 2).float() / 255
 
 
-def fit(image: Image, height: int, width: int) -> Pixels:
-    """Decode an image part and bring it to a size: (height, width, 3)."""
-    return fit_pixels(decode_image(image), height, width)
+def decode_curated(image: Image, uid: str, path: Path) -> Pixels:
+    """The pixels of a curated image: what cannot be decoded was dropped before, so a bad one here is damage."""
+    try:
+        return decode_image(image)
+    except BadImageError as error:
+        raise IntegrityError(f"An image of {uid} in {path} cannot be used: {error}.") from None
 
 
 def fit_pixels(pixels_HWC: Pixels, height: int, width: int) -> Pixels:

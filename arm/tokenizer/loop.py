@@ -38,7 +38,7 @@ from arm.progress import Progress
 from arm.tokenizer.config import OptimizerConfig
 from arm.tokenizer.ema import ExponentialAverage
 from arm.tracking import tracker
-from arm.training.checkpoint import Checkpoints, common_step
+from arm.training.checkpoint import Checkpoints
 from arm.training.engine import Engine, EngineConfig, num_ranks, rank
 
 FINAL_RATE = 0.02
@@ -130,13 +130,10 @@ class Loop:
 
     def _resume(self) -> int:
         """The step to go on from: the newest checkpoint that all ranks hold whole, or 0."""
-        held: list[list[int]] = [[] for _ in range(num_ranks())]
-        dist.all_gather_object(held, self.checkpoints.good_steps())
-        step = common_step(held)
-        self.checkpoints.discard_after(step or 0)
-        if step is None:
+        found = self.checkpoints.load_common()
+        if found is None:
             return 0
-        state = self.checkpoints.load(step)
+        step, state = found
         self.curves = list(state["curves"])
         for name, part in self.parts.items():
             part.load_state_dict(state[name])

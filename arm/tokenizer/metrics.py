@@ -53,11 +53,6 @@ def ssim(images: Tensor, reference: Tensor) -> Tensor:
     return found.reshape(len(images))
 
 
-def code_statistics(codes: Tensor, levels: Sequence[int]) -> dict[str, float]:
-    """`histogram_statistics` of FSQ codes with these levels."""
-    return histogram_statistics(torch.bincount(codes.flatten(), minlength=math.prod(levels)), levels)
-
-
 def histogram_statistics(counts: Tensor, levels: Sequence[int]) -> dict[str, float]:
     """Statistics of ONE histogram over the whole set (num_codes,): a batch of N codes could not pass perplexity N.
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from arm.progress import Progress
 from arm.tokenizer.config import OptimizerConfig
 from arm.tokenizer.loop import learning_rate
-from arm.tokenizer.muon import Muon
 from arm.toy.config import TeacherConfig
 from arm.toy.language import describe, named
+from arm.toy.muon import Muon
 from arm.toy.rendering import render
 from arm.toy.scene import CATEGORIES, COLORS, SHAPES, SIZES, Object, Scene, draw_scene
 

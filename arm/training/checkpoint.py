@@ -4,7 +4,7 @@
     folder/step-00000400.json     {"bytes", "sha256"}: written last; a checkpoint without it does not exist
 
 Both are written under a temporary name, synced and renamed. A damaged checkpoint is skipped and the one before it is
-used. Each rank keeps its own folder; `common_step` finds the newest step that every rank can load.
+used. Each rank keeps its own folder; `load_common` goes back to the newest step that every rank can load.
 """
 
 import json
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from arm.storage import sha256_of
 
@@ -43,10 +44,18 @@ class Checkpoints:
         state: dict[str, Any] = torch.load(self._data(step), map_location="cpu", weights_only=True)
         return state
 
-    def load_latest(self) -> tuple[int, dict[str, Any]] | None:
-        """The newest whole checkpoint as (step, state), or None; a damaged one is skipped."""
-        good = self.good_steps()
-        return (good[-1], self.load(good[-1])) if good else None
+    def load_common(self) -> tuple[int, dict[str, Any]] | None:
+        """The newest checkpoint that every rank holds whole, as (step, state), or None; newer ones are removed.
+
+        Every rank calls this.
+        """
+        held = [self.good_steps()]
+        if dist.is_initialized():
+            held = [[] for _ in range(dist.get_world_size())]
+            dist.all_gather_object(held, self.good_steps())
+        step = common_step(held)
+        self.discard_after(step or 0)
+        return None if step is None else (step, self.load(step))
 
     def steps(self) -> list[int]:
         """The steps with a sealed checkpoint, oldest first."""

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from arm.errors import UserError
 from arm.progress import Progress
 from arm.tracking import tracker
-from arm.training.checkpoint import Checkpoints, common_step
+from arm.training.checkpoint import Checkpoints
 from arm.training.config import StageConfig
 from arm.training.engine import Engine, num_ranks, rank
 from arm.training.loader import Batch, Loader
@@ -183,13 +183,10 @@ class Trainer:
 
     def _resume(self) -> int:
         """The step to go on from: the newest checkpoint that all ranks hold whole, or 0."""
-        held: list[list[int]] = [[] for _ in range(num_ranks())]
-        dist.all_gather_object(held, self.checkpoints.good_steps())
-        step = common_step(held)
-        self.checkpoints.discard_after(step or 0)
-        if step is None:
+        found = self.checkpoints.load_common()
+        if found is None:
             return 0
-        state = self.checkpoints.load(step)
+        step, state = found
         if state["plan"] != self.loader.plan.digest:
             raise UserError(
                 f"The checkpoint at step {step} follows another plan of data; delete {self.checkpoints.folder}."

@@ -6,7 +6,8 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from arm.data.shards import encode_image, write_shard
+from arm.data.images import encode_image
+from arm.data.shards import write_shard
 from arm.manifest import Manifest, entries_of
 from arm.records import Sample, Text, make_uid
 from arm.storage import LocalFolder

@@ -10,7 +10,8 @@ from pictures import artifact, picture
 
 from arm.data import download
 from arm.data.config import DownloadConfig
-from arm.data.shards import encode_image, read_shard
+from arm.data.images import encode_image
+from arm.data.shards import read_shard
 from arm.data.tar import write_members
 from arm.errors import ArmError
 from arm.manifest import Manifest

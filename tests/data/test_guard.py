@@ -14,7 +14,7 @@ from pictures import picture
 
 from arm.data.addresses import PublicResolver, Refused, is_public
 from arm.data.guard import Guard, Policy, checked_image, forbids_ai
-from arm.data.shards import encode_image
+from arm.data.images import encode_image
 
 PNG = encode_image(picture(0)).data
 AGENT = "arm-platform/0.1 (test)"

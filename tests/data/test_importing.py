@@ -11,8 +11,9 @@ from test_storage import moto_address, new_bucket, use_s3
 
 from arm.data.config import ImportFormat, ImportSamplesConfig, ImportSource
 from arm.data.formats import FORMATS
+from arm.data.images import encode_image
 from arm.data.importing import import_samples
-from arm.data.shards import encode_image, read_shard
+from arm.data.shards import read_shard
 from arm.data.tar import write_members
 from arm.errors import IntegrityError, UserError
 from arm.records import Image, Sample, make_uid

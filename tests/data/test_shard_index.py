@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from arm.data.images import encode_image
 from arm.data.shard_index import index_shard, read_image
-from arm.data.shards import encode_image, read_shard, write_shard
+from arm.data.shards import read_shard, write_shard
 from arm.errors import IntegrityError
 from arm.records import Image, Sample, Text, make_uid
 

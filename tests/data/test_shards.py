@@ -10,7 +10,8 @@ import webdataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arm.data.shards import decode_image, encode_image, open_image, read_shard, write_shard
+from arm.data.images import decode_image, encode_image, open_image
+from arm.data.shards import read_shard, write_shard
 from arm.data.tar import read_members, write_members
 from arm.errors import IntegrityError, UserError
 from arm.records import Sample, Text, make_uid

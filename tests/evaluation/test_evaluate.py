@@ -13,7 +13,8 @@ import pytest
 from made_up_models import CALLS, Drawer, GreyDetokenizer, GreyTokenizer
 
 from arm import manifest as manifests
-from arm.data.shards import encode_image, write_shard
+from arm.data.images import encode_image
+from arm.data.shards import write_shard
 from arm.errors import IntegrityError
 from arm.evaluation import evaluate, subject
 from arm.evaluation.config import EvaluateConfig

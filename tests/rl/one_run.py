@@ -14,7 +14,8 @@ from tiny_policy import CodesAsPixels, tiny_config, tiny_model  # type: ignore[i
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from arm.data.shards import encode_image, write_shard
+from arm.data.images import encode_image
+from arm.data.shards import write_shard
 from arm.manifest import Manifest, Outcome, entries_of
 from arm.model import lmm
 from arm.model.vocabulary import Vocabulary

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny_policy import build_rig, tiny_config  # type: ignore[import-not-found]
 
-from arm.data.shards import encode_image
+from arm.data.images import encode_image
 from arm.errors import ServiceError
 from arm.rl.grpo import group_advantages
 from arm.rl.loop import State, check_missing, reward_metrics, rewards_of

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from arm.data.shards import encode_image, write_shard
+from arm.data.images import encode_image
+from arm.data.shards import write_shard
 from arm.errors import UserError
 from arm.manifest import Manifest, entries_of
 from arm.records import Sample, Text, make_uid

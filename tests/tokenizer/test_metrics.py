@@ -11,11 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arm.tokenizer.codes import digit_shares
+from arm.tokenizer.codes import digit_shares, histogram
 from arm.tokenizer.metrics import (
     class_of,
     class_vectors,
-    code_statistics,
     entropy_bits,
     finite_mean,
     finite_means,
@@ -88,7 +87,7 @@ def test_ssim_does_not_depend_on_the_batch(made_images: list[torch.Tensor]) -> N
 
 
 def test_code_statistics_by_hand() -> None:
-    found = code_statistics(torch.tensor([[0, 0], [1, 1]]), (2, 2))
+    found = histogram_statistics(histogram(torch.tensor([[0, 0], [1, 1]]), 4), (2, 2))
     # two of four codes, evenly: one bit; dimension 0 has 1 bit, dimension 1 none
     expected = {"code_usage": 0.5, "perplexity": 2.0, "perplexity_per_codebook": 0.5, "bits_per_dimension": 0.5}
     assert {name: found[name] for name in expected} == expected
@@ -116,7 +115,7 @@ def test_code_statistics_are_those_of_the_official_histogram(shared: Path, expec
 def test_one_histogram_over_the_set_is_the_sum_of_its_parts(codes: list[int], cut: int) -> None:
     levels = (2, 3, 4)
     parts = [torch.bincount(torch.tensor(part, dtype=torch.int64), minlength=24) for part in (codes[:cut], codes[cut:])]
-    whole = code_statistics(torch.tensor(codes), levels)
+    whole = histogram_statistics(histogram(torch.tensor(codes), 24), levels)
     assert histogram_statistics(parts[0] + parts[1], levels) == whole
     assert 1 <= whole["perplexity"] <= len(set(codes)) + 1e-9
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from arm.data.shards import encode_image, write_shard
+from arm.data.images import encode_image
+from arm.data.shards import write_shard
 from arm.manifest import Manifest, entries_of
 from arm.records import Image, Sample, Text, make_uid
 from arm.storage import LocalFolder

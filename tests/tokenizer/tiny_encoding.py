@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from arm import jobs
-from arm.data.shards import encode_image, write_shard
+from arm.data.images import encode_image
+from arm.data.shards import write_shard
 from arm.manifest import NAME, Manifest
 from arm.records import TASKS, Image, Sample, Text, make_uid
 from arm.storage import LocalFolder

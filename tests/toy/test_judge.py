@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from arm.data.shards import encode_image
+from arm.data.images import encode_image
 from arm.rl.config import RewardConfig
 from arm.rl.judging import judge_address
 from arm.rl.rewards import Judgeable, JudgeClient, Reward

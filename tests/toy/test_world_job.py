@@ -10,7 +10,8 @@ import PIL.Image
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 
-from arm.data.shards import decode_image, read_shard
+from arm.data.images import decode_image
+from arm.data.shards import read_shard
 from arm.data.tar import read_members
 from arm.errors import UserError
 from arm.manifest import Outcome

@@ -11,7 +11,7 @@ def test_the_newest_is_loaded_and_only_the_last_are_kept(tmp_path: Path) -> None
     checkpoints = Checkpoints(tmp_path, keep=2)
     for step in (1, 2, 3):
         checkpoints.save(step, {"weights": torch.full((2,), float(step)), "curves": [{"step": step}]})
-    loaded = checkpoints.load_latest()
+    loaded = checkpoints.load_common()
     assert loaded is not None
     assert loaded[0] == 3
     assert loaded[1]["weights"].tolist() == [3.0, 3.0]
@@ -24,14 +24,14 @@ def test_a_damaged_one_is_skipped(tmp_path: Path) -> None:
     checkpoints.save(2, {"a": 2})
     data = tmp_path / "step-00000002.pt"
     data.write_bytes(data.read_bytes()[:-10])
-    assert checkpoints.load_latest() == (1, {"a": 1})
+    assert checkpoints.load_common() == (1, {"a": 1})
 
 
 def test_an_unsealed_one_does_not_exist(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(1, {"a": 1})
     (tmp_path / "step-00000001.json").unlink()
-    assert checkpoints.load_latest() is None
+    assert checkpoints.load_common() is None
 
 
 def test_ranks_go_on_from_the_newest_step_that_all_hold() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from arm.tokenizer.muon import Muon as PlainMuon
+from arm.toy.muon import Muon as PlainMuon
 from arm.training import optimizer
 from arm.training.optimizer import Muon, orthogonalise, parameter_groups
 

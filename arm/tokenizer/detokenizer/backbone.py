@@ -8,6 +8,7 @@ All speak our convention: t = 0 is noise, t = 1 data, velocity = data - noise (E
 """
 
 import importlib
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from math import lcm
 from pathlib import Path
@@ -48,15 +49,15 @@ class Shape:
     embedded_guidance: float = 1.0
 
 
-class Backbone(nn.Module):
+class Backbone(nn.Module, ABC):
     """Predicts the velocity (or x_1, as FlowConfig.prediction says) of latents from codes' features."""
 
     unit: int
     """Pixels: the sides of padded images are multiples of it, so that codes and latents end together."""
 
+    @abstractmethod
     def forward(self, x_BCHW: Tensor, times_B: Tensor, features_BNC: Tensor, grid: Grid, source: Tensor) -> Tensor:
         """Latents (B, C, h, w), times (B,), features in raster order of `grid`; `source` like the latents, or no channels."""
-        raise NotImplementedError
 
     def save_pretrained(self, folder: Path) -> None:
         """Write what came from weights of others; nothing by default."""

@@ -19,15 +19,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from arm.data.images import BadImageError
-from arm.data.shards import decode_image, read_shard
-from arm.errors import IntegrityError, UserError
+from arm.data.shards import read_shard
+from arm.errors import UserError
 from arm.model.token_shards import is_held_out
 from arm.progress import track
 from arm.records import Image
 from arm.tokenizer.config import DetokenizerConfig, ResolutionConfig
 from arm.tokenizer.detokenizer.model import Detokenizer
-from arm.tokenizer.images import Pixels, fit_pixels, to_images
+from arm.tokenizer.images import Pixels, decode_curated, fit_pixels, to_images
 from arm.tokenizer.protocol import ImageTokenizer
 from arm.tokenizer.resolution import Size, target_size
 from arm.training.engine import rank
@@ -55,19 +54,11 @@ def read_examples(path: Path, config: DetokenizerConfig, stride: int, *, held_ou
         if not images or is_held_out(bytes.fromhex(sample.uid)) != held_out:
             continue
         edit = config.source_condition and sample.task == EDIT and len(images) > 1
-        pixels = _decode(images[-1 if edit else 0], sample.uid, path)
+        pixels = decode_curated(images[-1 if edit else 0], sample.uid, path)
         resolution = draw_resolution(sample.uid, config.seed, config.resolutions)
         height, width = target_size(pixels.shape[0], pixels.shape[1], resolution, stride)
-        source = fit_pixels(_decode(images[0], sample.uid, path), height, width) if edit else None
+        source = fit_pixels(decode_curated(images[0], sample.uid, path), height, width) if edit else None
         yield Example(fit_pixels(pixels, height, width), source)
-
-
-def _decode(image: Image, uid: str, path: Path) -> Pixels:
-    """The pixels; curation has dropped what cannot be decoded, so a bad image here is damage."""
-    try:
-        return decode_image(image)
-    except BadImageError as error:
-        raise IntegrityError(f"An image of {uid} in {path} cannot be used: {error}.") from None
 
 
 def draw_resolution(uid: str, seed: int, resolutions: Sequence[ResolutionConfig]) -> ResolutionConfig:

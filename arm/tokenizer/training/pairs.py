@@ -22,13 +22,12 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from arm.data.images import BadImageError
 from arm.data.shard_index import Span, index_shard, read_image
-from arm.errors import IntegrityError, UserError
+from arm.errors import UserError
 from arm.model.token_shards import is_held_out
 from arm.records import Image, Sample, Text
 from arm.tokenizer.config import ResolutionConfig
-from arm.tokenizer.images import Pixels, fit, to_images
+from arm.tokenizer.images import Pixels, decode_curated, fit_pixels, to_images
 from arm.tokenizer.resolution import Size, target_size
 
 Sizing = Callable[["Pair", int], Size]
@@ -117,10 +116,8 @@ class PixelReader:
         kept = self._cache.get((pair.uid, size))
         if kept is not None:
             return kept
-        try:
-            return fit(read_image(pair.path, pair.image, pair.span), *size)
-        except BadImageError as error:
-            raise IntegrityError(f"The image of {pair.uid} in {pair.path} cannot be used: {error}.") from None
+        image = read_image(pair.path, pair.image, pair.span)
+        return fit_pixels(decode_curated(image, pair.uid, pair.path), *size)
 
     def _keep(self, pair: Pair, size: Size, pixels: Pixels) -> None:
         if (pair.uid, size) not in self._cache and self._bytes + pixels.nbytes <= self.cache_bytes:

@@ -11,7 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from arm.data.shards import encode_image, write_shard
+from arm.data.images import encode_image
+from arm.data.shards import write_shard
 from arm.errors import UserError
 from arm.manifest import Manifest, Outcome
 from arm.records import Image, Sample, Text, make_uid

@@ -11,7 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arm.data.shards import decode_image, encode_image, read_shard, write_shard
+from arm.data.images import decode_image, encode_image
+from arm.data.shards import read_shard, write_shard
 from arm.errors import IntegrityError, UserError
 from arm.records import Image, Sample, Text, make_uid
 from arm.tokenizer.config import ResolutionConfig

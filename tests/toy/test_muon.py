@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from arm.tokenizer.muon import Muon
+from arm.toy.muon import Muon
 from arm.training.optimizer import orthogonalise
 
 
