@@ -10,6 +10,7 @@ compiled: torch's AdamW, and DeepSpeed's shared-memory op (one inference op uses
 """
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,6 +34,8 @@ class DeepSpeedBackend:
     ) -> None:
         import deepspeed  # type: ignore[import-untyped]
 
+        # DeepSpeed calls collectives by the names that torch 2.13 deprecates, and every call would say so.
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
         self._stage = config.zero_stage
         self._plain = config.zero_stage == 0 and config.dtype == "float32"
         """DeepSpeed then hands the parameters to the optimiser as they are, and checks nothing."""
@@ -42,6 +45,7 @@ class DeepSpeedBackend:
         self._engine, *_ = deepspeed.initialize(
             model=module, optimizer=self.optimizer, config=settings, dist_init_required=False
         )
+        self.optimizer.state.clear()  # stage 0 in bfloat16 starts with a step on gradients of 0, which Adam would count
         self.whole = self._stage == 0
         self._norm = 0.0
         self.masters = list(self._masters(names))

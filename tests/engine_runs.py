@@ -65,13 +65,13 @@ def train(made: Engine, steps: range) -> list[float]:
 
 def main(folder: Path) -> None:
     """As one of two ranks: run what `plan.pt` lists and write what it asks for."""
-    for name, changes, source, steps, seen in torch.load(folder / "plan.pt", weights_only=True):
+    for name, changes, source, steps in torch.load(folder / "plan.pt", weights_only=True):
         made = engine(**changes)
         if source:
             made.load_state_dict(parts(folder, source))
         losses = train(made, range(*steps))
         torch.save(made.state_dict(), folder / f"{name}-{rank()}.pt")
-        if seen and rank() == 0:
+        if rank() == 0:
             torch.save(losses, folder / f"{name}-losses.pt")
         dist.barrier()
 
