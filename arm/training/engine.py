@@ -202,9 +202,8 @@ class Engine:
             )
 
     def _check(self, parts: Sequence[Mapping[str, Any]]) -> None:
-        formats = {part.get("format") for part in parts}
-        if formats != {FORMAT}:
-            raise UserError(f"The checkpoint's format is {formats}, not {FORMAT}: start this stage anew.")
+        if any(part.get("format") != FORMAT for part in parts):
+            raise UserError(f"The checkpoint is not of format {FORMAT} but of an older version: start this stage anew.")
         if len({(part["digest"], part["num_ranks"]) for part in parts}) != 1:
             raise UserError("The parts of the checkpoint have several digests: they are not of one run and step.")
         dtype = parts[0]["dtype"]

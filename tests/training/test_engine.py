@@ -4,7 +4,6 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,13 @@ ENGINES: dict[str, dict[str, Any]] = {
     "torch": {"engine": "torch"},
     **{f"zero-{stage}": {"zero_stage": stage} for stage in (0, 1, 2, 3)},
 }
+ROWS: dict[str, dict[str, Any]] = {
+    "a row a rank": {},
+    "a row a rank, zero-3": {"zero_stage": 3},
+    "rows shared": {"sequence_parallel": 2},
+    "rows shared, zero-3": {"sequence_parallel": 2, "zero_stage": 3, "recompute": True},
+}
+"""A language model on two ranks."""
 MUON = {"optimizer": "muon"}
 LONE = """
 import os
@@ -75,7 +81,7 @@ def reference() -> list[float]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every engine on two ranks; runs saved in the middle; runs that go on from one rank's state."""
     path = tmp_path_factory.mktemp("runs")
     for name in ("torch", "zero-2"):
@@ -90,8 +96,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         ("onward-zero-3", ENGINES["zero-3"] | {"ema_decay": 0.9}, "one-torch", (HALF, STEPS)),
         ("onward-zero-1", ENGINES["zero-1"] | {"ema_decay": 0.9}, "one-zero-2", (HALF, STEPS)),
     ]
-    two_ranks(path, [*whole, *halves, *resumed])
-    yield path
+    two_ranks(path, [*whole, *halves, *resumed, *[(name, run, "language model", (0, 4)) for name, run in ROWS.items()]])
+    return path
 
 
 def test_a_lone_process_trains_without_a_port_and_leaves_none_behind() -> None:
@@ -157,6 +163,14 @@ def test_two_ranks_go_on_from_one(name: str, folder: Path, reference: list[float
     assert losses == pytest.approx(reference[HALF:], abs=5e-6)
 
 
+@pytest.mark.parametrize("name", list(ROWS))
+def test_packed_rows_dealt_to_ranks_or_split_among_them_have_the_losses_of_one_rank(name: str, folder: Path) -> None:
+    alone = engine_runs.language_model(engine="torch")
+    losses = torch.load(folder / f"{name}-losses.pt", weights_only=True)
+    assert losses[-1] < losses[0]
+    assert losses == pytest.approx(alone, abs=2e-5)
+
+
 def test_what_does_not_belong_together_is_refused(folder: Path) -> None:
     first, second = engine_runs.parts(folder, "half-zero-1")
     with pytest.raises(UserError, match=r"holds 20 of 35 numbers of lm_head\.weight; give the parts of all its ranks"):
@@ -167,7 +181,7 @@ def test_what_does_not_belong_together_is_refused(folder: Path) -> None:
         engine_runs.engine().load_state_dict([first, second])
     with pytest.raises(UserError, match="run in float32, this one computes in bfloat16"):
         engine_runs.engine(dtype="bfloat16", ema_decay=0.9).load_state_dict([first, second])
-    with pytest.raises(UserError, match="format is {None}, not 2"):
+    with pytest.raises(UserError, match="not of format 2"):
         engine_runs.engine().load_state_dict([{"masters": []}])
 
 
