@@ -38,7 +38,7 @@ def kernel_for(device: torch.device | None, dtype: torch.dtype) -> Kernel:
     if device is None or device.type != "cuda":
         return "blocks"
     try:
-        import torch.nn.attention.varlen  # noqa: F401
+        import torch.nn.attention.varlen
     except ImportError:
         return "flex"
     return "varlen" if dtype in (torch.bfloat16, torch.float16) else "flex"

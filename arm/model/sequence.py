@@ -9,6 +9,7 @@ model acts token by token. So packed documents attend as ever, and gradients are
 
 import functools
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -16,6 +17,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from arm.errors import UserError
+
+TIMEOUT = timedelta(minutes=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ def sequence_group(size: int) -> SequenceGroup | None:
     world = dist.get_world_size()
     if world % size:
         raise UserError(f"sequence_parallel is {size} on {world} ranks; their number must be a multiple of it.")
-    handles = [dist.new_group(list(range(first, first + size))) for first in range(0, world, size)]
+    handles = [dist.new_group(list(range(first, first + size)), timeout=TIMEOUT) for first in range(0, world, size)]
     return SequenceGroup(size, dist.get_rank() % size, handles[dist.get_rank() // size])
 
 

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from arm.errors import UserError
 
-HASHED_AT_ONCE = 2**21
+HASHED_AT_ONCE = 2**19
+"""Numbers whose 64-bit hashes exist at once: what a cache holds."""
 AVERAGE = "average"
 """The moment's name of the moving average of the weights."""
 STEP = "step"

@@ -248,4 +248,5 @@ def _outcome(history: History, planned: Plan, config: StageConfig) -> Outcome:
         "documents": sum(documents for documents, _, _ in history.consumed),
         "tokens": sum(tokens for _, tokens, _ in history.consumed),
     }
-    return Outcome(counts=counts, metrics=last | shares | fill)
+    bits = {"bits": 16.0 if computing_dtype("auto") == "bfloat16" else 32.0} if config.dtype == "auto" else {}
+    return Outcome(counts=counts, metrics=last | shares | fill | bits)

@@ -70,7 +70,7 @@ def two_ranks(folder: Path, plan: list[tuple[str, dict[str, Any], str, tuple[int
         for rank in range(2)
     ]
     for process in processes:
-        error = process.communicate(timeout=300)[1]
+        error = process.communicate(timeout=900)[1]
         assert process.returncode == 0, error.decode()[-3000:]
 
 
@@ -101,7 +101,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_lone_process_trains_without_a_port_and_leaves_none_behind() -> None:
-    done = subprocess.run([sys.executable, "-c", LONE], env=environment(), capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "-c", LONE], env=environment(), capture_output=True, text=True, timeout=900)
     assert "LEFT set()" in done.stdout, done.stderr[-3000:]
 
 
