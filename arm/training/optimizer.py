@@ -7,7 +7,8 @@ element and does not mind. Muon (K. Jordan et al. 2024) makes the update of a wh
     partitions |   rank 0      |    rank 1      |          matrix 1 lies in both
 
 so the momentum of all partitions is gathered, each rank makes the matrices that reach into its slice orthogonal, and
-keeps its slice. The result is that of one rank, at any number of ranks.
+keeps its slice. The result is that of one rank, at any number of ranks. Where every rank holds whole matrices (ZeRO
+stage 0, plain PyTorch) nothing is gathered.
 """
 
 import math
@@ -63,7 +64,7 @@ def _update_scale(shape: tuple[int, int], scaling: Scaling) -> float:
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for groups with `shapes`, AdamW for the others, on flat partitions."""
+    """Muon for groups with `shapes`, AdamW for the others, on flat partitions or whole parameters."""
 
     def __init__(
         self,
@@ -81,14 +82,16 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Update this rank's partition of every group."""
         for group in self.param_groups:
-            (flat,) = group["params"]
-            if flat.grad is None:
-                continue
-            flat.mul_(1 - group["lr"] * group["weight_decay"])
-            if group["shapes"]:
-                _step_matrices(flat, self.state[flat], group, self.scaling)
-            else:
-                step_adamw(flat, self.state[flat], group)
+            for values in group["params"]:
+                if values.grad is None:
+                    continue
+                values.mul_(1 - group["lr"] * group["weight_decay"])
+                if not group["shapes"]:
+                    step_adamw(values, self.state[values], group)
+                elif values.ndim > 1:
+                    _step_matrix(values, self.state[values], group, self.scaling)
+                else:
+                    _step_matrices(values, self.state[values], group, self.scaling)
 
 
 def orthogonalise(matrices_BMN: Tensor) -> Tensor:
@@ -104,12 +107,23 @@ def orthogonalise(matrices_BMN: Tensor) -> Tensor:
     return (x.mT if tall else x).float()
 
 
-def _step_matrices(flat: Tensor, state: dict[str, Any], group: dict[str, Any], scaling: Scaling) -> None:
+def _step_matrix(matrix: Tensor, state: dict[str, Any], group: dict[str, Any], scaling: Scaling) -> None:
+    shape = _matrix_shape(matrix)
+    (update,) = orthogonalise(_looked_ahead(matrix, state).bfloat16().view(1, *shape))
+    matrix.add_(update.view_as(matrix), alpha=-group["lr"] * _update_scale(shape, scaling))
+
+
+def _looked_ahead(values: Tensor, state: dict[str, Any]) -> Tensor:
+    """The gradient with momentum, after Nesterov."""
     if "momentum" not in state:
-        state["momentum"] = torch.zeros_like(flat)
-    assert flat.grad is not None
-    state["momentum"].lerp_(flat.grad, 1 - MOMENTUM)
-    whole, start = _gathered(flat.grad.lerp(state["momentum"], MOMENTUM))
+        state["momentum"] = torch.zeros_like(values)
+    assert values.grad is not None
+    state["momentum"].lerp_(values.grad, 1 - MOMENTUM)
+    return values.grad.lerp(state["momentum"], MOMENTUM)
+
+
+def _step_matrices(flat: Tensor, state: dict[str, Any], group: dict[str, Any], scaling: Scaling) -> None:
+    whole, start = _gathered(_looked_ahead(flat, state))
     end = start + flat.numel()
     for shape, offsets in _overlapping(group["shapes"], start, end).items():
         size = shape[0] * shape[1]

@@ -23,9 +23,9 @@ def step_flops(*, num_parameters: int, num_layers: int, width: int, lengths: Seq
 
 
 def trained_parameters(model: Any) -> int:
-    """Parameters that multiply every token: all but the input embedding."""
-    embedding = int(model.model.embed_tokens.weight.numel())
-    return int(sum(parameter.numel() for parameter in model.parameters())) - embedding
+    """Parameters that multiply every token: all but the input embedding. ZeRO stage 3 knows the size of what it cut."""
+    sizes = {parameter: int(getattr(parameter, "ds_numel", parameter.numel())) for parameter in model.parameters()}
+    return sum(sizes.values()) - sizes[model.model.embed_tokens.weight]
 
 
 class StepClock:
