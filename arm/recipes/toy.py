@@ -166,6 +166,7 @@ TOKENIZER = TokenizerConfig(
     num_steps=400,
     num_held_out=1_000,
     save_every=100,
+    precision="auto",
 )
 ENCODE = EncodeConfig(
     variants=(VariantConfig(resolution=ResolutionConfig(min_short_side=SIDE, max_long_side=SIDE)),),
@@ -185,6 +186,7 @@ DETOKENIZER = DetokenizerConfig(
     num_steps=300,
     max_images=8_000,
     save_every=100,
+    precision="auto",
 )
 KINDS = ZeroShotTask(
     name="kinds",
@@ -248,6 +250,7 @@ PRETRAIN = StageConfig(
     validate_every=200,
     validation_documents=60,
     checkpoint_every_steps=200,
+    dtype="auto",
 )
 CONTINUE = replace(
     PRETRAIN,
@@ -285,6 +288,7 @@ T2I = PolicyConfig(
     refill_rounds=0,
     checkpoint_every=7,
     samples_every=13,
+    dtype="auto",
 )
 EDIT = replace(T2I, stage="edit", steps=10)
 JOINT = replace(T2I, stage="joint", edit_share=0.5, steps=10)
@@ -300,6 +304,7 @@ EVALUATE = EvaluateConfig(
     edit_temperature=0.3,
     answer_tokens=8,
     num_threads=2,
+    dtype="auto",
 )
 REGISTER = RegisterConfig(
     name="arm-toy",

@@ -123,8 +123,8 @@ class StageConfig:
     """Layers put on top of the language model at the first stage; they start as the identity (0: the paper's)."""
     dtype: Literal["auto", "bfloat16", "float32"] = "bfloat16"
     """Type of weights, activations and gradients; the optimiser keeps float32 masters. auto: bfloat16 on a GPU or a CPU
-    with AMX, else float32; the bytes then depend on the machine and the content key does not: the manifest's metric
-    `bits` says which it was, and a checkpoint of the other type is refused. Recipes name a type."""
+    with AMX or AVX512_BF16, else float32; the bytes then depend on the machine and the content key does not: the manifest's
+    metric `bits` says which it was, and a checkpoint of the other type is refused."""
     engine: Literal["deepspeed", "torch"] = "deepspeed"
     """DeepSpeed, or plain PyTorch as the reference."""
     zero_stage: Literal[0, 1, 2, 3] = 1

@@ -34,11 +34,3 @@ class EngineConfig:
     """Size of Muon's updates."""
     ema_decay: float = 0.0
     """Decay of an exponential moving average of the float32 weights (0: none is kept)."""
-
-
-def computing_dtype(dtype: Literal["auto", "bfloat16", "float32"]) -> Literal["bfloat16", "float32"]:
-    """'auto' is bfloat16 where matrix units serve it (a GPU, or a CPU with AMX), float32 otherwise."""
-    if dtype != "auto":
-        return dtype
-    fast = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_amx_tile_supported()
-    return "bfloat16" if fast else "float32"

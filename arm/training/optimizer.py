@@ -19,6 +19,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from arm.device import has_fast_bfloat16
+
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Quintic Newton-Schulz iteration of Muon's reference implementation."""
 ITERATIONS = 5
@@ -95,21 +97,26 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalise(matrices_BMN: Tensor) -> Tensor:
-    """Each matrix with its singular values brought to about 1 (.7 to 1.2), by Newton-Schulz in bfloat16."""
+    """Each matrix with its singular values brought to about 1 (.7 to 1.2), by Newton-Schulz in bfloat16 where that is fast."""
     a, b, c = COEFFICIENTS
     tall = matrices_BMN.shape[1] > matrices_BMN.shape[2]
     x = matrices_BMN.mT.contiguous() if tall else matrices_BMN
     x = x / (x.float().norm(dim=(1, 2), keepdim=True) + 1e-7)
-    x = x.bfloat16()
+    x = x.to(_working_dtype())
     for _ in range(ITERATIONS):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return (x.mT if tall else x).float()
 
 
+def _working_dtype() -> torch.dtype:
+    """What updates are computed in and sent as: bfloat16 is enough, where it is fast."""
+    return torch.bfloat16 if has_fast_bfloat16() else torch.float32
+
+
 def _step_matrix(matrix: Tensor, state: dict[str, Any], group: dict[str, Any], scaling: Scaling) -> None:
     shape = _matrix_shape(matrix)
-    (update,) = orthogonalise(_looked_ahead(matrix, state).bfloat16().view(1, *shape))
+    (update,) = orthogonalise(_looked_ahead(matrix, state).to(_working_dtype()).view(1, *shape))
     matrix.add_(update.view_as(matrix), alpha=-group["lr"] * _update_scale(shape, scaling))
 
 
@@ -135,8 +142,8 @@ def _step_matrices(flat: Tensor, state: dict[str, Any], group: dict[str, Any], s
 
 
 def _gathered(partition: Tensor) -> tuple[Tensor, int]:
-    """All ranks' partitions side by side in bfloat16, and where this rank's begins."""
-    mine = partition.bfloat16()
+    """All ranks' partitions side by side in the working dtype, and where this rank's begins."""
+    mine = partition.to(_working_dtype())
     world = dist.get_world_size() if dist.is_initialized() else 1
     if world == 1:
         return mine, 0

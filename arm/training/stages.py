@@ -16,7 +16,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import torch.distributed as dist
 
-from arm.device import make_deterministic
+from arm.device import computing_dtype, make_deterministic
 from arm.errors import UserError
 from arm.manifest import Manifest, Outcome
 from arm.model.attention import NAME as DOCUMENTS
@@ -29,7 +29,7 @@ from arm.storage import Folder, publish_tree
 from arm.tracking import tracker
 from arm.training.config import StageConfig
 from arm.training.engine import Engine, num_ranks, rank, start_process_group
-from arm.training.engine_config import EngineConfig, computing_dtype
+from arm.training.engine_config import EngineConfig
 from arm.training.loader import Loader, evened, held_out_batches
 from arm.training.loss import PackedModel
 from arm.training.mixture import Plan, plan

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from arm.errors import UserError
-from arm.training.engine_config import computing_dtype
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = str(ROOT / "tests/engine_runs.py")
@@ -259,11 +258,3 @@ def test_bfloat16_and_muon_on_two_ranks(tmp_path: Path) -> None:
         made = engine_runs.engine(**{**config, "engine": "torch"})
         made.load_state_dict(saved)
         assert made.state_dict()["digest"] == saved[0]["digest"]
-
-
-def test_the_dtype_auto_is_bfloat16_where_matrix_units_serve_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert [computing_dtype(given) for given in ("bfloat16", "float32")] == ["bfloat16", "float32"]
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    for amx, expected in ((True, "bfloat16"), (False, "float32")):
-        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx)
-        assert computing_dtype("auto") == expected
