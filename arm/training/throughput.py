@@ -10,8 +10,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
 
 def step_flops(*, num_parameters: int, num_layers: int, width: int, lengths: Sequence[int]) -> float:
     """FLOPs of a forward and backward pass over packed documents.
@@ -55,6 +53,8 @@ class StepClock:
 
     def metrics(self, peak_flops: float | None = None) -> dict[str, float]:
         """Means and quantiles over the window."""
+        import numpy as np  # here: a plan on a laptop needs `step_flops` alone
+
         total = max(sum(self._steps), 1e-9)
         values = {
             "speed/tokens_per_second": sum(self._tokens) / total,
