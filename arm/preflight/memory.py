@@ -9,7 +9,7 @@ P parameters on N ranks, bfloat16 (ZeRO, arXiv 1910.02054, section 3; K = 12 byt
     moments        8P      8P/N       8P/N       8P/N
 
 Activations of a decoder layer per token, by what its backward pass needs (counted as in arXiv 2205.05198, for grouped
-keys and a gated MLP): 8 widths, 4 key widths, 4 MLP widths.
+keys and a gated MLP): 9 widths, 4 key widths, 4 MLP widths; in bfloat16 11 widths, because norms keep float32 copies.
 """
 
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ def language_activations(
 ) -> list[Part]:
     """What a forward pass over so many tokens keeps for its backward pass, and the layer at work."""
     width = 4 if dtype == "float32" else 2
-    layer = tokens * width * _elements(model)
+    layer = tokens * width * _elements(model, dtype)
     gradients = tokens * width * (2 * model.width + 3 * model.mlp_width)
     working = Part("gradients of a layer's activations", gradients, "2 widths and 3 MLP widths a token")
     if not checkpointing:
@@ -64,13 +64,14 @@ def language_activations(
     kept = model.layers * tokens * model.width * width
     return [
         Part("activations kept", kept, f"the inputs of {model.layers} layers; the rest is computed twice"),
-        Part("activations of a layer", layer, "8 widths, 4 key widths and 4 MLP widths a token, one layer at a time"),
+        Part("activations of a layer", layer, "11 widths (float32: 9), 4 key widths and 4 MLP widths a token"),
         working,
     ]
 
 
-def _elements(model: LanguageGeometry) -> int:
-    return 8 * model.width + 4 * kv_width(model) + 4 * model.mlp_width
+def _elements(model: LanguageGeometry, dtype: str) -> int:
+    widths = 9 if dtype == "float32" else 11
+    return widths * model.width + 4 * kv_width(model) + 4 * model.mlp_width
 
 
 def logits(positions: float, rows: int) -> Part:

@@ -91,7 +91,9 @@ class Setting:
         number = compute.ranks if ranks is None else ranks
         gpus = number * compute.gpus
         cpus = f"{number} x {compute.cpu} CPUs" if number > 1 else f"{compute.cpu} CPUs"
-        plan = StepPlan(step=step, where=f"{gpus} x {self.gpu.name}" if gpus else cpus, ranks=number, gpus=gpus)
+        plan = StepPlan(
+            step=step, where=f"{gpus} x {self.gpu.name.split()[0]}" if gpus else cpus, ranks=number, gpus=gpus
+        )
         plan.memory_limit = self.gpu.memory * USABLE_MEMORY if gpus else memory_bytes(compute.memory)
         return plan
 
@@ -122,6 +124,8 @@ def _remedy(part: str) -> str:
         "moments": "take more ranks or a higher zero_stage",
         "float32 masters": "take more ranks or a higher zero_stage",
         "parameters": "take a smaller model, or GPUs with more memory",
+        "activations": "set activation_checkpointing where the job has it, make the micro-batch smaller, or take GPUs with "
+        "more memory",
         "logits": "lower the chunk of the loss",
         "uids": "split the source, or give the pod more memory",
         "rendering": "lower the images that are rendered at once, or take GPUs with more memory",

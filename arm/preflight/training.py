@@ -1,5 +1,7 @@
 """train-model: memory of a rank, rows and tokens of a step, what divides by what, speed, days, checkpoints."""
 
+from typing import Any
+
 from arm.preflight import memory
 from arm.preflight.documents import Kind, kinds_of, variant_refusals
 from arm.preflight.hardware import PUBLISHED, SMALL_TRAIN_MFU, TRAIN_MFU
@@ -111,6 +113,7 @@ def _plan_data(plan: StepPlan, config: StageConfig, kinds: list[Kind]) -> None:
     for kind in kinds:
         wanted = kind.share * tokens * FILL * config.steps / max(kind.mean, 1)
         there = kind.num_samples
+        _note_end(plan, config, kind.name, wanted / there if there else 0.0)
         epochs = (
             f"{wanted / there:.2g} epochs of {human(there)}" if there else "you must have so many, or accept epochs"
         )
@@ -118,6 +121,14 @@ def _plan_data(plan: StepPlan, config: StageConfig, kinds: list[Kind]) -> None:
             f"{kind.name.replace('_', ' ')} documents", human(wanted),
             f"{kind.share:.3g} of the tokens, {kind.mean:,.0f} tokens each; {epochs}",
         )  # fmt: skip
+
+
+def _note_end(plan: StepPlan, config: StageConfig, kind: str, epochs: float) -> None:
+    """Say so when a source that ends the stage runs out before its last step."""
+    limit: Any = getattr(config.mixture, "limits", {}).get(kind)
+    if limit and limit.at_end == "stop" and epochs > limit.max_epochs:
+        done = limit.max_epochs / epochs
+        plan.notes.append(f"{kind} runs out after {done:.0%} of the steps and ends the stage there (limits).")
 
 
 def _plan_speed(

@@ -41,7 +41,7 @@ def test_buckets_hold_at_most_500_million_elements_each() -> None:
 
 
 def test_checkpointing_keeps_the_inputs_of_layers_and_one_layer() -> None:
-    layer = 10 * 2 * (8 * 8 + 4 * 4 + 4 * 16)  # 10 tokens, keys of 2 heads of 2
+    layer = 10 * 2 * (11 * 8 + 4 * 4 + 4 * 16)  # 10 tokens, keys of 2 heads of 2
     gradients = 10 * 2 * (2 * 8 + 3 * 16)
     without = sizes(memory.language_activations(TINY, 10, checkpointing=False))
     kept = sizes(memory.language_activations(TINY, 10, checkpointing=True))

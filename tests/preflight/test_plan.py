@@ -111,7 +111,7 @@ def test_memory_above_the_gpus_is_refused_with_its_largest_part() -> None:
     step = planned("arm_7b", "train-policy-edit", gpu="h100")
     assert memory.total(step.memory) > 150e9
     (sentence,) = step.refusals
-    assert sentence.startswith("train-policy-edit needs 154 GB on each rank, 49 GB of them activations")
+    assert sentence.startswith("train-policy-edit needs 159 GB on each rank, 54 GB of them activations")
     assert "one H100 80 GB leaves 74 GB" in sentence
 
 
