@@ -55,6 +55,8 @@ class Kind:
     """Mean share of the stage's tokens."""
     sources: tuple[Source, ...]
     lengths: Lengths
+    targets: tuple[float, float] = (0.0, 0.0)
+    """Codes and text tokens that a document is learned from, on average."""
 
     @property
     def mean(self) -> float:
@@ -123,7 +125,10 @@ def kinds_of(recipe: Recipe, stage: StageConfig, patch: int) -> list[Kind]:
             continue
         own = tuple(source for source in every if source.task in tasks)
         lengths = [_lengths(name, source, variants, stage.mixture, patch) for source in own]
-        found.append(Kind(name, mean, own, _mixed(own, lengths)))
+        targets = [_targets(name, source, variants, stage, patch) for source in own]
+        weights = _weights(own, lengths)
+        means = [sum(w * each[part] for w, each in zip(weights, targets, strict=True)) for part in (0, 1)]
+        found.append(Kind(name, mean, own, _mixed(weights, lengths), (means[0], means[1])))
     return found
 
 
@@ -186,13 +191,39 @@ def _drops(kind: str, image: int, facts: DataSet, mixture: MixtureConfig) -> lis
     return [(images + text + (2 * facts.answers if kind == "question" else 1), 1.0)]
 
 
-def _mixed(sources: tuple[Source, ...], lengths: list[list[tuple[float, float]]]) -> Lengths:
-    """Lengths over all sources of a kind, each by its number of samples where all say theirs."""
+def _targets(
+    kind: str, source: Source, variants: list[VariantConfig], stage: StageConfig, patch: int
+) -> tuple[float, float]:
+    """(codes, text tokens) that a document is learned from; half of a conversation is answers (ours)."""
+    facts, codes = source.facts, 0.0
+    variant = next((variant for variant in variants if variant.takes(source.task)), None)
+    if variant is not None:
+        codes = sum(rows * columns * share for rows, columns, share in grids_of(facts, variant.resolution, patch))
+    whole = (facts.images * codes, facts.text_tokens)
+    if stage.loss_on == "all":
+        return whole
+    chosen = {
+        "text": (0.0, facts.text_tokens),
+        "caption": (0.0, facts.text_tokens),
+        "question": (0.0, facts.text_tokens / 2),
+        "text_to_image": (codes, 0.0),
+        "edit": (codes, 0.0),
+    }
+    return chosen.get(kind, whole)
+
+
+def _weights(sources: tuple[Source, ...], lengths: list[list[tuple[float, float]]]) -> list[float]:
+    """The part of a kind's documents from each source: by its number of samples where all say theirs."""
     counts = [source.facts.num_samples for source in sources]
     weights = [1.0] * len(counts) if None in counts else [float(count or 0) for count in counts]
     whole = sum(weight for weight, own in zip(weights, lengths, strict=True) if own) or 1.0
+    return [weight / whole if own else 0.0 for weight, own in zip(weights, lengths, strict=True)]
+
+
+def _mixed(weights: list[float], lengths: list[list[tuple[float, float]]]) -> Lengths:
+    """Lengths over all sources of a kind."""
     return tuple(
-        (length, share * weight / whole) for weight, own in zip(weights, lengths, strict=True) for length, share in own
+        (length, share * weight) for weight, own in zip(weights, lengths, strict=True) for length, share in own
     )
 
 

@@ -5,11 +5,11 @@ from typing import Any
 from arm.preflight import memory
 from arm.preflight.documents import Kind, kinds_of, variant_refusals
 from arm.preflight.hardware import PUBLISHED, SMALL_TRAIN_MFU, TRAIN_MFU
-from arm.preflight.models import encoder, language_model, language_parameters, num_codes, with_codes
+from arm.preflight.models import encoder, language_model, language_parameters, layer_parameters, num_codes, with_codes
 from arm.preflight.outline import Setting, StepPlan, days, gigabytes, human, refuse_memory
 from arm.recipes.facts import LanguageGeometry
 from arm.training.config import StageConfig
-from arm.training.throughput import step_flops
+from arm.training.flops import step_flops
 
 FILL = 0.995
 """Share of a row's places that hold a token (the planner's target)."""
@@ -67,14 +67,26 @@ def mfu_of(setting: Setting, parameters: float) -> tuple[float, str]:
     return (SMALL_TRAIN_MFU, "ours, below 1B parameters") if small else (TRAIN_MFU, "ours, see the published figures")
 
 
-def flops_of_step(config: StageConfig, model: LanguageGeometry, kinds: list[Kind]) -> float:
-    """6·N·T + 6·L·d·Σlen² of a step, N without the embedding."""
-    weights = language_parameters(model) - model.vocabulary * model.width
+def flops_of_step(config: StageConfig, model: LanguageGeometry, kinds: list[Kind], codes: int) -> float:
+    """FLOPs of a step, as the trainer counts them: those of one token times the tokens."""
     tokens = config.rows_per_step * config.sequence_length * FILL
     squares = sum(kind.share * kind.squares for kind in kinds)
-    per_token = step_flops(num_parameters=weights, num_layers=model.layers, width=model.width, lengths=[1])
-    attention = 6.0 * model.layers * model.width
-    return tokens * (per_token + attention * (squares - 1))
+    per_token = step_flops(
+        num_parameters=model.layers * layer_parameters(model),
+        num_layers=model.layers,
+        width=model.width,
+        lengths=[1],
+        head_logits=round(head_logits(config, model, kinds, codes)),
+    )
+    return tokens * (per_token + 6.0 * model.layers * model.width * (squares - 1))
+
+
+def head_logits(config: StageConfig, model: LanguageGeometry, kinds: list[Kind], codes: int) -> float:
+    """Logits of a mean token: the parts of the tokens that are targets, times the rows of their modality."""
+    rows = (codes, model.vocabulary - codes) if config.loss_rows == "modality" else (model.vocabulary,) * 2
+    return sum(
+        kind.share * (kind.targets[0] * rows[0] + kind.targets[1] * rows[1]) / kind.mean for kind in kinds if kind.mean
+    )
 
 
 def _plan_memory(plan: StepPlan, config: StageConfig, model: LanguageGeometry, codes: int) -> None:
@@ -134,11 +146,11 @@ def _note_end(plan: StepPlan, config: StageConfig, kind: str, epochs: float) -> 
 def _plan_speed(
     setting: Setting, plan: StepPlan, config: StageConfig, model: LanguageGeometry, kinds: list[Kind]
 ) -> None:
-    flops = flops_of_step(config, model, kinds)
+    flops = flops_of_step(config, model, kinds, num_codes(setting.recipe))
     tokens = config.rows_per_step * config.sequence_length
-    weights = language_parameters(model) - model.vocabulary * model.width
-    plan.fact("FLOPs a step", f"{flops:.3g}", "6·N·T + 6·L·d·Σlen²; recomputed layers not counted")
-    plan.fact("attention's part", f"{1 - 6 * weights * tokens * FILL / flops:.1%}", "of the FLOPs: documents are short")
+    plan.fact("FLOPs a step", f"{flops:.3g}", "6·N·T + 6·L·d·Σlen² + 6·d·Σ targets·rows; recomputed layers not counted")
+    attention = 6 * model.layers * model.width * sum(kind.share * kind.squares for kind in kinds) * tokens * FILL
+    plan.fact("attention's part", f"{attention / flops:.1%}", "of the FLOPs: documents are short")
     if not setting.on_gpu(plan.step):
         setting.take_cpu_rate(plan, tokens * config.steps)
         return

@@ -6,18 +6,11 @@ FLOPs of a step of packed rows: 6·P·T + 6·L·d·Σ len², with P the paramete
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-
-def step_flops(*, num_parameters: int, num_layers: int, width: int, lengths: Sequence[int]) -> float:
-    """FLOPs of a forward and backward pass over packed documents.
-
-    10 parameters, 1 layer of width 2, lengths (3, 1)  ->  6·10·4 + 6·1·2·(9 + 1) = 360
-    """
-    tokens, squares = sum(lengths), sum(length * length for length in lengths)
-    return 6.0 * num_parameters * tokens + 6.0 * num_layers * width * squares
+import numpy as np
 
 
 def trained_parameters(model: Any) -> int:
@@ -53,8 +46,6 @@ class StepClock:
 
     def metrics(self, peak_flops: float | None = None) -> dict[str, float]:
         """Means and quantiles over the window."""
-        import numpy as np  # here: a plan on a laptop needs `step_flops` alone
-
         total = max(sum(self._steps), 1e-9)
         values = {
             "speed/tokens_per_second": sum(self._tokens) / total,

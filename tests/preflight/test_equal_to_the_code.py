@@ -16,7 +16,6 @@ from arm.tokenizer.blocks import Blocks
 from arm.tokenizer.config import FlowConfig
 from arm.tokenizer.dit import ConditionedDiT
 from arm.training.mixture import kind_schedules
-from arm.training.throughput import trained_parameters
 
 TINY = LanguageGeometry(layers=3, width=128, heads=4, kv_heads=2, mlp_width=384, vocabulary=100)
 
@@ -33,7 +32,6 @@ def model(layers: int = 3) -> Qwen2ForCausalLM:
 def test_the_parameters_are_those_of_the_model() -> None:
     whole = sum(parameter.numel() for parameter in model().parameters())
     assert models.language_parameters(TINY) == whole
-    assert models.language_parameters(TINY) - 100 * 128 == trained_parameters(model())
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])

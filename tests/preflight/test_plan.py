@@ -12,10 +12,12 @@ import pytest
 from arm import cli, recipes
 from arm.data.config import SourceRule
 from arm.preflight import hardware, memory, training
+from arm.preflight.documents import Kind
 from arm.preflight.outline import Setting, StepPlan
 from arm.preflight.plan import Plan, make_plan
 from arm.preflight.policy import judgements
 from arm.recipes import RECIPES, Compute, Recipe
+from arm.recipes.facts import LanguageGeometry
 
 STAGES = ("train-model-pretrain", "train-model-continue", "train-model-finetune")
 
@@ -68,12 +70,26 @@ def test_a_step_of_pretraining_reads_33_million_tokens_in_two_rows_a_rank(whole:
 
 
 def test_days_follow_from_flops_peak_and_mfu() -> None:
-    """N = 7,305,958,912 without the embedding: 6·N·T is 1.4296e18 of a step; attention adds a few per cent."""
+    """28 layers of 233,057,792 parameters are 6·N·T = 1.277e18 of a step; attention and head add a few per cent."""
     half, full = (planned("arm_7b", "train-model-pretrain", gpu="h100", mfu=mfu) for mfu in (0.2, 0.4))
     assert half.seconds == pytest.approx(2 * full.seconds)
     flops = full.seconds / 100_000 * 200 * 989e12 * 0.4
-    dense = 6 * (8_086_296_064 - 217_728 * 3_584) * 400 * 81_920 * 0.995
-    assert 1.02 < flops / dense < 1.06
+    layers = 6 * 28 * 233_057_792 * 400 * 81_920 * 0.995
+    assert layers == pytest.approx(1.277e18, rel=1e-3)
+    assert 1.05 < flops / layers < 1.09
+
+
+def test_the_head_counts_at_targets_over_the_rows_of_their_modality() -> None:
+    """Half of the tokens are codes to learn over 512 rows, a tenth text over 100: 266 logits a token."""
+    config = recipes.find("toy").config("train-model-pretrain")
+    model = LanguageGeometry(layers=1, width=8, heads=1, kv_heads=1, mlp_width=8, vocabulary=612)
+    kinds = [
+        Kind("text_to_image", 0.5, (), ((20.0, 1.0),), (20.0, 0.0)),
+        Kind("text", 0.5, (), ((10.0, 1.0),), (0.0, 2.0)),
+    ]
+    assert training.head_logits(config, model, kinds, 512) == pytest.approx(0.5 * 512 + 0.1 * 100)
+    every = dataclasses.replace(config, loss_rows="all")
+    assert training.head_logits(every, model, kinds, 512) == pytest.approx(0.6 * 612)
 
 
 def test_money_is_gpu_hours_times_price_and_the_judge(whole: Plan) -> None:
