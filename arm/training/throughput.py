@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from arm.training.flops import step_flops as step_flops
+
 
 def trained_parameters(model: Any) -> int:
     """Parameters that multiply every token: all but the input embedding."""

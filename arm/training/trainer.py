@@ -19,10 +19,9 @@ from arm.tracking import tracker
 from arm.training.checkpoint import Checkpoints
 from arm.training.config import StageConfig
 from arm.training.engine import Engine, num_ranks, rank
-from arm.training.flops import step_flops
 from arm.training.loader import Batch, Loader
 from arm.training.loss import LossSums, PackedModel, weighted
-from arm.training.throughput import StepClock, trained_parameters
+from arm.training.throughput import StepClock, step_flops, trained_parameters
 
 Record = dict[str, float]
 

@@ -15,6 +15,7 @@ from arm.recipes.facts import LanguageGeometry
 from arm.tokenizer.blocks import Blocks
 from arm.tokenizer.config import FlowConfig
 from arm.tokenizer.dit import ConditionedDiT
+from arm.training import flops, throughput
 from arm.training.mixture import kind_schedules
 
 TINY = LanguageGeometry(layers=3, width=128, heads=4, kv_heads=2, mlp_width=384, vocabulary=100)
@@ -62,6 +63,11 @@ def _kept_bytes(layers: int, dtype: str) -> int:
         )  # fmt: skip
     assert output.last_hidden_state.shape == (1, 512, 128)
     return sum(tensor.untyped_storage().nbytes() for tensor in saved.values())
+
+
+def test_the_trainer_and_the_plan_count_flops_by_the_same_function() -> None:
+    assert throughput.step_flops is flops.step_flops
+    assert flops.step_flops(num_parameters=10, num_layers=1, width=2, lengths=(3, 1), head_logits=10) == 480
 
 
 def test_blocks_have_12_and_18_squares_of_their_width() -> None:

@@ -10,9 +10,9 @@ from tiny_lmm import tiny_lmm
 from arm.model.attention import NAME
 from arm.model.documents import Document
 from arm.training.config import StageConfig
-from arm.training.flops import step_flops
 from arm.training.loader import collate
 from arm.training.loss import PackedModel, cross_entropy_sum, weighted
+from arm.training.throughput import step_flops
 from arm.training.trainer import learning_rate
 
 
