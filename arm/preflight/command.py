@@ -40,6 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Plan, print, write; what cannot run is a UserError, after everything is written."""
     recipe = recipes.find(options.recipe)
+    if not any(compute.gpus for compute in recipe.compute.values()):
+        for name in ("world", "gpu", "mfu"):
+            if getattr(options, name) is not None:
+                raise UserError(
+                    f"--{name} has no effect on the recipe {recipe.name}, which computes on CPUs; leave it out."
+                )
     setting = Setting(
         recipe=recipe,
         gpu=hardware.find_gpu(options.gpu or recipe.gpu),

@@ -212,7 +212,8 @@ def test_what_cannot_run_is_one_sentence_after_the_page(tmp_path: Path, capsys: 
     ("arguments", "sentence"),
     [
         (["--recipe", "arm7b"], "There is no recipe 'arm7b'; did you mean 'arm_7b'?"),
-        (["--recipe", "toy", "--gpu", "h1000"], "There is no GPU 'h1000' in the plan's table; did you mean 'h100'?"),
+        (["--recipe", "toy", "--world", "4"], "--world has no effect on the recipe toy, which computes on CPUs"),
+        (["--recipe", "small", "--gpu", "h1000"], "There is no GPU 'h1000' in the plan's table; did you mean 'h100'?"),
         (["--recipe", "toy", "--world", "0"], "'0' is not a number of GPUs of at least 1"),
         (["--recipe", "toy", "--mfu", "40"], "'40' is not a share above 0 and at most 1"),
         (["--recipe", "toy", "--price-per-gpu-hour", "-1"], "'-1' is not a number of at least 0"),
