@@ -18,6 +18,7 @@ from arm.data.config import (
 )
 from arm.evaluation.config import EvaluateConfig, SamplingConfig
 from arm.recipes.recipe import Compute, Recipe
+from arm.recipes.toy_facts import PUBLIC_DOMAIN, SIDE, datasets
 from arm.rl.config import PolicyConfig, RewardConfig
 from arm.tokenizer.config import (
     DetokenizerConfig,
@@ -36,10 +37,7 @@ from arm.toy.config import TeacherConfig, WorldConfig
 from arm.tracking.config import Gate, RegisterConfig
 from arm.training.config import MixtureConfig, StageConfig
 
-SIDE = 36
-"""Images of the toy world have 36 x 36 pixels; a code covers 12 x 12: 3 x 3 codes."""
 OURS = "Apache-2.0"
-PUBLIC_DOMAIN = "CC0-1.0"
 
 IMPORTS = {
     "import-model-encoder": ImportModelConfig(path="siglip", role="encoder", licence=OURS, name="toy-siglip"),
@@ -347,4 +345,5 @@ TOY = Recipe(
         **{f"train-model-{stage}": TWO_RANKS for stage in ("pretrain", "continue", "finetune")},
     },
     mixtures={"paper": PRETRAIN, "even": replace(PRETRAIN, mixture=EVEN_MIXTURE)},
+    datasets=datasets(WorldConfig()),
 )
