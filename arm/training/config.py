@@ -115,8 +115,8 @@ class StageConfig:
     """Weight of the squared log-normaliser (ours: off)."""
     loss_chunk: int = 8_192
     """Targets whose logits exist at once; a longer row goes through in checkpointed chunks."""
-    code_initialisation: Literal["mean", "digits"] = "mean"
-    """New code rows start as the mean row plus noise, or as a projection of their FSQ digits."""
+    code_initialisation: Literal["mean", "digits", "features"] = "mean"
+    """New code rows start as the mean row plus noise, or as a map of their FSQ digits, or of the tokenizer's features."""
     num_shapes: int = 128
     """Shape tokens: the longest grid side in codes."""
     added_layers: int = 0

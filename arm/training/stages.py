@@ -21,7 +21,7 @@ from arm.errors import UserError
 from arm.manifest import Manifest, Outcome
 from arm.model.attention import NAME as DOCUMENTS
 from arm.model.documents import KINDS, TextEncoder
-from arm.model.lmm import VisualCodes, initialise, load_base, load_trained, save
+from arm.model.lmm import VisualCodes, initial_values, initialise, load_base, load_trained, save
 from arm.model.sequence import check_heads, sequence_group
 from arm.model.token_shards import Shard, open_shards
 from arm.model.vocabulary import Vocabulary
@@ -50,7 +50,9 @@ def train_model(
     codes.check_initialisation(config.code_initialisation == "digits")
     shards = open_variants(tokens, codes, config.variants)
     planned = plan_stage(shards, config)
-    model, text_tokenizer, vocabulary = _model(base, codes, config)
+    features = config.code_initialisation == "features"
+    weights = tokenizer.local(f"tokenizer/{codes.features_file}") if features else None
+    model, text_tokenizer, vocabulary = _model(base, codes, weights, config)
     trainer = _trainer(model, text_tokenizer, vocabulary, shards, planned, output, config)
     history = trainer.run()
     if config.ema_decay:
@@ -91,7 +93,9 @@ def plan_stage(shards: list[Shard], config: StageConfig) -> Plan:
     )
 
 
-def _model(base: Manifest, codes: VisualCodes, config: StageConfig) -> tuple[Any, Any, Vocabulary]:
+def _model(
+    base: Manifest, codes: VisualCodes, weights: Path | None, config: StageConfig
+) -> tuple[Any, Any, Vocabulary]:
     folder = base.local_folder("model")
     if config.stage != "pretrain":
         return load_trained(folder, codes)
@@ -101,7 +105,7 @@ def _model(base: Manifest, codes: VisualCodes, config: StageConfig) -> tuple[Any
         text_tokenizer,
         codes,
         num_shapes=config.num_shapes,
-        from_digits=config.code_initialisation == "digits",
+        values=initial_values(config.code_initialisation, codes, weights),
         added_layers=config.added_layers,
         seed=config.seed,
     )
