@@ -134,7 +134,7 @@ class JobHost:
         state = State()
         if found is not None:
             saved = found[1]
-            self._engine.load_state_dict(saved["engine"])
+            self._engine.load_state_dict([saved["engine"]])
             state = State.from_plain(saved["state"])
         self._progress = Progress(f"train-policy {self._config.stage}", self._config.steps, state.step)
         return state

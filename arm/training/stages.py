@@ -27,7 +27,8 @@ from arm.model.vocabulary import Vocabulary
 from arm.storage import Folder, publish_tree
 from arm.tracking import tracker
 from arm.training.config import StageConfig
-from arm.training.engine import Engine, EngineConfig, num_ranks, rank, start_process_group
+from arm.training.engine import Engine, num_ranks, rank, start_process_group
+from arm.training.engine_config import EngineConfig
 from arm.training.loader import Loader, held_out_batches
 from arm.training.loss import PackedModel
 from arm.training.mixture import Plan, plan

@@ -191,7 +191,7 @@ class Trainer:
             raise UserError(
                 f"The checkpoint at step {step} follows another plan of data; delete {self.checkpoints.folder}."
             )
-        self.engine.load_state_dict(state["engine"])
+        self.engine.load_state_dict([state["engine"]])
         self.history = History(state["curves"], state["consumed"])
         self._window = list(state["window"]) if state["window"] is not None else []
         return step
