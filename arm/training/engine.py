@@ -10,7 +10,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -121,6 +121,11 @@ class Engine:
     def gradient_norm(self) -> float:
         """Norm of the last step's gradient before clipping, over all ranks."""
         return self._backend.gradient_norm
+
+    @property
+    def reads_alone(self) -> bool:
+        """Whether in as many ranks as saved each needs no other part than its own."""
+        return not self._backend.whole
 
     def __call__(self, *arguments: Any) -> Any:
         return self._backend(*arguments)
