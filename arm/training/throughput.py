@@ -36,7 +36,6 @@ class StepClock:
         self._waits: deque[float] = deque(maxlen=window)
         self._tokens: deque[int] = deque(maxlen=window)
         self._flops: deque[float] = deque(maxlen=window)
-        self._own = 0.0
         self._started = time.perf_counter()
 
     @contextmanager
@@ -45,19 +44,6 @@ class StepClock:
         before = time.perf_counter()
         yield
         self._waits.append(time.perf_counter() - before)
-        self._own += self._waits[-1]
-
-    @contextmanager
-    def working(self) -> Iterator[None]:
-        """Measure what this rank does by itself, without waiting for others."""
-        before = time.perf_counter()
-        yield
-        self._own += time.perf_counter() - before
-
-    def own_seconds(self) -> float:
-        """Seconds of waiting for data and of work by itself since the last call."""
-        own, self._own = self._own, 0.0
-        return own
 
     def tick(self, *, tokens: int, flops: float) -> None:
         """End a step."""
@@ -80,13 +66,3 @@ class StepClock:
         if peak_flops:
             values["speed/mfu"] = values["speed/flops_per_second"] / peak_flops
         return values
-
-
-def slowest_rank(seconds: Sequence[float]) -> dict[str, float]:
-    """Who holds up the others, and how much longer it takes than the median rank.
-
-    (2, 2, 3)  ->  rank 2, 1.5 times
-    """
-    slowest = int(np.argmax(seconds))
-    ratio = seconds[slowest] / max(float(np.median(seconds)), 1e-9)
-    return {"speed/slowest_rank": float(slowest), "speed/slowest_over_median": ratio}

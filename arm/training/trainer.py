@@ -24,7 +24,7 @@ from arm.training.heartbeat import Heartbeat
 from arm.training.loader import Batch, Loader
 from arm.training.loss import LossSums, PackedModel, weighted
 from arm.training.recovery import SpikeRule, StopWish, check_skipped, stop_to_run_again
-from arm.training.throughput import StepClock, slowest_rank, step_flops, trained_parameters
+from arm.training.throughput import StepClock, step_flops, trained_parameters
 
 Record = dict[str, float]
 
@@ -125,12 +125,12 @@ class Trainer:
         skipped_before = self.engine.skipped_steps
         self.engine.step(learning_rate(self.config, step))
         self.history.consumed.append([int(value) for value in counts[2:5]])
-        targets = torch.tensor([batch_count(batches, "code"), batch_count(batches, "text")])
-        skipped = self.engine.skipped_steps > skipped_before
-        self._window.append(torch.cat([sums, targets]) * 0 if skipped else torch.cat([sums, targets]))
-        if skipped:
+        if self.engine.skipped_steps > skipped_before:
             self.history.skipped.append(step)
             check_skipped(self.history.skipped, step, self.config.max_skipped)
+        else:
+            targets = torch.tensor([batch_count(batches, "code"), batch_count(batches, "text")])
+            self._window.append(torch.cat([sums, targets]))
         lengths = [length for batch in batches for length in batch.lengths]
         flops = step_flops(
             num_parameters=self._num_parameters, num_layers=self._num_layers, width=self._width, lengths=lengths
@@ -144,8 +144,7 @@ class Trainer:
         for number, batch in enumerate(batches, start=1):
             last = number == len(batches)
             self.engine.mark(last=last)
-            with self.clock.working():
-                result: LossSums = self.engine(batch)
+            result: LossSums = self.engine(batch)
             loss, parts = weighted(result, self.config) / total, torch.stack([result.codes, result.text]).detach()
             if last and self._spikes:
                 loss = loss * self._spike_factor(sums + parts.double().cpu(), total)
@@ -184,7 +183,7 @@ class Trainer:
         return self.config.code_weight * codes + self.config.text_weight * text
 
     def _log(self, step: int) -> None:
-        totals = torch.stack(self._window).sum(dim=0)
+        totals = torch.stack([torch.zeros(4, dtype=torch.float64), *self._window]).sum(dim=0)
         self._window.clear()
         dist.all_reduce(totals)
         codes, text, num_codes, num_text = totals.tolist()
@@ -202,14 +201,7 @@ class Trainer:
         if not num_codes + num_text:  # every step since the last entry was skipped: there is no loss to show
             record = {name: value for name, value in record.items() if not name.startswith("loss")}
         self._record({name: value for name, value in record.items() if math.isfinite(value)})
-        tracker.log(self.clock.metrics() | self._straggler(), step=step)
-
-    def _straggler(self) -> Record:
-        """The rank that took longest by itself (data and forward passes) since the last entry."""
-        seconds = torch.zeros(num_ranks(), dtype=torch.float64)
-        seconds[rank()] = self.clock.own_seconds()
-        dist.all_reduce(seconds)
-        return slowest_rank(seconds.tolist())
+        tracker.log(self.clock.metrics(), step=step)
 
     @torch.no_grad()
     def _validate(self, step: int) -> None:

@@ -2,7 +2,7 @@
 
 One JSON line in: {"folder", "output", "config", "ranks", "port", "nan": [rank, steps], "signal": [rank, step, number]}. Two
 lines out: the process ids as soon as they run, and when all have ended their exit codes; what they print on stderr goes to
-OUTPUT.rank-r.txt. `nan` makes a rank's losses of some steps not a number, `signal` sends a signal to itself in a step.
+OUTPUT.rank-r.txt; OUTPUT.step holds the step that rank 0 is at. `nan` makes a rank's losses of some steps not a number, `signal` sends a signal to itself in a step.
 """
 
 import json
@@ -13,7 +13,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import deepspeed  # noqa: F401  # imported once, here
+replies = os.fdopen(os.dup(1), "w")  # what libraries print goes to stderr
+os.dup2(2, 1)
+
+import deepspeed
+import deepspeed.runtime.zero.muon.muon_optimizer  # what an engine would import in every fork
 import torch
 from token_store import artifact
 
@@ -26,20 +30,20 @@ from arm.training.config import StageConfig
 
 def main() -> None:
     """Serve until stdin ends."""
+    _ = deepspeed.ops.__compatible_ops__  # which compiles small programs to find out
     for line in sys.stdin:
         asked = json.loads(line)
         pids = [_fork(rank, asked) for rank in range(asked["ranks"])]
-        print(json.dumps(pids), flush=True)
+        print(json.dumps(pids), file=replies, flush=True)
         codes = {pid: os.waitstatus_to_exitcode(status) for pid, status in (os.waitpid(pid, 0) for pid in pids)}
-        print(json.dumps([codes[pid] for pid in pids]), flush=True)
+        print(json.dumps([codes[pid] for pid in pids]), file=replies, flush=True)
 
 
 def _fork(rank: int, asked: dict[str, Any]) -> int:
     pid = os.fork()
     if pid:
         return pid
-    stream = open(f"{asked['output']}.rank-{rank}.txt", "w")
-    os.dup2(stream.fileno(), 2)
+    os.dup2(os.open(f"{asked['output']}.rank-{rank}.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(asked["ranks"])}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(asked["port"])}
     code = 1
@@ -65,18 +69,21 @@ def _run(rank: int, asked: dict[str, Any]) -> None:
         nan_steps=set(nan_steps) if nan_rank == rank else set(),
         signal_step=signal_step if signal_rank == rank else -1,
         number=number,
+        shown=Path(f"{asked['output']}.step") if rank == 0 else None,
     )
     inputs = {name: artifact(folder / name, name) for name in ("tokens", "base", "tokenizer")}
     stages.train_model(**inputs, output=LocalFolder(asked["output"]), config=config)
 
 
-def _disturb(*, nan_steps: set[int], signal_step: int, number: int) -> None:
+def _disturb(*, nan_steps: set[int], signal_step: int, number: int, shown: Path | None) -> None:
     step_of, weighted = trainer.Trainer._step, trainer.weighted
     current = -1
 
     def noted(self: trainer.Trainer, step: int) -> Any:
         nonlocal current
         current = step
+        if shown:
+            shown.write_text(str(step))
         if step == signal_step:
             os.kill(os.getpid(), number)
         return step_of(self, step)

@@ -20,7 +20,7 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         root = Path(__file__).resolve().parents[2]
-        env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "PYTHONPATH": str(root)}
         self.folder, self.pids = folder, []  # type: Path, list[int]
         script = Path(__file__).with_name("rank_server.py")
         self._process = subprocess.Popen(
@@ -41,6 +41,7 @@ class Server:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
+        (self.folder / f"{name}.step").unlink(missing_ok=True)
         asked = {"folder": str(self.folder), "output": str(self.folder / name), "config": {**CONFIG, **changes}}
         assert self._process.stdin
         line = json.dumps({**asked, "ranks": ranks, "port": port, "nan": nan, "signal": signal})
@@ -48,6 +49,12 @@ class Server:
         self._process.stdin.flush()
         self.pids = self._line()
         return self.folder / name
+
+    def step(self, name: str) -> int | None:
+        """The step that rank 0 is at, counted from 0; None before the first since the start."""
+        path = self.folder / f"{name}.step"
+        text = path.read_text() if path.exists() else ""
+        return int(text) if text else None
 
     def wait(self) -> list[int]:
         """The exit codes, once all ranks have ended."""

@@ -15,7 +15,6 @@ from arm.errors import UserError
 from arm.storage import sha256_of
 from arm.training.heartbeat import allowed
 from arm.training.recovery import SpikeRule, check_skipped
-from arm.training.throughput import slowest_rank
 from tests.training.ranks import Server
 
 
@@ -51,7 +50,7 @@ def files_of(output: Path) -> dict[str, str]:
 
 
 def wait_for(question: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not question():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.01)
@@ -98,10 +97,6 @@ def test_a_step_may_take_ten_times_the_95th_percentile_or_the_floor() -> None:
     assert allowed([1.0] * 5, floor_seconds=5) == 10
 
 
-def test_the_slowest_rank_is_told() -> None:
-    assert slowest_rank([2.0, 2.0, 3.0]) == {"speed/slowest_rank": 2.0, "speed/slowest_over_median": 1.5}
-
-
 def test_a_nan_on_one_rank_skips_the_update_on_all_and_the_data_go_on(server: Server, whole: Path) -> None:
     assert server.run("nan", 2, nan=(1, [3])) == [0, 0], server.said("nan")
     assert ledger_of(server.folder / "nan") == ledger_of(whole)
@@ -110,7 +105,8 @@ def test_a_nan_on_one_rank_skips_the_update_on_all_and_the_data_go_on(server: Se
     assert sorted(losses) == [1, 2, 3, 5, 6, 7, 8]  # step 4 has no loss to show
     assert losses[5] != undisturbed[5]
     text = (server.folder / "nan" / "curves.jsonl").read_text()
-    assert "NaN" not in text and "Infinity" not in text
+    assert "NaN" not in text
+    assert "Infinity" not in text
     assert [json.loads(line)["skipped_steps"] for line in text.splitlines() if "skipped" in line][-1] == 1
 
 
