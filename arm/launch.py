@@ -45,6 +45,8 @@ RESTARTS = 3
 """How often ranks that ask for it are run again, unless an hour lies between."""
 SAVE_SECONDS = 60.0
 """How long ranks that are asked to stop may take to save."""
+STACKS_SECONDS = 5.0
+"""How long the others may take to write down where they hang, after the first has given up."""
 BRIEF_SPIN = "20000"
 """How long a thread of libgomp looks for work before it sleeps: some ten microseconds. Two threads on small matrices
 did 2.9 steps a second with it, 1.8 without (docs/log.md); waiting for ever costs five times on shared cores."""
@@ -205,8 +207,11 @@ def _wait(ranks: "list[subprocess.Popen[Any]]") -> int:
         while True:
             codes = [rank.poll() for rank in ranks]
             failed = [code for code in codes if code]
+            if RUN_AGAIN in failed:
+                _await(ranks, STACKS_SECONDS)
+                return RUN_AGAIN
             if failed or all(code == 0 for code in codes):
-                return RUN_AGAIN if RUN_AGAIN in failed else (failed or [0])[0]
+                return failed[0] if failed else 0
             time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
         if _asked_to_stop(ranks):
@@ -223,10 +228,15 @@ def _asked_to_stop(ranks: "list[subprocess.Popen[Any]]") -> bool:
     """Ask all ranks to stop and wait a while; whether all have saved."""
     for rank in ranks:
         rank.terminate()
-    deadline = time.monotonic() + SAVE_SECONDS
+    _await(ranks, SAVE_SECONDS)
+    return all(rank.poll() == RUN_AGAIN for rank in ranks)
+
+
+def _await(ranks: "list[subprocess.Popen[Any]]", seconds: float) -> None:
+    """Wait so long at most until all have ended."""
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and any(rank.poll() is None for rank in ranks):
         time.sleep(POLL_SECONDS)
-    return all(rank.poll() == RUN_AGAIN for rank in ranks)
 
 
 def _interrupt(number: int, frame: Any) -> None:

@@ -71,7 +71,7 @@ seen.mkdir(exist_ok=True)
 if len(list(seen.iterdir())) < 2 * {times}:
     (seen / str(os.getpid())).touch()
     sys.exit(75 if os.environ["RANK"] == "1" else 0)
-sys.argv = [{script!r}, "--rank"]
+sys.argv, sys.path[0] = [{script!r}, "--rank"], os.path.dirname({script!r})
 runpy.run_path({script!r}, run_name="__main__")
 """
 

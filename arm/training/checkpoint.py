@@ -63,7 +63,8 @@ class Checkpoints:
     def load_newest(self, *, alone: bool = False) -> "Saved | None":
         """The newest checkpoint that is whole for every rank, or None where there is none; what is newer or unsealed goes.
 
-        `alone` says that a rank needs only its own part as long as the ranks are as many as then. Where there are some and none is whole, a UserError: a long run must not start anew unasked.
+        `alone` says that a rank needs only its own part as long as the ranks are as many as then. Where there are some and
+        none is whole, a UserError: a long run must not start anew unasked.
         """
         here = [path.read_text() for path in sorted(self.folder.glob(f"step-*/{SEAL}"))]
         there = self._mirror.seals() if self._mirror and rank() == 0 else []

@@ -114,6 +114,7 @@ class Trainer:
         progress.advance()
         if wishes.stop and not last:
             self.checkpoints.close(finish=True)
+            dist.barrier()  # the first to go would have the launcher end the others, before their copies are made
             stop_to_run_again(done, self.config.steps)
 
     def _step(self, step: int) -> Wishes:

@@ -1,7 +1,7 @@
 """Starts ranks of train-model in a fraction of a second: forks of one process that has imported everything.
 
 One JSON line in: {"folder", "output", "config", "ranks", "port", "nan": [rank, steps], "signal": [rank, step, number]}. Two
-lines out: the process ids as soon as they run, and when all have ended their exit codes; what they print on stderr goes to
+lines out: the process ids as soon as they run, and when all have ended their exit codes; what they print goes to
 OUTPUT.rank-r.txt; OUTPUT.step holds the step that rank 0 is at. `nan` makes a rank's losses of some steps not a number, `signal` sends a signal to itself in a step.
 """
 
@@ -12,9 +12,6 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-replies = os.fdopen(os.dup(1), "w")  # what libraries print goes to stderr
-os.dup2(2, 1)
 
 import deepspeed
 import deepspeed.runtime.zero.muon.muon_optimizer  # what an engine would import in every fork
@@ -27,6 +24,9 @@ from arm.storage import LocalFolder
 from arm.training import stages, trainer
 from arm.training.config import StageConfig
 
+REPLY = "ranks:"
+"""Begins our lines: libraries print, too."""
+
 
 def main() -> None:
     """Serve until stdin ends."""
@@ -34,16 +34,18 @@ def main() -> None:
     for line in sys.stdin:
         asked = json.loads(line)
         pids = [_fork(rank, asked) for rank in range(asked["ranks"])]
-        print(json.dumps(pids), file=replies, flush=True)
+        print(REPLY, json.dumps(pids), flush=True)
         codes = {pid: os.waitstatus_to_exitcode(status) for pid, status in (os.waitpid(pid, 0) for pid in pids)}
-        print(json.dumps([codes[pid] for pid in pids]), file=replies, flush=True)
+        print(REPLY, json.dumps([codes[pid] for pid in pids]), flush=True)
 
 
 def _fork(rank: int, asked: dict[str, Any]) -> int:
     pid = os.fork()
     if pid:
         return pid
-    os.dup2(os.open(f"{asked['output']}.rank-{rank}.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+    said = os.open(f"{asked['output']}.rank-{rank}.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(said, 1)
+    os.dup2(said, 2)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(asked["ranks"])}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(asked["port"])}
     code = 1

@@ -66,10 +66,11 @@ class Server:
         return self.wait()
 
     def said(self, name: str, rank: int = 0) -> str:
-        """What a rank printed on stderr."""
+        """What a rank printed."""
         return (self.folder / f"{name}.rank-{rank}.txt").read_text()
 
     def _line(self) -> list[int]:
         assert self._process.stdout
-        found: list[int] = json.loads(self._process.stdout.readline())
+        line = next(line for line in self._process.stdout if line.startswith("ranks: "))
+        found: list[int] = json.loads(line.removeprefix("ranks: "))
         return found
