@@ -123,6 +123,11 @@ class Engine:
         """Norm of the last step's gradient before clipping, over all ranks."""
         return self._backend.gradient_norm
 
+    @property
+    def reads_alone(self) -> bool:
+        """Whether in as many ranks as saved each needs no other part than its own."""
+        return not self._backend.whole
+
     def __call__(self, *arguments: Any) -> Any:
         return self._backend(*arguments)
 

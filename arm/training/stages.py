@@ -27,6 +27,7 @@ from arm.model.token_shards import Shard, open_shards
 from arm.model.vocabulary import Vocabulary
 from arm.storage import Folder, publish_tree
 from arm.tracking import tracker
+from arm.training.checkpoint import Checkpoints
 from arm.training.config import StageConfig
 from arm.training.engine import Engine, num_ranks, rank, start_process_group
 from arm.training.engine_config import EngineConfig
@@ -154,8 +155,9 @@ def _trainer(
     if config.zero_stage == 3:
         held_out = evened(held_out, vocabulary)
     engine = Engine(PackedModel(model, vocabulary, config), engine_config(config))
-    scratch = output.scratch("checkpoints")
-    return Trainer(engine, batches, config, held_out=held_out, folder=scratch, name=f"train-model {config.stage}")
+    checkpoints = Checkpoints.of(output, keep=config.checkpoints_kept, keep_every=config.checkpoint_kept_every_steps)
+    name = f"train-model {config.stage}"
+    return Trainer(engine, batches, config, held_out=held_out, checkpoints=checkpoints, name=name)
 
 
 def engine_config(config: StageConfig) -> EngineConfig:

@@ -1,13 +1,14 @@
 """The training loop: batches from the plan, one engine, curves, held-out losses and checkpoints.
 
 A step's loss is Σ weight·cross-entropy / Σ weight over the targets of all ranks and micro-batches, so it does not depend
-on how rows were dealt. After a kill, `run` goes on from the newest checkpoint that every rank holds, with the same bits.
+on how rows were dealt. After a kill, `run` goes on from the newest whole checkpoint: on as many ranks with the same bits,
+on another number of ranks with the same batches. `arm.training.recovery` says when a step is skipped, and how to stop.
 """
 
+import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,8 +20,10 @@ from arm.tracking import tracker
 from arm.training.checkpoint import Checkpoints
 from arm.training.config import StageConfig
 from arm.training.engine import Engine, num_ranks, rank
+from arm.training.heartbeat import Heartbeat
 from arm.training.loader import Batch, Loader
 from arm.training.loss import LossSums, PackedModel, weighted
+from arm.training.recovery import SpikeRule, StopWish, check_skipped, stop_to_run_again
 from arm.training.sequence import SplitLoader
 from arm.training.throughput import StepClock, step_flops, trained_parameters
 
@@ -34,6 +37,16 @@ class History:
     curves: list[Record]
     consumed: list[list[int]]
     """[documents, tokens, digest] of each step, over all ranks."""
+    skipped: list[int] = field(default_factory=list)
+    """The steps among them, counted from 0, that the weights did not learn from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the ranks agreed to do after a step."""
+
+    save: bool
+    stop: bool
 
 
 class Trainer:
@@ -46,13 +59,15 @@ class Trainer:
         config: StageConfig,
         *,
         held_out: Mapping[str, list[Batch]],
-        folder: Path,
+        checkpoints: Checkpoints,
         name: str,
     ) -> None:
         self.engine, self.loader, self.config, self.held_out, self.name = engine, loader, config, held_out, name
-        self.checkpoints = Checkpoints(folder / f"rank-{rank()}-of-{num_ranks()}")
+        self.checkpoints = checkpoints
         self.history = History([], [])
         self.clock = StepClock()
+        self._spikes = SpikeRule(config.spike_deviations, config.spike_window) if config.spike_deviations else None
+        self._stop = StopWish()
         model = self._packed.model
         self._num_parameters = trained_parameters(model)
         self._num_layers, self._width = model.config.num_hidden_layers, model.config.hidden_size
@@ -66,50 +81,87 @@ class Trainer:
         return module
 
     def run(self) -> History:
-        """Train to the last step; returns curves and what was consumed."""
+        """Train to the last step; returns curves and what was consumed. Asked to stop, it saves and exits with 75."""
         first = self._resume()
         progress = Progress(self.name, self.config.steps, first)
         self.clock = StepClock()
-        for step in range(first, self.config.steps):
-            loss = self._step(step)
-            last = step + 1 == self.config.steps
-            if (step + 1) % self.config.log_every == 0 or last:
-                self._log(step + 1)
-                progress.note = f"loss {self.history.curves[-1]['loss']:.3f}"
-            if (step + 1) % self.config.validate_every == 0 or last:
-                self._validate(step + 1)
-            if loss and not last:
-                self._save(step + 1)
-            progress.advance()
+        with self._stop, self._heartbeat() as heartbeat:
+            for step in range(first, self.config.steps):
+                wishes = self._step(step)
+                heartbeat.beat()
+                with heartbeat.resting():
+                    self._after(step + 1, wishes, progress)
         progress.close()
+        self.checkpoints.close()
         return self.history
 
-    def _step(self, step: int) -> bool:
-        """One optimiser step; returns whether the ranks agreed to save a checkpoint after it."""
+    def _heartbeat(self) -> Heartbeat:
+        return Heartbeat(
+            self.checkpoints.folder / f"stacks-rank-{rank()}.txt",
+            floor_seconds=self.config.heartbeat_floor_seconds,
+            first_seconds=self.config.heartbeat_first_seconds,
+        )
+
+    def _after(self, done: int, wishes: Wishes, progress: Progress) -> None:
+        """What is due after `done` steps."""
+        last = done == self.config.steps
+        if done % self.config.log_every == 0 or last:
+            self._log(done)
+            progress.note = f"loss {self.history.curves[-1].get('loss', math.nan):.3f}"
+        if done % self.config.validate_every == 0 or last:
+            self._validate(done)
+        if (wishes.save or wishes.stop) and not last:
+            self._save(done)
+        progress.advance()
+        if wishes.stop and not last:
+            self.checkpoints.close(finish=True)
+            dist.barrier()  # the first to go would have the launcher end the others, before their copies are made
+            stop_to_run_again(done, self.config.steps)
+
+    def _step(self, step: int) -> Wishes:
+        """One optimiser step; returns what the ranks agreed to do after it."""
         with self.clock.waiting():
             batches = self.loader.micro_batches(step)
         counts = self._reduced_counts(step, batches)
-        total = self._weight(counts[0], counts[1])
-        sums = torch.zeros(2, dtype=torch.float64)
-        for number, batch in enumerate(batches, start=1):
-            self.engine.mark(last=number == len(batches))
-            result: LossSums = self.engine(batch)
-            self.engine.backward(weighted(result, self.config) / max(total, 1e-9))
-            sums += torch.stack([result.codes.detach(), result.text.detach()]).double().cpu()
+        sums = self._accumulate(batches, max(self._weight(counts[0], counts[1]), 1e-9))
+        skipped_before = self.engine.skipped_steps
         self.engine.step(learning_rate(self.config, step))
-        self._window.append(
-            torch.cat([sums, torch.tensor([batch_count(batches, "code"), batch_count(batches, "text")])])
-        )
         self.history.consumed.append([int(value) for value in counts[2:5]])
+        if self.engine.skipped_steps > skipped_before:
+            self.history.skipped.append(step)
+            check_skipped(self.history.skipped, step, self.config.max_skipped)
+        else:
+            targets = torch.tensor([batch_count(batches, "code"), batch_count(batches, "text")])
+            self._window.append(torch.cat([sums, targets]))
         lengths = [length for batch in batches for length in batch.lengths]
         flops = step_flops(
             num_parameters=self._num_parameters, num_layers=self._num_layers, width=self._width, lengths=lengths
         )
         self.clock.tick(tokens=int(counts[3]), flops=flops * num_ranks() / self.config.sequence_parallel)
-        return bool(counts[5])
+        return Wishes(save=bool(counts[5]), stop=bool(counts[6]))
+
+    def _accumulate(self, batches: list[Batch], total: float) -> torch.Tensor:
+        """Forward and backward over this rank's micro-batches; returns its sums of both losses."""
+        sums = torch.zeros(2, dtype=torch.float64)
+        for number, batch in enumerate(batches, start=1):
+            last = number == len(batches)
+            self.engine.mark(last=last)
+            result: LossSums = self.engine(batch)
+            loss, parts = weighted(result, self.config) / total, torch.stack([result.codes, result.text]).detach()
+            if last and self._spikes:
+                loss = loss * self._spike_factor(sums + parts.double().cpu(), total)
+            self.engine.backward(loss)
+            sums += parts.double().cpu()
+        return sums
+
+    def _spike_factor(self, sums: torch.Tensor, total: float) -> float:
+        """1, or not a number where the step's loss is a spike: so the engine skips it as it skips any such gradient."""
+        assert self._spikes is not None
+        dist.all_reduce(sums)
+        return 1.0 if self._spikes.accepts(self._weight(*sums.tolist()) / total) else math.nan
 
     def _reduced_counts(self, step: int, batches: list[Batch]) -> list[int]:
-        """Summed over ranks: code targets, text targets, documents, tokens, digest, and the wish to save."""
+        """Summed over ranks: code targets, text targets, documents, tokens, digest, the wishes to save and to stop."""
         due = (step + 1) % self.config.checkpoint_every_steps == 0
         late = rank() == 0 and time.monotonic() - self._saved_at > self.config.checkpoint_every_seconds
         digest = sum(batch.digest for batch in batches) % 2**62
@@ -122,17 +174,18 @@ class Trainer:
                 digest // 2**31,
                 digest % 2**31,
                 int(due or late),
+                int(self._stop.is_there),
             ]
         )
         dist.all_reduce(values)
-        codes, text, documents, tokens, high, low, save = values.tolist()
-        return [codes, text, documents, tokens, (high * 2**31 + low) % 2**62, save]
+        codes, text, documents, tokens, high, low, save, stop = values.tolist()
+        return [codes, text, documents, tokens, (high * 2**31 + low) % 2**62, save, stop]
 
     def _weight(self, codes: float, text: float) -> float:
         return self.config.code_weight * codes + self.config.text_weight * text
 
     def _log(self, step: int) -> None:
-        totals = torch.stack(self._window).sum(dim=0)
+        totals = torch.stack([torch.zeros(4, dtype=torch.float64), *self._window]).sum(dim=0)
         self._window.clear()
         dist.all_reduce(totals)
         codes, text, num_codes, num_text = totals.tolist()
@@ -147,7 +200,9 @@ class Trainer:
             "tokens": sum(tokens for _, tokens, _ in self.history.consumed),
             "skipped_steps": self.engine.skipped_steps,
         }
-        self._record(record)
+        if not num_codes + num_text:  # every step since the last entry was skipped: there is no loss to show
+            record = {name: value for name, value in record.items() if not name.startswith("loss")}
+        self._record({name: value for name, value in record.items() if math.isfinite(value)})
         tracker.log(self.clock.metrics(), step=step)
 
     @torch.no_grad()
@@ -174,28 +229,33 @@ class Trainer:
     def _save(self, step: int) -> None:
         state: dict[str, Any] = {
             "engine": self.engine.state_dict(),
-            "plan": self.loader.plan.digest,
             "curves": self.history.curves,
             "consumed": self.history.consumed,
-            "window": torch.stack(self._window) if self._window else None,
+            "skipped": self.history.skipped,
+            "window": torch.stack(self._window) if self._window else torch.zeros(0, 4, dtype=torch.float64),
+            "spikes": self._spikes.state_dict() if self._spikes else {},
         }
-        self.checkpoints.save(step, state)
+        self.checkpoints.save(step, state, plan=self.loader.plan.digest, digest=str(state["engine"]["digest"]))
         self._saved_at = time.monotonic()
 
     def _resume(self) -> int:
-        """The step to go on from: the newest checkpoint that all ranks hold whole, or 0."""
-        found = self.checkpoints.load_common()
-        if found is None:
+        """The step to go on from: that of the newest whole checkpoint, or 0."""
+        saved = self.checkpoints.load_newest(alone=self.engine.reads_alone)
+        if saved is None:
             return 0
-        step, state = found
-        if state["plan"] != self.loader.plan.digest:
+        if saved.seal.plan != self.loader.plan.digest:
             raise UserError(
-                f"The checkpoint at step {step} follows another plan of data; delete {self.checkpoints.folder}."
+                f"The checkpoint at step {saved.step} follows another plan of data; delete {self.checkpoints.folder}."
             )
-        self.engine.load_state_dict([state["engine"]])
-        self.history = History(state["curves"], state["consumed"])
-        self._window = list(state["window"]) if state["window"] is not None else []
-        return step
+        self.engine.load_state_dict(saved.parts("engine"))
+        own = saved.own
+        self.history = History(own["curves"], own["consumed"], own["skipped"])
+        windows = [part["window"].clone() for part in saved.inherited()] or [own["window"] * 0]
+        self._window = list(torch.stack(windows).sum(dim=0))
+        if self._spikes:
+            self._spikes.load_state_dict(own["spikes"])
+        saved.close()
+        return saved.step
 
 
 def learning_rate(config: StageConfig, step: int) -> float:
