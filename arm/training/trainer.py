@@ -6,7 +6,7 @@ on how rows were dealt. After a kill, `run` goes on from the newest checkpoint t
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,9 @@ from arm.training.checkpoint import Checkpoints
 from arm.training.config import StageConfig
 from arm.training.engine import Engine, num_ranks, rank
 from arm.training.loader import Batch, Loader
-from arm.training.loss import LossSums, PackedModel, weighted
-from arm.training.throughput import StepClock, step_flops, trained_parameters
-
-Record = dict[str, float]
+from arm.training.loss import LossSums, PackedModel
+from arm.training.metrics import KindCounts, Meter, Record, mean_losses, reduced
+from arm.training.throughput import StepClock, gathered, layer_parameters, peak_flops, step_flops, straggler_metrics
 
 
 @dataclass(slots=True)
@@ -33,6 +32,8 @@ class History:
     curves: list[Record]
     consumed: list[list[int]]
     """[documents, tokens, digest] of each step, over all ranks."""
+    speeds: list[Record] = field(default_factory=list)
+    """Entries of speed: no two runs have the same."""
 
 
 class Trainer:
@@ -53,10 +54,10 @@ class Trainer:
         self.history = History([], [])
         self.clock = StepClock()
         model = self._packed.model
-        self._num_parameters = trained_parameters(model)
+        self.meter = Meter(config)
+        self._num_parameters = layer_parameters(model)
         self._num_layers, self._width = model.config.num_hidden_layers, model.config.hidden_size
         self._saved_at = time.monotonic()
-        self._window: list[torch.Tensor] = []
 
     @property
     def _packed(self) -> PackedModel:
@@ -72,7 +73,7 @@ class Trainer:
         for step in range(first, self.config.steps):
             loss = self._step(step)
             last = step + 1 == self.config.steps
-            if (step + 1) % self.config.log_every == 0 or last:
+            if self._logs_after(step):
                 self._log(step + 1)
                 progress.note = f"loss {self.history.curves[-1]['loss']:.3f}"
             if (step + 1) % self.config.validate_every == 0 or last:
@@ -87,83 +88,82 @@ class Trainer:
         """One optimiser step; returns whether the ranks agreed to save a checkpoint after it."""
         with self.clock.waiting():
             batches = self.loader.micro_batches(step)
-        counts = self._reduced_counts(step, batches)
-        total = self._weight(counts[0], counts[1])
-        sums = torch.zeros(2, dtype=torch.float64)
+        counts, kinds = self._reduced_counts(step, batches)
+        total = self.meter.count(kinds)
         for number, batch in enumerate(batches, start=1):
             self.engine.mark(last=number == len(batches))
-            result: LossSums = self.engine(batch)
-            self.engine.backward(weighted(result, self.config) / max(total, 1e-9))
-            sums += torch.stack([result.codes.detach(), result.text.detach()]).double().cpu()
+            with self.clock.computing():
+                result: LossSums = self.engine(batch, self._logs_after(step))
+            self.engine.backward(result.weighted / max(total, 1e-9))
+            self.meter.add(result)
         self.engine.step(learning_rate(self.config, step))
-        self._window.append(
-            torch.cat([sums, torch.tensor([batch_count(batches, "code"), batch_count(batches, "text")])])
-        )
-        self.history.consumed.append([int(value) for value in counts[2:5]])
-        lengths = [length for batch in batches for length in batch.lengths]
-        flops = step_flops(
-            num_parameters=self._num_parameters, num_layers=self._num_layers, width=self._width, lengths=lengths
-        )
-        self.clock.tick(tokens=int(counts[3]), flops=flops * num_ranks())
-        return bool(counts[5])
+        self.history.consumed.append(counts[:3])
+        self.clock.tick(tokens=counts[1], flops=float(counts[3]))
+        return bool(counts[4])
 
-    def _reduced_counts(self, step: int, batches: list[Batch]) -> list[int]:
-        """Summed over ranks: code targets, text targets, documents, tokens, digest, and the wish to save."""
+    def _logs_after(self, step: int) -> bool:
+        return (step + 1) % self.config.log_every == 0 or step + 1 == self.config.steps
+
+    def _reduced_counts(self, step: int, batches: list[Batch]) -> tuple[list[int], KindCounts]:
+        """Summed over ranks: documents, tokens, digest, FLOPs and the wish to save; targets and tokens by kind."""
         due = (step + 1) % self.config.checkpoint_every_steps == 0
         late = rank() == 0 and time.monotonic() - self._saved_at > self.config.checkpoint_every_seconds
         digest = sum(batch.digest for batch in batches) % 2**62
         values = torch.tensor(
             [
-                batch_count(batches, "code"),
-                batch_count(batches, "text"),
                 sum(batch.num_documents for batch in batches),
                 sum(batch.num_tokens for batch in batches),
                 digest // 2**31,
                 digest % 2**31,
+                int(self._flops(batches)),
                 int(due or late),
+                *KindCounts.of(batches).to_list(),
             ]
         )
         dist.all_reduce(values)
-        codes, text, documents, tokens, high, low, save = values.tolist()
-        return [codes, text, documents, tokens, (high * 2**31 + low) % 2**62, save]
+        documents, tokens, high, low, flops, save, *kinds = values.tolist()
+        return [documents, tokens, (high * 2**31 + low) % 2**62, flops, save], KindCounts.from_list(kinds)
 
-    def _weight(self, codes: float, text: float) -> float:
-        return self.config.code_weight * codes + self.config.text_weight * text
+    def _flops(self, batches: list[Batch]) -> float:
+        code_rows, text_rows = self._packed.rows()
+        head = (
+            len(batch.code_targets_M) * (code_rows.stop - code_rows.start)
+            + len(batch.text_targets_M) * (text_rows.stop - text_rows.start)
+            for batch in batches
+        )
+        return step_flops(
+            num_parameters=self._num_parameters,
+            num_layers=self._num_layers,
+            width=self._width,
+            lengths=[length for batch in batches for length in batch.lengths[: batch.num_documents]],
+            head_logits=sum(head),
+        )
 
     def _log(self, step: int) -> None:
-        totals = torch.stack(self._window).sum(dim=0)
-        self._window.clear()
-        dist.all_reduce(totals)
-        codes, text, num_codes, num_text = totals.tolist()
-        weighted_sum = self.config.code_weight * codes + self.config.text_weight * text
-        record = {
+        record = self.meter.entry(step) | {
             "step": step,
-            "loss": weighted_sum / max(self._weight(num_codes, num_text), 1e-9),
-            "loss/codes": codes / max(num_codes, 1),
-            "loss/text": text / max(num_text, 1),
             "gradient_norm": self.engine.gradient_norm,
             "learning_rate": learning_rate(self.config, step - 1),
             "tokens": sum(tokens for _, tokens, _ in self.history.consumed),
             "skipped_steps": self.engine.skipped_steps,
         }
         self._record(record)
-        tracker.log(self.clock.metrics(), step=step)
+        speed = self.clock.metrics(self._peak_flops()) | straggler_metrics(gathered(self.clock.own_seconds()))
+        self.history.speeds.append({"step": step} | {name: float(f"{value:.6g}") for name, value in speed.items()})
+        tracker.log(speed, step=step)
+
+    def _peak_flops(self) -> float | None:
+        """Of all devices together."""
+        name = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+        peak = peak_flops(name, self.config.dtype)
+        return peak and peak * num_ranks()
 
     @torch.no_grad()
     def _validate(self, step: int) -> None:
         """Held-out losses by kind of document and modality, over all ranks."""
-        totals = torch.zeros(len(self.held_out), 4, dtype=torch.float64)
-        for row, batches in enumerate(self.held_out.values()):
-            for batch in batches:
-                sums = self._packed(batch)
-                values = [float(sums.codes), float(sums.text), sums.num_codes, sums.num_text]
-                totals[row] += torch.tensor(values, dtype=torch.float64)
-        dist.all_reduce(totals)
-        record: Record = {"step": step}
-        for kind, (codes, text, num_codes, num_text) in zip(self.held_out, totals.tolist(), strict=True):
-            record |= {f"held_out/{kind}/codes": codes / num_codes} if num_codes else {}
-            record |= {f"held_out/{kind}/text": text / num_text} if num_text else {}
-        self._record(record)
+        measured = [self._packed(batch).sums_DKC for batches in self.held_out.values() for batch in batches]
+        sums_DKC = reduced(torch.stack(measured).sum(dim=0) if measured else None)
+        self._record({"step": step} | mean_losses(sums_DKC, prefix="held_out"))
 
     def _record(self, record: Mapping[str, float]) -> None:
         rounded = {name: value if name == "step" else round(value, 6) for name, value in record.items()}
@@ -176,9 +176,11 @@ class Trainer:
             "plan": self.loader.plan.digest,
             "curves": self.history.curves,
             "consumed": self.history.consumed,
-            "window": torch.stack(self._window) if self._window else None,
+            "speeds": self.history.speeds,
+            "meter": self.meter.state_dict(),
         }
-        self.checkpoints.save(step, state)
+        with self.clock.saving():
+            self.checkpoints.save(step, state)
         self._saved_at = time.monotonic()
 
     def _resume(self) -> int:
@@ -192,8 +194,8 @@ class Trainer:
                 f"The checkpoint at step {step} follows another plan of data; delete {self.checkpoints.folder}."
             )
         self.engine.load_state_dict(state["engine"])
-        self.history = History(state["curves"], state["consumed"])
-        self._window = list(state["window"]) if state["window"] is not None else []
+        self.history = History(state["curves"], state["consumed"], state["speeds"])
+        self.meter.load_state_dict(state["meter"])
         return step
 
 
@@ -206,8 +208,3 @@ def learning_rate(config: StageConfig, step: int) -> float:
     decay_steps = config.decay_fraction * config.steps
     passed = max(0.0, step - (config.steps - decay_steps)) / decay_steps if decay_steps else 0.0
     return config.learning_rate * warm * (1 - 0.9 * passed)
-
-
-def batch_count(batches: list[Batch], modality: str) -> int:
-    """Targets of a modality in some batches."""
-    return sum(len(b.code_targets_M if modality == "code" else b.text_targets_M) for b in batches)
