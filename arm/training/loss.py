@@ -11,7 +11,7 @@ bfloat16, so the chunks are recomputed in the backward pass by checkpointing.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -33,9 +33,8 @@ SUMMED = ("targets", "loss", "log_normaliser", "squared_log_normaliser", "measur
 """What is summed over targets: ones, cross-entropy, z, z², ones where logits were measured, the mean square of logits."""
 
 
-@dataclass(frozen=True, slots=True)
-class LossSums:
-    """Of one micro-batch."""
+class LossSums(NamedTuple):
+    """Of one micro-batch. A tuple: ZeRO stage 3 hangs its hooks on the tensors of tuples alone."""
 
     weighted: Tensor
     """What is minimised, before it is divided by the step's summed weights."""

@@ -20,7 +20,7 @@ from torch import Tensor
 from arm.model.documents import KINDS
 from arm.training.config import MixtureConfig, Schedule, StageConfig, share_at
 from arm.training.loader import Batch
-from arm.training.loss import MODALITIES, SUMMED, LossSums, target_weights
+from arm.training.loss import MODALITIES, SUMMED, target_weights
 from arm.training.mixture import kind_schedules
 
 Record = dict[str, float]
@@ -62,16 +62,13 @@ class Meter:
     def __init__(self, config: StageConfig) -> None:
         self._config = config
         self._weights_DK = target_weights(config).double()
-        self._window_DKC: Tensor | None = None
+        self._window_DKC = no_sums()
         self.read = KindCounts.from_list([0] * (len(MODALITIES) + 1) * len(KINDS))
         """Over all ranks, since the first step."""
 
-    def add(self, sums: LossSums) -> None:
-        """Add a micro-batch of this rank."""
-        seen_DKC = (
-            sums.sums_DKC if self._window_DKC is None else self._window_DKC.to(sums.sums_DKC.device) + sums.sums_DKC
-        )
-        self._window_DKC = seen_DKC
+    def add(self, sums_DKC: Tensor) -> None:
+        """Add the targets of this rank that a step learned from."""
+        self._window_DKC = self._window_DKC.to(sums_DKC.device) + sums_DKC
 
     def count(self, counts: KindCounts) -> float:
         """Add what all ranks read at a step; returns the summed weights of its targets."""
@@ -81,7 +78,7 @@ class Meter:
     def entry(self, step: int) -> Record:
         """The entry of the curves after `step` steps, over all ranks; opens the next window."""
         sums_DKC = reduced(self._window_DKC)
-        self._window_DKC = None
+        self._window_DKC = no_sums()
         return mean_losses(sums_DKC, self._weights_DK) | logit_sizes(sums_DKC) | self._shares(step)
 
     def _shares(self, step: int) -> Record:
@@ -94,18 +91,23 @@ class Meter:
 
     def state_dict(self) -> dict[str, Any]:
         """This rank's window, and what all ranks read."""
-        window = None if self._window_DKC is None else self._window_DKC.cpu()
-        return {"window": window, "read": self.read.to_list()}
+        return {"window": self._window_DKC.cpu(), "read": self.read.to_list()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
-        self._window_DKC, self.read = state["window"], KindCounts.from_list(state["read"])
+    def load_state_dict(self, state: dict[str, Any], windows_of: Sequence[dict[str, Any]] | None = None) -> None:
+        """Go on from `state_dict`; on another number of ranks with the windows of those whose place this rank takes."""
+        windows = [each["window"] for each in ([state] if windows_of is None else windows_of)]
+        self._window_DKC = torch.stack([no_sums(), *windows]).sum(dim=0)
+        self.read = KindCounts.from_list(state["read"])
 
 
-def reduced(sums_DKC: Tensor | None) -> Tensor:
+def no_sums() -> Tensor:
+    """Sums over no target."""
+    return torch.zeros(len(MODALITIES), len(KINDS), len(SUMMED), dtype=torch.float64)
+
+
+def reduced(sums_DKC: Tensor) -> Tensor:
     """Sums of all ranks, on the CPU; every rank calls this."""
-    shape = (len(MODALITIES), len(KINDS), len(SUMMED))
-    total = torch.zeros(shape, dtype=torch.float64) if sums_DKC is None else sums_DKC.cpu()
+    total = sums_DKC.cpu().clone()
     dist.all_reduce(total)
     return total
 
@@ -118,7 +120,8 @@ def mean_losses(sums_DKC: Tensor, weights_DK: Tensor | None = None, prefix: str 
     counts_DK, losses_DK = _column(sums_DKC, "targets"), _column(sums_DKC, "loss")
     record: Record = {}
     if weights_DK is not None:
-        record[prefix] = float((weights_DK * losses_DK).sum() / (weights_DK * counts_DK).sum().clamp(min=1e-9))
+        total = float((weights_DK * counts_DK).sum())
+        record |= {prefix: float((weights_DK * losses_DK).sum()) / total} if total else {}
     for modality, counts, losses in zip(MODALITIES, counts_DK, losses_DK, strict=True):
         if counts.sum():
             record[f"{prefix}/{modality}"] = float(losses.sum() / counts.sum())

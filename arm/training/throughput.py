@@ -49,9 +49,9 @@ def step_flops(
 
 
 def layer_parameters(model: Any) -> int:
-    """Parameters that multiply every token: all but the input embedding and the head."""
-    rows = model.model.embed_tokens.weight.numel() + model.lm_head.weight.numel()
-    return int(sum(parameter.numel() for parameter in model.parameters()) - rows)
+    """Parameters that multiply every token: all but the input embedding and the head. ZeRO stage 3 knows what it cut."""
+    sizes = {parameter: int(getattr(parameter, "ds_numel", parameter.numel())) for parameter in model.parameters()}
+    return sum(sizes.values()) - sizes[model.model.embed_tokens.weight] - sizes[model.lm_head.weight]
 
 
 class StepClock:

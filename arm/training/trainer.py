@@ -4,6 +4,7 @@ A step's loss is Σ weight·cross-entropy / Σ weight over the targets of all ra
 on how rows were dealt. After a kill, `run` goes on from the newest checkpoint that every rank holds, with the same bits.
 """
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from arm.training.config import StageConfig
 from arm.training.engine import Engine, num_ranks, rank
 from arm.training.loader import Batch, Loader
 from arm.training.loss import LossSums, PackedModel
-from arm.training.metrics import KindCounts, Meter, Record, mean_losses, reduced
+from arm.training.metrics import KindCounts, Meter, Record, mean_losses, no_sums, reduced
 from arm.training.throughput import StepClock, gathered, layer_parameters, peak_flops, step_flops, straggler_metrics
 
 
@@ -75,7 +76,7 @@ class Trainer:
             last = step + 1 == self.config.steps
             if self._logs_after(step):
                 self._log(step + 1)
-                progress.note = f"loss {self.history.curves[-1]['loss']:.3f}"
+                progress.note = f"loss {self.history.curves[-1].get('loss', math.nan):.3f}"
             if (step + 1) % self.config.validate_every == 0 or last:
                 self._validate(step + 1)
             if loss and not last:
@@ -89,13 +90,14 @@ class Trainer:
         with self.clock.waiting():
             batches = self.loader.micro_batches(step)
         counts, kinds = self._reduced_counts(step, batches)
-        total = self.meter.count(kinds)
+        total, sums_DKC = max(self.meter.count(kinds), 1e-9), no_sums()
         for number, batch in enumerate(batches, start=1):
             self.engine.mark(last=number == len(batches))
             with self.clock.computing():
                 result: LossSums = self.engine(batch, self._logs_after(step))
-            self.engine.backward(result.weighted / max(total, 1e-9))
-            self.meter.add(result)
+            self.engine.backward(result.weighted / total)
+            sums_DKC = sums_DKC.to(result.sums_DKC.device) + result.sums_DKC
+        self.meter.add(sums_DKC)
         self.engine.step(learning_rate(self.config, step))
         self.history.consumed.append(counts[:3])
         self.clock.tick(tokens=counts[1], flops=float(counts[3]))
@@ -162,8 +164,8 @@ class Trainer:
     def _validate(self, step: int) -> None:
         """Held-out losses by kind of document and modality, over all ranks."""
         measured = [self._packed(batch).sums_DKC for batches in self.held_out.values() for batch in batches]
-        sums_DKC = reduced(torch.stack(measured).sum(dim=0) if measured else None)
-        self._record({"step": step} | mean_losses(sums_DKC, prefix="held_out"))
+        total_DKC = reduced(torch.stack(measured).sum(dim=0) if measured else no_sums())
+        self._record({"step": step} | mean_losses(total_DKC, prefix="held_out"))
 
     def _record(self, record: Mapping[str, float]) -> None:
         rounded = {name: value if name == "step" else round(value, 6) for name, value in record.items()}

@@ -8,7 +8,7 @@ import torch.distributed as dist
 
 from arm.model.documents import KINDS
 from arm.training.config import KindWeights, MixtureConfig, StageConfig
-from arm.training.loss import MODALITIES, SUMMED, LossSums, target_weights
+from arm.training.loss import MODALITIES, SUMMED, target_weights
 from arm.training.metrics import KindCounts, Meter, logit_sizes, mean_losses, mean_share, target_shares
 
 EDIT, DRAWN, CAPTION = (KINDS.index(kind) for kind in ("edit", "text_to_image", "caption"))
@@ -94,11 +94,11 @@ def test_shares_are_of_all_that_was_read_and_losses_of_the_last_window(alone: No
     """Two rows of 50 a step. Step 1 reads 60 + 40 of 100 places, step 2 reads 80: shares 60 and 120 of 180, fill .9."""
     meter = Meter(CONFIG)
     assert meter.count(counts(edit=60, caption=40)) == 3 + 1  # the weights of one target each
-    meter.add(LossSums(torch.zeros(()), SUMS))
+    meter.add(SUMS)
     first = meter.entry(1)
     assert (first["share/edit"], first["fill"], first["loss"]) == (0.6, 1.0, 3.0)
     meter.count(counts(caption=80))
-    meter.add(LossSums(torch.zeros(()), 2 * table(targets={(1, CAPTION): 2}, loss={(1, CAPTION): 8})))
+    meter.add(2 * table(targets={(1, CAPTION): 2}, loss={(1, CAPTION): 8}))
     second = meter.entry(2)
     assert second["share/edit"] == pytest.approx(60 / 180)
     assert (second["fill"], second["loss"], second["loss/caption/text"]) == (0.9, 4.0, 4.0)
@@ -110,11 +110,29 @@ def test_a_meter_goes_on_where_it_was_saved(alone: None) -> None:
     for killed in (False, True):
         meter = Meter(CONFIG)
         meter.count(counts(edit=60))
-        meter.add(LossSums(torch.zeros(()), SUMS))
+        meter.add(SUMS)
         if killed:
             state, meter = meter.state_dict(), Meter(CONFIG)
             meter.load_state_dict(state)
         meter.count(counts(caption=10))
-        meter.add(LossSums(torch.zeros(()), SUMS))
+        meter.add(SUMS)
         entries.append(meter.entry(2))
     assert entries[0] == entries[1]
+
+
+def test_another_rank_takes_the_windows_of_those_it_replaces(alone: None) -> None:
+    """One rank goes on for two: its first entry is the mean over both windows, not over one."""
+    states = []
+    for sums in (
+        table(targets={(0, EDIT): 1}, loss={(0, EDIT): 2}),
+        table(targets={(0, EDIT): 3}, loss={(0, EDIT): 2}),
+    ):
+        meter = Meter(CONFIG)
+        meter.count(counts(edit=60))
+        meter.add(sums)
+        states.append(meter.state_dict())
+    meter = Meter(CONFIG)
+    meter.load_state_dict(states[0], states)
+    assert meter.entry(1)["loss"] == 1.0
+    meter.load_state_dict(states[0], [])  # a rank that takes nobody's place
+    assert "loss" not in meter.entry(1)
