@@ -1,7 +1,7 @@
 """The engine of policy training: the trainer's, set as a stage of GRPO asks."""
 
 from arm.rl.config import PolicyConfig
-from arm.training.engine import EngineConfig
+from arm.training.engine_config import EngineConfig
 
 
 def engine_config(config: PolicyConfig) -> EngineConfig:

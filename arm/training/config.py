@@ -164,15 +164,40 @@ class StageConfig:
     """Steps between checkpoints."""
     checkpoint_every_seconds: float = operational(600.0)
     """Seconds between checkpoints, whichever comes first."""
+    checkpoints_kept: int = operational(2)
+    """Newest checkpoints that are kept."""
+    checkpoint_kept_every_steps: int = operational(0)
+    """Checkpoints at multiples of so many steps are kept, too, until the stage is complete (0: none)."""
+    max_skipped: int = operational(10)
+    """Steps in a row that may be skipped as their loss or gradient is not finite, or a spike, before the run stops."""
+    spike_deviations: float = 0.0
+    """A loss so many median absolute deviations above the median is a spike, and its step is skipped (ours: 0, off)."""
+    spike_window: int = 100
+    """Losses that the median is taken over (no effect without spike_deviations)."""
+    heartbeat_floor_seconds: float = operational(300.0)
+    """A step may last ten times the 95th percentile of the last steps, and this at least; then the run is restarted."""
+    heartbeat_first_seconds: float = operational(1_800.0)
+    """The same for the first steps, for held-out losses and for saving."""
     log_every: int = 10
     """Steps between entries of the curves; losses are means over them."""
 
     def __post_init__(self) -> None:
         counts = ("steps", "sequence_length", "rows_per_step", "rows_per_micro_batch", "loss_chunk", "num_shapes")
-        for name in (*counts, "validate_every", "checkpoint_every_steps", "log_every"):
+        for name in (
+            *counts,
+            "validate_every",
+            "checkpoint_every_steps",
+            "log_every",
+            "checkpoints_kept",
+            "spike_window",
+        ):
             if getattr(self, name) < 1:
                 raise UserError(f"StageConfig.{name} is {getattr(self, name)}; it must be at least 1.")
-        for name in ("learning_rate", "new_rows_learning_rate", "gradient_clip"):
+        for name in ("checkpoint_kept_every_steps", "max_skipped", "spike_deviations"):
+            if getattr(self, name) < 0:
+                raise UserError(f"StageConfig.{name} is {getattr(self, name)}; it must be at least 0.")
+        above_zero = ("learning_rate", "new_rows_learning_rate", "gradient_clip", "heartbeat_floor_seconds")
+        for name in (*above_zero, "heartbeat_first_seconds"):
             if getattr(self, name) <= 0:
                 raise UserError(f"StageConfig.{name} is {getattr(self, name)}; it must be above 0.")
         if min(self.text_weight, self.code_weight, self.z_loss) < 0 or not self.text_weight + self.code_weight:
@@ -184,6 +209,8 @@ class StageConfig:
             raise UserError(f"StageConfig.decay_fraction is {self.decay_fraction}; give 0 to 1.")
         if self.optimizer == "adamw" and self.muon_learning_rate != 0.02:
             raise UserError("StageConfig.muon_learning_rate has no effect with the optimizer 'adamw': leave it out.")
+        if not self.spike_deviations and self.spike_window != 100:
+            raise UserError("StageConfig.spike_window has no effect without spike_deviations: leave it out.")
         if self.stage != "pretrain" and (self.added_layers or self.code_initialisation != "mean"):
             raise UserError(f"added_layers and code_initialisation have no effect in {self.stage}: leave them out.")
 

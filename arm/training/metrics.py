@@ -75,6 +75,10 @@ class Meter:
         self.read = KindCounts(self.read.targets_DK + counts.targets_DK, self.read.tokens_K + counts.tokens_K)
         return float((self._weights_DK * counts.targets_DK).sum())
 
+    def weighted_loss(self, sums_DKC: Tensor) -> float:
+        """The sum that is minimised over targets, without z: weights times cross-entropies."""
+        return float((self._weights_DK * _column(sums_DKC, "loss")).sum())
+
     def entry(self, step: int) -> Record:
         """The entry of the curves after `step` steps, over all ranks; opens the next window."""
         sums_DKC = reduced(self._window_DKC)

@@ -27,8 +27,10 @@ from arm.model.token_shards import Shard, open_shards
 from arm.model.vocabulary import Vocabulary
 from arm.storage import Folder, publish_tree
 from arm.tracking import tracker
+from arm.training.checkpoint import Checkpoints
 from arm.training.config import StageConfig
-from arm.training.engine import Engine, EngineConfig, num_ranks, rank, start_process_group
+from arm.training.engine import Engine, num_ranks, rank, start_process_group
+from arm.training.engine_config import EngineConfig
 from arm.training.loader import Loader, held_out_batches
 from arm.training.loss import PackedModel
 from arm.training.mixture import Plan, plan
@@ -139,8 +141,9 @@ def _trainer(
         **here,
     )
     engine = Engine(PackedModel(model, vocabulary, config), engine_config(config))
-    scratch = output.scratch("checkpoints")
-    return Trainer(engine, loader, config, held_out=held_out, folder=scratch, name=f"train-model {config.stage}")
+    checkpoints = Checkpoints.of(output, keep=config.checkpoints_kept, keep_every=config.checkpoint_kept_every_steps)
+    name = f"train-model {config.stage}"
+    return Trainer(engine, loader, config, held_out=held_out, checkpoints=checkpoints, name=name)
 
 
 def engine_config(config: StageConfig) -> EngineConfig:

@@ -1,14 +1,14 @@
 """The training loop: batches from the plan, one engine, curves, held-out losses and checkpoints.
 
 A step's loss is Σ weight·cross-entropy / Σ weight over the targets of all ranks and micro-batches, so it does not depend
-on how rows were dealt. After a kill, `run` goes on from the newest checkpoint that every rank holds, with the same bits.
+on how rows were dealt. After a kill, `run` goes on from the newest whole checkpoint: on as many ranks with the same bits,
+on another number of ranks with the same batches. `arm.training.recovery` says when a step is skipped, and how to stop.
 """
 
 import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,9 +20,11 @@ from arm.tracking import tracker
 from arm.training.checkpoint import Checkpoints
 from arm.training.config import StageConfig
 from arm.training.engine import Engine, num_ranks, rank
+from arm.training.heartbeat import Heartbeat
 from arm.training.loader import Batch, Loader
 from arm.training.loss import LossSums, PackedModel
 from arm.training.metrics import KindCounts, Meter, Record, mean_losses, no_sums, reduced
+from arm.training.recovery import SpikeRule, StopWish, check_skipped, stop_to_run_again
 from arm.training.throughput import StepClock, gathered, layer_parameters, peak_flops, step_flops, straggler_metrics
 
 
@@ -33,8 +35,18 @@ class History:
     curves: list[Record]
     consumed: list[list[int]]
     """[documents, tokens, digest] of each step, over all ranks."""
+    skipped: list[int] = field(default_factory=list)
+    """The steps among them, counted from 0, that the weights did not learn from."""
     speeds: list[Record] = field(default_factory=list)
     """Entries of speed: no two runs have the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the ranks agreed to do after a step."""
+
+    save: bool
+    stop: bool
 
 
 class Trainer:
@@ -47,13 +59,15 @@ class Trainer:
         config: StageConfig,
         *,
         held_out: Mapping[str, list[Batch]],
-        folder: Path,
+        checkpoints: Checkpoints,
         name: str,
     ) -> None:
         self.engine, self.loader, self.config, self.held_out, self.name = engine, loader, config, held_out, name
-        self.checkpoints = Checkpoints(folder / f"rank-{rank()}-of-{num_ranks()}")
+        self.checkpoints = checkpoints
         self.history = History([], [])
         self.clock = StepClock()
+        self._spikes = SpikeRule(config.spike_deviations, config.spike_window) if config.spike_deviations else None
+        self._stop = StopWish()
         model = self._packed.model
         self.meter = Meter(config)
         self._num_parameters = layer_parameters(model)
@@ -67,47 +81,86 @@ class Trainer:
         return module
 
     def run(self) -> History:
-        """Train to the last step; returns curves and what was consumed."""
+        """Train to the last step; returns curves and what was consumed. Asked to stop, it saves and exits with 75."""
         first = self._resume()
         progress = Progress(self.name, self.config.steps, first)
         self.clock = StepClock()
-        for step in range(first, self.config.steps):
-            loss = self._step(step)
-            last = step + 1 == self.config.steps
-            if self._logs_after(step):
-                self._log(step + 1)
-                progress.note = f"loss {self.history.curves[-1].get('loss', math.nan):.3f}"
-            if (step + 1) % self.config.validate_every == 0 or last:
-                self._validate(step + 1)
-            if loss and not last:
-                self._save(step + 1)
-            progress.advance()
+        with self._stop, self._heartbeat() as heartbeat:
+            for step in range(first, self.config.steps):
+                wishes = self._step(step)
+                heartbeat.beat()
+                with heartbeat.resting():
+                    self._after(step + 1, wishes, progress)
         progress.close()
+        self.checkpoints.close()
         return self.history
 
-    def _step(self, step: int) -> bool:
-        """One optimiser step; returns whether the ranks agreed to save a checkpoint after it."""
+    def _heartbeat(self) -> Heartbeat:
+        return Heartbeat(
+            self.checkpoints.folder / f"stacks-rank-{rank()}.txt",
+            floor_seconds=self.config.heartbeat_floor_seconds,
+            first_seconds=self.config.heartbeat_first_seconds,
+        )
+
+    def _after(self, done: int, wishes: Wishes, progress: Progress) -> None:
+        """What is due after `done` steps."""
+        last = done == self.config.steps
+        if self._logs_after(done - 1):
+            self._log(done)
+            progress.note = f"loss {self.history.curves[-1].get('loss', math.nan):.3f}"
+        if done % self.config.validate_every == 0 or last:
+            self._validate(done)
+        if (wishes.save or wishes.stop) and not last:
+            self._save(done)
+        progress.advance()
+        if wishes.stop and not last:
+            self.checkpoints.close(finish=True)
+            dist.barrier()  # the first to go would have the launcher end the others, before their copies are made
+            stop_to_run_again(done, self.config.steps)
+
+    def _step(self, step: int) -> Wishes:
+        """One optimiser step; returns what the ranks agreed to do after it."""
         with self.clock.waiting():
             batches = self.loader.micro_batches(step)
         counts, kinds = self._reduced_counts(step, batches)
-        total, sums_DKC = max(self.meter.count(kinds), 1e-9), no_sums()
-        for number, batch in enumerate(batches, start=1):
-            self.engine.mark(last=number == len(batches))
-            with self.clock.computing():
-                result: LossSums = self.engine(batch, self._logs_after(step))
-            self.engine.backward(result.weighted / total)
-            sums_DKC = sums_DKC.to(result.sums_DKC.device) + result.sums_DKC
-        self.meter.add(sums_DKC)
+        sums_DKC = self._accumulate(batches, max(self.meter.count(kinds), 1e-9), measure=self._logs_after(step))
+        skipped_before = self.engine.skipped_steps
         self.engine.step(learning_rate(self.config, step))
         self.history.consumed.append(counts[:3])
+        if self.engine.skipped_steps > skipped_before:
+            self.history.skipped.append(step)
+            check_skipped(self.history.skipped, step, self.config.max_skipped)
+        else:
+            self.meter.add(sums_DKC)
         self.clock.tick(tokens=counts[1], flops=float(counts[3]))
-        return bool(counts[4])
+        return Wishes(save=bool(counts[4]), stop=bool(counts[5]))
+
+    def _accumulate(self, batches: list[Batch], total: float, *, measure: bool) -> torch.Tensor:
+        """Forward and backward over this rank's micro-batches; returns its sums over targets."""
+        sums_DKC = no_sums()
+        for number, batch in enumerate(batches, start=1):
+            last = number == len(batches)
+            self.engine.mark(last=last)
+            with self.clock.computing():
+                result: LossSums = self.engine(batch, measure)
+            sums_DKC = sums_DKC.to(result.sums_DKC.device) + result.sums_DKC
+            loss = result.weighted / total
+            if last and self._spikes:
+                loss = loss * self._spike_factor(sums_DKC, total)
+            self.engine.backward(loss)
+        return sums_DKC
+
+    def _spike_factor(self, sums_DKC: torch.Tensor, total: float) -> float:
+        """1, or not a number where the step's loss is a spike: so the engine skips it as it skips any such gradient."""
+        assert self._spikes is not None
+        loss = self.meter.weighted_loss(reduced(sums_DKC)) / total
+        return 1.0 if self._spikes.accepts(loss) else math.nan
 
     def _logs_after(self, step: int) -> bool:
         return (step + 1) % self.config.log_every == 0 or step + 1 == self.config.steps
 
     def _reduced_counts(self, step: int, batches: list[Batch]) -> tuple[list[int], KindCounts]:
-        """Summed over ranks: documents, tokens, digest, FLOPs and the wish to save; targets and tokens by kind."""
+        """Summed over ranks: documents, tokens, digest, FLOPs, the wishes to save and to stop; targets and tokens by kind."""
         due = (step + 1) % self.config.checkpoint_every_steps == 0
         late = rank() == 0 and time.monotonic() - self._saved_at > self.config.checkpoint_every_seconds
         digest = sum(batch.digest for batch in batches) % 2**62
@@ -119,12 +172,13 @@ class Trainer:
                 digest % 2**31,
                 int(self._flops(batches)),
                 int(due or late),
+                int(self._stop.is_there),
                 *KindCounts.of(batches).to_list(),
             ]
         )
         dist.all_reduce(values)
-        documents, tokens, high, low, flops, save, *kinds = values.tolist()
-        return [documents, tokens, (high * 2**31 + low) % 2**62, flops, save], KindCounts.from_list(kinds)
+        documents, tokens, high, low, flops, save, stop, *kinds = values.tolist()
+        return [documents, tokens, (high * 2**31 + low) % 2**62, flops, save, stop], KindCounts.from_list(kinds)
 
     def _flops(self, batches: list[Batch]) -> float:
         code_rows, text_rows = self._packed.rows()
@@ -149,7 +203,7 @@ class Trainer:
             "tokens": sum(tokens for _, tokens, _ in self.history.consumed),
             "skipped_steps": self.engine.skipped_steps,
         }
-        self._record(record)
+        self._record({name: value for name, value in record.items() if math.isfinite(value)})
         speed = self.clock.metrics(self._peak_flops()) | straggler_metrics(gathered(self.clock.own_seconds()))
         self.history.speeds.append({"step": step} | {name: float(f"{value:.6g}") for name, value in speed.items()})
         tracker.log(speed, step=step)
@@ -175,30 +229,34 @@ class Trainer:
     def _save(self, step: int) -> None:
         state: dict[str, Any] = {
             "engine": self.engine.state_dict(),
-            "plan": self.loader.plan.digest,
             "curves": self.history.curves,
             "consumed": self.history.consumed,
+            "skipped": self.history.skipped,
             "speeds": self.history.speeds,
             "meter": self.meter.state_dict(),
+            "spikes": self._spikes.state_dict() if self._spikes else {},
         }
         with self.clock.saving():
-            self.checkpoints.save(step, state)
+            self.checkpoints.save(step, state, plan=self.loader.plan.digest, digest=str(state["engine"]["digest"]))
         self._saved_at = time.monotonic()
 
     def _resume(self) -> int:
-        """The step to go on from: the newest checkpoint that all ranks hold whole, or 0."""
-        found = self.checkpoints.load_common()
-        if found is None:
+        """The step to go on from: that of the newest whole checkpoint, or 0."""
+        saved = self.checkpoints.load_newest(alone=self.engine.reads_alone)
+        if saved is None:
             return 0
-        step, state = found
-        if state["plan"] != self.loader.plan.digest:
+        if saved.seal.plan != self.loader.plan.digest:
             raise UserError(
-                f"The checkpoint at step {step} follows another plan of data; delete {self.checkpoints.folder}."
+                f"The checkpoint at step {saved.step} follows another plan of data; delete {self.checkpoints.folder}."
             )
-        self.engine.load_state_dict(state["engine"])
-        self.history = History(state["curves"], state["consumed"], state["speeds"])
-        self.meter.load_state_dict(state["meter"])
-        return step
+        self.engine.load_state_dict(saved.parts("engine"))
+        own = saved.own
+        self.history = History(own["curves"], own["consumed"], own["skipped"], own["speeds"])
+        self.meter.load_state_dict(own["meter"], [part["meter"] for part in saved.inherited()])
+        if self._spikes:
+            self._spikes.load_state_dict(own["spikes"])
+        saved.close()
+        return saved.step
 
 
 def learning_rate(config: StageConfig, step: int) -> float:

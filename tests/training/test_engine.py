@@ -8,7 +8,8 @@ from pathlib import Path
 CODE = """
 import os
 import torch
-from arm.training.engine import Engine, EngineConfig
+from arm.training.engine import Engine
+from arm.training.engine_config import EngineConfig
 before = set(os.environ)
 engine = Engine(torch.nn.Linear(2, 1), EngineConfig(dtype="float32"))
 engine.mark(last=True)
