@@ -11,7 +11,7 @@ from tiny_lmm import CODES, WORDS, saved_base, word_tokenizer
 from transformers import AutoTokenizer
 
 from arm.manifest import Manifest, entries_of
-from arm.model.token_shards import ShardFiles, index_bytes, write_lengths, write_shard
+from arm.model.token_shards import ShardFiles, index_bytes, text_fingerprint, write_lengths, write_shard
 from arm.model.vocabulary import text_ids
 from arm.records import Image, Sample, Text, make_uid
 from arm.storage import LocalFolder
@@ -88,7 +88,7 @@ def _write(folder: Path, unit: str, rows: list[tuple[Sample, list[npt.NDArray[np
         for sample in samples
     ]
     held_out = [bytes.fromhex(sample.uid)[0] < 16 for sample in samples]
-    write_lengths(folder / files.lengths, lengths, held_out, text_fingerprint="t")
+    write_lengths(folder / files.lengths, lengths, held_out, text_fingerprint=text_fingerprint(tokenizer))
 
 
 __all__ = ["COUNTS", "artifact", "image", "make_store", "text", "word_tokenizer"]

@@ -147,10 +147,13 @@ class Vocabulary:
         """Which ids are visual codes."""
         return ids >= self.first_code
 
-    def check(self, ids: Ids) -> None:
-        """Refuse ids outside the vocabulary."""
-        if ids.size and not (ids.min() >= 0 and ids.max() < self.size):
-            raise UserError(f"A token lies outside 0..{self.size - 1}: {ids.min()}..{ids.max()}.")
+    def check_text(self, ids: Ids) -> None:
+        """Refuse ids of a text beyond the rows of text: they would be read as shapes or codes."""
+        if ids.size and not (ids.min() >= 0 and ids.max() < self.num_text):
+            raise UserError(
+                f"A token of a text lies outside 0..{self.num_text - 1}: {ids.min()}..{ids.max()}; give the text tokenizer that "
+                "the model was made with."
+            )
 
 
 def length_of_image(height: int, width: int) -> int:

@@ -66,6 +66,31 @@ class MixtureConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KindWeights:
+    """Weight in the loss of the targets of each kind of document, on top of its modality's (ours: 1)."""
+
+    text: float = 1.0
+    """Text without an image."""
+    caption: float = 1.0
+    """Captions of an image."""
+    question: float = 1.0
+    """Answers about an image."""
+    text_to_image: float = 1.0
+    """Images from a text."""
+    interleaved_video: float = 1.0
+    """Frames with texts."""
+    edit: float = 1.0
+    """Edited images."""
+    interleaved_web: float = 1.0
+    """Pages with images."""
+
+    def __post_init__(self) -> None:
+        weights = vars(self)
+        if min(weights.values()) < 0 or not any(weights.values()):
+            raise UserError(f"KindWeights are {weights}; none may be below 0, and one must be above.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class StageConfig:
     """One stage of training. The defaults are the paper's pretraining (Table 1) where it states them."""
 
@@ -111,8 +136,10 @@ class StageConfig:
     """Weight of a text target in the loss (ours)."""
     code_weight: float = 1.0
     """Weight of a code target in the loss (ours)."""
+    kind_weights: KindWeights = field(default_factory=KindWeights)
+    """Weights by kind of document, multiplied by the modality's; the loss is a mean under these weights."""
     z_loss: float = 0.0
-    """Weight of the squared log-normaliser (ours: off)."""
+    """Weight of the squared log-normaliser beside a target's cross-entropy (ours: off)."""
     loss_chunk: int = 8_192
     """Targets whose logits exist at once; a longer row goes through in checkpointed chunks."""
     code_initialisation: Literal["mean", "digits", "features"] = "mean"
@@ -181,6 +208,11 @@ class StageConfig:
         for name in (*above_zero, "heartbeat_first_seconds"):
             if getattr(self, name) <= 0:
                 raise UserError(f"StageConfig.{name} is {getattr(self, name)}; it must be above 0.")
+        if min(self.text_weight, self.code_weight, self.z_loss) < 0 or not self.text_weight + self.code_weight:
+            raise UserError(
+                f"text_weight, code_weight and z_loss are {self.text_weight}, {self.code_weight} and {self.z_loss}; none may "
+                "be below 0, and one of the first two must be above."
+            )
         if not 0 <= self.decay_fraction <= 1:
             raise UserError(f"StageConfig.decay_fraction is {self.decay_fraction}; give 0 to 1.")
         if not 0 <= self.ema_decay < 1:

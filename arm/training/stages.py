@@ -1,7 +1,8 @@
 """train-model: one stage of training (pretrain, continue or finetune) from token shards to a stock checkpoint.
 
 model/              what plain transformers loads, with vocabulary.json and the text tokenizer
-curves.jsonl        losses by modality, held-out losses by kind of document, gradient norms
+curves.jsonl        losses by modality and kind of document, held-out and not; shares, logits, gradient norms
+view/speed.jsonl    tokens a second, step times, waiting, checkpoints, slowest rank: no digest covers it
 plan/*.parquet      every document in the order of the rows: what step reads what
 ledger.parquet      what was consumed at each step: documents, tokens, a digest over their tokens
 """
@@ -20,7 +21,7 @@ from arm.device import computing_dtype, make_deterministic
 from arm.errors import UserError
 from arm.manifest import Manifest, Outcome
 from arm.model.attention import NAME as DOCUMENTS
-from arm.model.documents import KINDS, TextEncoder
+from arm.model.documents import KINDS, TextEncoder, check_text_tokenizer
 from arm.model.lmm import VisualCodes, initial_values, initialise, load_base, load_trained, save
 from arm.model.sequence import check_heads, sequence_group
 from arm.model.token_shards import Shard, open_shards
@@ -54,6 +55,7 @@ def train_model(
     features = config.code_initialisation == "features"
     weights = tokenizer.local(f"tokenizer/{codes.features_file}") if features else None
     model, text_tokenizer, vocabulary = _model(base, codes, weights, config)
+    check_text_tokenizer(shards[0].text_fingerprint, text_tokenizer)
     trainer = _trainer(model, text_tokenizer, vocabulary, shards, planned, output, config)
     history = trainer.run()
     if config.ema_decay:
@@ -64,7 +66,7 @@ def train_model(
         _publish_plan(shards, planned, config, output)
         _publish_ledger(history, output)
     dist.barrier()
-    return _outcome(history, planned, config)
+    return _outcome(trainer, config)
 
 
 def open_variants(tokens: Manifest, codes: VisualCodes, variants: tuple[str, ...]) -> list[Shard]:
@@ -200,8 +202,8 @@ def _publish_model(trainer: Trainer, text_tokenizer: Any, vocabulary: Vocabulary
 
 
 def _publish_curves(history: History, output: Folder) -> None:
-    lines = (json.dumps(record, sort_keys=True) + "\n" for record in history.curves)
-    output.write("curves.jsonl", "".join(lines).encode())
+    for name, records in (("curves.jsonl", history.curves), ("view/speed.jsonl", history.speeds)):
+        output.write(name, "".join(json.dumps(record, sort_keys=True) + "\n" for record in records).encode())
     tracker.log({name: value for record in history.curves[-2:] for name, value in record.items()}, step=0)
 
 
@@ -245,14 +247,15 @@ def _publish_ledger(history: History, output: Folder) -> None:
         pq.write_table(table, path, compression="zstd")
 
 
-def _outcome(history: History, planned: Plan, config: StageConfig) -> Outcome:
-    shares = {f"share/{kind}": round(share, 6) for kind, share in planned.share_of_tokens().items()}
+def _outcome(trainer: Trainer, config: StageConfig) -> Outcome:
+    history, read = trainer.history, trainer.meter.read
     last = {name: value for record in history.curves[-2:] for name, value in record.items() if name != "step"}
-    fill = {"fill": round(planned.fill(config.sequence_length), 6)}
     counts = {
         "steps": config.steps,
         "documents": sum(documents for documents, _, _ in history.consumed),
         "tokens": sum(tokens for _, tokens, _ in history.consumed),
     }
+    counts |= {f"tokens/{kind}": count for kind, count in zip(KINDS, read.tokens_K.tolist(), strict=True)}
+    counts |= {f"targets/{kind}": n for kind, n in zip(KINDS, read.targets_DK.sum(dim=0).tolist(), strict=True)}
     bits = {"bits": 16.0 if computing_dtype("auto") == "bfloat16" else 32.0} if config.dtype == "auto" else {}
-    return Outcome(counts=counts, metrics=last | shares | fill | bits)
+    return Outcome(counts=counts, metrics=last | bits)

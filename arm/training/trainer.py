@@ -14,20 +14,20 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from arm.device import computing_dtype
 from arm.errors import UserError
 from arm.progress import Progress
 from arm.tracking import tracker
 from arm.training.checkpoint import Checkpoints
 from arm.training.config import StageConfig
 from arm.training.engine import Engine, num_ranks, rank
+from arm.training.flops import step_flops
 from arm.training.heartbeat import Heartbeat
 from arm.training.loader import Batch, Loader
-from arm.training.loss import LossSums, PackedModel, weighted
+from arm.training.loss import LossSums, PackedModel
+from arm.training.metrics import KindCounts, Meter, Record, mean_losses, no_sums, reduced
 from arm.training.recovery import SpikeRule, StopWish, check_skipped, stop_to_run_again
-from arm.training.sequence import SplitLoader
-from arm.training.throughput import StepClock, step_flops, trained_parameters
-
-Record = dict[str, float]
+from arm.training.throughput import StepClock, gathered, layer_parameters, peak_flops, straggler_metrics
 
 
 @dataclass(slots=True)
@@ -39,6 +39,8 @@ class History:
     """[documents, tokens, digest] of each step, over all ranks."""
     skipped: list[int] = field(default_factory=list)
     """The steps among them, counted from 0, that the weights did not learn from."""
+    speeds: list[Record] = field(default_factory=list)
+    """Entries of speed: no two runs have the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +71,10 @@ class Trainer:
         self._spikes = SpikeRule(config.spike_deviations, config.spike_window) if config.spike_deviations else None
         self._stop = StopWish()
         model = self._packed.model
-        self._num_parameters = trained_parameters(model)
+        self.meter = Meter(config)
+        self._num_parameters = layer_parameters(model)
         self._num_layers, self._width = model.config.num_hidden_layers, model.config.hidden_size
         self._saved_at = time.monotonic()
-        self._window: list[torch.Tensor] = []
 
     @property
     def _packed(self) -> PackedModel:
@@ -105,7 +107,7 @@ class Trainer:
     def _after(self, done: int, wishes: Wishes, progress: Progress) -> None:
         """What is due after `done` steps."""
         last = done == self.config.steps
-        if done % self.config.log_every == 0 or last:
+        if self._logs_after(done - 1):
             self._log(done)
             progress.note = f"loss {self.history.curves[-1].get('loss', math.nan):.3f}"
         if done % self.config.validate_every == 0 or last:
@@ -122,104 +124,104 @@ class Trainer:
         """One optimiser step; returns what the ranks agreed to do after it."""
         with self.clock.waiting():
             batches = self.loader.micro_batches(step)
-        counts = self._reduced_counts(step, batches)
-        sums = self._accumulate(batches, max(self._weight(counts[0], counts[1]), 1e-9))
+        counts, kinds = self._reduced_counts(step, batches)
+        sums_DKC = self._accumulate(batches, max(self.meter.count(kinds), 1e-9), measure=self._logs_after(step))
         skipped_before = self.engine.skipped_steps
         self.engine.step(learning_rate(self.config, step))
-        self.history.consumed.append([int(value) for value in counts[2:5]])
+        self.history.consumed.append(counts[:3])
         if self.engine.skipped_steps > skipped_before:
             self.history.skipped.append(step)
             check_skipped(self.history.skipped, step, self.config.max_skipped)
         else:
-            targets = torch.tensor([batch_count(batches, "code"), batch_count(batches, "text")])
-            self._window.append(torch.cat([sums, targets]))
-        lengths = [length for batch in batches for length in batch.lengths]
-        flops = step_flops(
-            num_parameters=self._num_parameters, num_layers=self._num_layers, width=self._width, lengths=lengths
-        )
-        self.clock.tick(tokens=int(counts[3]), flops=flops * num_ranks() / self.config.sequence_parallel)
-        return Wishes(save=bool(counts[5]), stop=bool(counts[6]))
+            self.meter.add(sums_DKC)
+        self.clock.tick(tokens=counts[1], flops=float(counts[3]))
+        return Wishes(save=bool(counts[4]), stop=bool(counts[5]))
 
-    def _accumulate(self, batches: list[Batch], total: float) -> torch.Tensor:
-        """Forward and backward over this rank's micro-batches; returns its sums of both losses."""
-        sums = torch.zeros(2, dtype=torch.float64)
+    def _accumulate(self, batches: list[Batch], total: float, *, measure: bool) -> torch.Tensor:
+        """Forward and backward over this rank's micro-batches; returns its sums over targets."""
+        sums_DKC = no_sums()
         for number, batch in enumerate(batches, start=1):
             last = number == len(batches)
             self.engine.mark(last=last)
-            result: LossSums = self.engine(batch)
-            loss, parts = weighted(result, self.config) / total, torch.stack([result.codes, result.text]).detach()
+            with self.clock.computing():
+                result: LossSums = self.engine(batch, measure)
+            sums_DKC = sums_DKC.to(result.sums_DKC.device) + result.sums_DKC
+            loss = result.weighted / total
             if last and self._spikes:
-                loss = loss * self._spike_factor(sums + parts.double().cpu(), total)
+                loss = loss * self._spike_factor(sums_DKC, total)
             self.engine.backward(loss)
-            sums += parts.double().cpu()
-        return sums
+        return sums_DKC
 
-    def _spike_factor(self, sums: torch.Tensor, total: float) -> float:
+    def _spike_factor(self, sums_DKC: torch.Tensor, total: float) -> float:
         """1, or not a number where the step's loss is a spike: so the engine skips it as it skips any such gradient."""
         assert self._spikes is not None
-        dist.all_reduce(sums)
-        return 1.0 if self._spikes.accepts(self._weight(*sums.tolist()) / total) else math.nan
+        loss = self.meter.weighted_loss(reduced(sums_DKC)) / total
+        return 1.0 if self._spikes.accepts(loss) else math.nan
 
-    def _reduced_counts(self, step: int, batches: list[Batch]) -> list[int]:
-        """Summed over ranks: code targets, text targets, documents, tokens, digest, the wishes to save and to stop."""
+    def _logs_after(self, step: int) -> bool:
+        return (step + 1) % self.config.log_every == 0 or step + 1 == self.config.steps
+
+    def _reduced_counts(self, step: int, batches: list[Batch]) -> tuple[list[int], KindCounts]:
+        """Summed over ranks: documents, tokens, digest, FLOPs, the wishes to save and to stop; targets and tokens by kind."""
         due = (step + 1) % self.config.checkpoint_every_steps == 0
         late = rank() == 0 and time.monotonic() - self._saved_at > self.config.checkpoint_every_seconds
         digest = sum(batch.digest for batch in batches) % 2**62
         values = torch.tensor(
             [
-                batch_count(batches, "code"),
-                batch_count(batches, "text"),
                 sum(batch.num_documents for batch in batches),
                 sum(batch.num_tokens for batch in batches),
                 digest // 2**31,
                 digest % 2**31,
+                int(self._flops(batches)),
                 int(due or late),
                 int(self._stop.is_there),
+                *KindCounts.of(batches).to_list(),
             ]
         )
         dist.all_reduce(values)
-        codes, text, documents, tokens, high, low, save, stop = values.tolist()
-        return [codes, text, documents, tokens, (high * 2**31 + low) % 2**62, save, stop]
+        documents, tokens, high, low, flops, save, stop, *kinds = values.tolist()
+        return [documents, tokens, (high * 2**31 + low) % 2**62, flops, save, stop], KindCounts.from_list(kinds)
 
-    def _weight(self, codes: float, text: float) -> float:
-        return self.config.code_weight * codes + self.config.text_weight * text
+    def _flops(self, batches: list[Batch]) -> float:
+        code_rows, text_rows = self._packed.rows()
+        head = (
+            len(batch.code_targets_M) * (code_rows.stop - code_rows.start)
+            + len(batch.text_targets_M) * (text_rows.stop - text_rows.start)
+            for batch in batches
+        )
+        return step_flops(
+            num_parameters=self._num_parameters,
+            num_layers=self._num_layers,
+            width=self._width,
+            lengths=[length for batch in batches for length in batch.lengths[: batch.num_documents]],
+            head_logits=sum(head),
+        )
 
     def _log(self, step: int) -> None:
-        totals = torch.stack([torch.zeros(4, dtype=torch.float64), *self._window]).sum(dim=0)
-        self._window.clear()
-        dist.all_reduce(totals)
-        codes, text, num_codes, num_text = totals.tolist()
-        weighted_sum = self.config.code_weight * codes + self.config.text_weight * text
-        record = {
+        record = self.meter.entry(step) | {
             "step": step,
-            "loss": weighted_sum / max(self._weight(num_codes, num_text), 1e-9),
-            "loss/codes": codes / max(num_codes, 1),
-            "loss/text": text / max(num_text, 1),
             "gradient_norm": self.engine.gradient_norm,
             "learning_rate": learning_rate(self.config, step - 1),
             "tokens": sum(tokens for _, tokens, _ in self.history.consumed),
             "skipped_steps": self.engine.skipped_steps,
         }
-        if not num_codes + num_text:  # every step since the last entry was skipped: there is no loss to show
-            record = {name: value for name, value in record.items() if not name.startswith("loss")}
         self._record({name: value for name, value in record.items() if math.isfinite(value)})
-        tracker.log(self.clock.metrics(), step=step)
+        speed = self.clock.metrics(self._peak_flops()) | straggler_metrics(gathered(self.clock.own_seconds()))
+        self.history.speeds.append({"step": step} | {name: float(f"{value:.6g}") for name, value in speed.items()})
+        tracker.log(speed, step=step)
+
+    def _peak_flops(self) -> float | None:
+        """Of all devices together."""
+        name = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+        peak = peak_flops(name, computing_dtype(self.config.dtype))
+        return peak and peak * num_ranks()
 
     @torch.no_grad()
     def _validate(self, step: int) -> None:
         """Held-out losses by kind of document and modality, over all ranks."""
-        totals = torch.zeros(len(self.held_out), 4, dtype=torch.float64)
-        for row, batches in enumerate(self.held_out.values()):
-            for batch in batches:
-                sums = self._packed(batch)
-                values = [float(sums.codes), float(sums.text), sums.num_codes, sums.num_text]
-                totals[row] += torch.tensor(values, dtype=torch.float64)
-        dist.all_reduce(totals)
-        record: Record = {"step": step}
-        for kind, (codes, text, num_codes, num_text) in zip(self.held_out, totals.tolist(), strict=True):
-            record |= {f"held_out/{kind}/codes": codes / num_codes} if num_codes else {}
-            record |= {f"held_out/{kind}/text": text / num_text} if num_text else {}
-        self._record(record)
+        measured = [self._packed(batch).sums_DKC for batches in self.held_out.values() for batch in batches]
+        total_DKC = reduced(torch.stack(measured).sum(dim=0) if measured else no_sums())
+        self._record({"step": step} | mean_losses(total_DKC, prefix="held_out"))
 
     def _record(self, record: Mapping[str, float]) -> None:
         rounded = {name: value if name == "step" else round(value, 6) for name, value in record.items()}
@@ -232,10 +234,12 @@ class Trainer:
             "curves": self.history.curves,
             "consumed": self.history.consumed,
             "skipped": self.history.skipped,
-            "window": torch.stack(self._window) if self._window else torch.zeros(0, 4, dtype=torch.float64),
+            "speeds": self.history.speeds,
+            "meter": self.meter.state_dict(),
             "spikes": self._spikes.state_dict() if self._spikes else {},
         }
-        self.checkpoints.save(step, state, plan=self.loader.plan.digest, digest=str(state["engine"]["digest"]))
+        with self.clock.saving():
+            self.checkpoints.save(step, state, plan=self.loader.plan.digest, digest=str(state["engine"]["digest"]))
         self._saved_at = time.monotonic()
 
     def _resume(self) -> int:
@@ -249,9 +253,8 @@ class Trainer:
             )
         self.engine.load_state_dict(saved.parts("engine"))
         own = saved.own
-        self.history = History(own["curves"], own["consumed"], own["skipped"])
-        windows = [part["window"].clone() for part in saved.inherited()] or [own["window"] * 0]
-        self._window = list(torch.stack(windows).sum(dim=0))
+        self.history = History(own["curves"], own["consumed"], own["skipped"], own["speeds"])
+        self.meter.load_state_dict(own["meter"], [part["meter"] for part in saved.inherited()])
         if self._spikes:
             self._spikes.load_state_dict(own["spikes"])
         saved.close()
@@ -267,8 +270,3 @@ def learning_rate(config: StageConfig, step: int) -> float:
     decay_steps = config.decay_fraction * config.steps
     passed = max(0.0, step - (config.steps - decay_steps)) / decay_steps if decay_steps else 0.0
     return config.learning_rate * warm * (1 - 0.9 * passed)
-
-
-def batch_count(batches: list[Batch], modality: str) -> int:
-    """Targets of a modality in some batches."""
-    return sum(len(b.code_targets_M if modality == "code" else b.text_targets_M) for b in batches)

@@ -54,9 +54,10 @@ def test_a_side_without_a_shape_token_is_refused() -> None:
         VOCABULARY.image_ids(np.zeros(5), 1, 5)
 
 
-def test_ids_outside_the_vocabulary_are_refused() -> None:
-    with pytest.raises(UserError, match=r"outside 0\.\.111"):
-        VOCABULARY.check(np.asarray([0, 112]))
+def test_ids_of_a_text_that_would_be_read_as_shapes_or_codes_are_refused() -> None:
+    VOCABULARY.check_text(np.asarray([0, 99]))
+    with pytest.raises(UserError, match=r"outside 0\.\.99: 0\.\.100"):
+        VOCABULARY.check_text(np.asarray([0, 100]))
 
 
 def test_it_is_saved_with_its_version_and_read_back(tmp_path: Path) -> None:

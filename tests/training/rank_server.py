@@ -15,7 +15,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import deepspeed
 import deepspeed.runtime.zero.muon.muon_optimizer  # what an engine would import in every fork
-import torch
 from token_store import artifact
 
 from arm import config as configs
@@ -23,6 +22,7 @@ from arm.errors import ArmError
 from arm.storage import LocalFolder
 from arm.training import stages, trainer
 from arm.training.config import StageConfig
+from arm.training.loss import LossSums, PackedModel
 
 REPLY = "ranks:"
 """Begins our lines: libraries print, too."""
@@ -78,7 +78,7 @@ def _run(rank: int, asked: dict[str, Any]) -> None:
 
 
 def _disturb(*, nan_steps: set[int], signal_step: int, number: int, shown: Path | None) -> None:
-    step_of, weighted = trainer.Trainer._step, trainer.weighted
+    step_of, forward = trainer.Trainer._step, PackedModel.forward
     current = -1
 
     def noted(self: trainer.Trainer, step: int) -> Any:
@@ -90,10 +90,11 @@ def _disturb(*, nan_steps: set[int], signal_step: int, number: int, shown: Path 
             os.kill(os.getpid(), number)
         return step_of(self, step)
 
-    def spoilt(*arguments: Any) -> torch.Tensor:
-        return weighted(*arguments) * (float("nan") if current in nan_steps else 1.0)
+    def spoilt(*arguments: Any) -> LossSums:
+        found = forward(*arguments)
+        return found._replace(weighted=found.weighted * (float("nan") if current in nan_steps else 1.0))
 
-    trainer.Trainer._step, trainer.weighted = noted, spoilt  # type: ignore[method-assign]
+    trainer.Trainer._step, PackedModel.forward = noted, spoilt  # type: ignore[method-assign,assignment]
 
 
 if __name__ == "__main__":

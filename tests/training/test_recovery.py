@@ -45,7 +45,7 @@ def ledger_of(output: Path) -> dict[str, list[int]]:
 
 
 def files_of(output: Path) -> dict[str, str]:
-    paths = [path for path in sorted(output.rglob("*")) if path.is_file() and ".work" not in path.parts]
+    paths = [path for path in sorted(output.rglob("*")) if path.is_file() and not {".work", "view"} & set(path.parts)]
     return {path.relative_to(output).as_posix(): sha256_of(path) for path in paths}
 
 

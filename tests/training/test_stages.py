@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
-from token_store import make_store
+from token_store import artifact, make_store
 from transformers import AutoModelForCausalLM
 
 from arm.model.documents import KINDS
@@ -51,8 +51,8 @@ def train(folder: Path, output: Path, *, ranks: int = 2, kill_after: int | None 
 
 
 def files_of(output: Path) -> dict[str, str]:
-    """Published files and their checksums."""
-    paths = [path for path in sorted(output.rglob("*")) if path.is_file() and ".work" not in path.parts]
+    """Published files and their checksums, without what no digest covers."""
+    paths = [path for path in sorted(output.rglob("*")) if path.is_file() and not {".work", "view"} & set(path.parts)]
     return {path.relative_to(output).as_posix(): sha256_of(path) for path in paths}
 
 
@@ -85,6 +85,27 @@ def test_the_model_is_stock_and_the_curves_fall(trained: Path) -> None:
     assert any("held_out/edit/codes" in record for record in curves)
 
 
+def test_the_curves_count_by_kind_what_the_plan_says_was_read(trained: Path) -> None:
+    plan = pq.read_table(trained / "plan" / "rows-00000.parquet").to_pandas()
+    curves = [json.loads(line) for line in (trained / "curves.jsonl").read_text().splitlines()]
+    for entry in (entry for entry in curves if "loss" in entry):
+        read = plan[plan["step"] < entry["step"]]
+        shares = read.groupby("kind", observed=False)["length"].sum() / read["length"].sum()
+        assert {kind: entry[f"share/{kind}"] for kind in KINDS} == pytest.approx(shares.to_dict(), abs=1e-6)
+        assert entry["fill"] == pytest.approx(read["length"].sum() / (entry["step"] * 4 * 64), abs=1e-6)
+        assert entry["share_target/text_to_image"] == pytest.approx(0.7)
+
+
+def test_the_speed_of_a_resumed_stage_goes_on_where_it_was_and_no_manifest_lists_it(
+    folder: Path, trained: Path
+) -> None:
+    entries = [json.loads(line) for line in (trained / "view" / "speed.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in entries] == [2, 4, 6, 8]
+    assert {entry["speed/slowest_rank"] for entry in entries} <= {0.0, 1.0}
+    assert "speed/checkpoint_seconds" in entries[1]  # saved after step 3
+    assert "view/speed.jsonl" not in {entry.path for entry in artifact(trained, "model").files}
+
+
 def test_no_published_file_says_where_the_store_lies(folder: Path, trained: Path) -> None:
     names = files_of(trained)
     assert "model/config.json" in names
@@ -109,11 +130,10 @@ def test_one_rank_consumes_the_same_documents_and_learns_the_same(folder: Path, 
         train(folder, outputs[-1], ranks=ranks, dtype="float32")
     ledgers = [pq.read_table(output / "ledger.parquet").to_pydict() for output in (*outputs, trained)]
     assert ledgers[0] == ledgers[1] == ledgers[2]
-    losses = [
-        [json.loads(line).get("loss", 0.0) for line in (output / "curves.jsonl").read_text().splitlines()]
-        for output in outputs
-    ]
-    torch.testing.assert_close(torch.tensor(losses[0]), torch.tensor(losses[1]), atol=1e-4, rtol=1e-4)
+    one, two = ([json.loads(line) for line in (path / "curves.jsonl").read_text().splitlines()] for path in outputs)
+    assert [entry.keys() for entry in one] == [entry.keys() for entry in two]
+    for a, b in zip(one, two, strict=True):  # by kind and modality, held out or not, logits and shares
+        torch.testing.assert_close(torch.tensor([*a.values()]), torch.tensor([*b.values()]), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.slow
