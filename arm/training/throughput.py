@@ -15,8 +15,6 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from arm.training.flops import step_flops as step_flops
-
 Record = dict[str, float]
 
 PEAK_FLOPS = (

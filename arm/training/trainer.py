@@ -27,6 +27,7 @@ from arm.training.loader import Batch, Loader
 from arm.training.loss import LossSums, PackedModel
 from arm.training.metrics import KindCounts, Meter, Record, mean_losses, no_sums, reduced
 from arm.training.recovery import SpikeRule, StopWish, check_skipped, stop_to_run_again
+from arm.training.sequence import SplitLoader
 from arm.training.throughput import StepClock, gathered, layer_parameters, peak_flops, straggler_metrics
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from tiny_lmm import tiny_lmm
 
-from arm.training.throughput import StepClock, layer_parameters, peak_flops, step_flops, straggler_metrics
+from arm.training.flops import step_flops
+from arm.training.throughput import StepClock, layer_parameters, peak_flops, straggler_metrics
 
 
 def test_flops_count_documents_not_rows_and_the_head_where_it_is_applied() -> None:
