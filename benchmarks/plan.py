@@ -32,10 +32,10 @@ from arm.model.documents import DROP_TEXT, KEEP_ALL, KINDS
 from arm.storage import LocalFolder
 from arm.training.config import MixtureConfig
 from arm.training.plan import files
-from arm.training.plan.planner import Planner, StageShape, State, parts_of_kinds
-from arm.training.plan.rows import Choice, packed_choices
-from arm.training.plan.shares import UNIT, tick_edges, tick_shares
-from arm.training.plan.streams import Found, Stream
+from arm.training.plan.planner import Planner, StageShape, State
+from arm.training.plan.rows import Choice, Found, packed_choices
+from arm.training.plan.shares import UNIT, parts_of_kinds, tick_edges, tick_shares
+from arm.training.plan.streams import Stream
 from benchmarks._planner import plan_before
 
 SEED, STEP = 0, 90_000
@@ -92,8 +92,11 @@ def small() -> None:
     """Rate against the peer, fill, shares."""
     index = RuleIndex(500, 20_000)
     planner = Planner(index, MIXTURE, STAGE, seed=SEED)
-    planner.take(STAGE.rows_per_step)  # compiles, and fills the window
-    lags, fills, documents, longest = 0.0, [], 0, 0
+    given = planner.take(STAGE.rows_per_step).tokens_of_kinds()  # compiles, and fills the window
+    lags, behind, fills, documents, longest = 0.0, 0.0, [], 0, 0
+    shares = tick_shares(list(parts_of_kinds(MIXTURE).values()), MIXTURE, step=1, total=STAGE.num_tokens)
+    edges = tick_edges(STAGE.num_tokens, len(shares))
+    integrals = np.concatenate([np.zeros((1, len(KINDS))), np.cumsum(shares / UNIT * np.diff(edges)[:, None], axis=0)])
     spent = -time.process_time()
     for _ in range(20):
         rows = planner.take(STAGE.rows_per_step)
@@ -101,6 +104,9 @@ def small() -> None:
         spent += time.process_time()
         lags, longest = max(lags, *map(abs, planner.lags.values())), max(longest, int(rows.lengths.max()))
         fills.append(rows.fill(STAGE.sequence_length))
+        given += rows.tokens_of_kinds()
+        wanted = [np.interp(given.sum(), edges, integrals[:, kind]) for kind in range(len(KINDS))]
+        behind = max(behind, float(np.abs(given - wanted).max()))
         spent -= time.process_time()
     spent += time.process_time()
     ours = documents / spent

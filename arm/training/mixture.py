@@ -1,7 +1,7 @@
 """The mixture of a stage: shares by kind of document, and the plan that follows from (shards, mixture, seed).
 
 Shares are shares of tokens. Held-out samples are never planned. How a plan is made stands in `arm.training.plan`; here
-are its two forms: `plan`, in memory, for a run that fits there, and `planner_of`, which goes on from any recorded state.
+is the form in memory, for what fits there (`plan`); a stage reads `arm.training.plan.files.PlanFiles`.
 """
 
 import hashlib
@@ -13,8 +13,8 @@ from arm.model.documents import KINDS
 from arm.model.token_shards import Shard
 from arm.training.config import MixtureConfig, Schedule
 from arm.training.plan.index import ShardIndex, wanted_rows
-from arm.training.plan.planner import Planner, StageShape, parts_of_kinds
 from arm.training.plan.rows import Rows
+from arm.training.plan.shares import parts_of_kinds
 
 
 class Planned(Protocol):
@@ -65,6 +65,8 @@ def plan(
     rows_per_step: int = 1,
 ) -> Plan:
     """Plan `num_rows` rows of `sequence_length` tokens at once."""
+    from arm.training.plan.planner import Planner, StageShape  # here: it imports numba, which only planning needs
+
     stage = StageShape(steps=num_rows // rows_per_step, rows_per_step=rows_per_step, sequence_length=sequence_length)
     index = ShardIndex(shards, names_of(shards), mixture, seed=seed)
     return Plan(Planner(index, mixture, stage, seed=seed).take(stage.num_rows))

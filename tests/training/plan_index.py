@@ -8,8 +8,7 @@ import numpy as np
 from arm.model.documents import KINDS
 from arm.training.config import SOURCES, MixtureConfig
 from arm.training.plan.planner import Planner, StageShape
-from arm.training.plan.rows import Choice, Rows, packed_choices
-from arm.training.plan.streams import Found
+from arm.training.plan.rows import Choice, Found, Rows, packed_choices
 
 
 class CountedIndex:

@@ -19,9 +19,8 @@ from arm.training.config import EpochLimit, MixtureConfig, share_at
 from arm.training.mixture import kind_schedules, plan
 from arm.training.plan import kernel
 from arm.training.plan.choices import draw_drops, draw_strides, draw_variants, reads_resolution
-from arm.training.plan.planner import parts_of_kinds
 from arm.training.plan.rows import Rows
-from arm.training.plan.shares import UNIT, renormalised, tick_edges, tick_shares
+from arm.training.plan.shares import UNIT, parts_of_kinds, renormalised, tick_edges, tick_shares
 from arm.training.plan.streams import Stream
 from benchmarks._planner import plan_rows
 

@@ -15,8 +15,7 @@ from arm.model.documents import TASKS_OF_KIND, document_lengths
 from arm.model.token_shards import Shard
 from arm.training.config import MixtureConfig
 from arm.training.plan.choices import draw_drops, draw_strides, draw_variants, reads_resolution
-from arm.training.plan.rows import MAX_VARIANTS, Choice, packed_choices
-from arm.training.plan.streams import Found
+from arm.training.plan.rows import MAX_VARIANTS, Choice, Found, packed_choices
 
 _NOTHING = Found(*(np.zeros(0, np.int32) for _ in range(3)))
 

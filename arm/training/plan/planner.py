@@ -11,7 +11,6 @@ never ahead by more than its own longest document.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -19,10 +18,10 @@ import numpy.typing as npt
 
 from arm.errors import UserError
 from arm.model.documents import KINDS
-from arm.training.config import MixtureConfig, Schedule
+from arm.training.config import MixtureConfig
 from arm.training.plan import kernel
 from arm.training.plan.rows import COLUMNS, Rows
-from arm.training.plan.shares import UNIT, renormalised, tick_edges, tick_shares
+from arm.training.plan.shares import UNIT, parts_of_kinds, renormalised, tick_edges, tick_shares
 from arm.training.plan.streams import LARGEST_BLOCK, Documents, Index, Stream
 
 Integers = npt.NDArray[np.int64]
@@ -55,23 +54,6 @@ class State:
     numbers: Mapping[str, Any]
     waiting: Mapping[str, npt.NDArray[Any]]
     """Columns of documents, with the number of the row that each lies in."""
-
-
-def parts_of_kinds(mixture: MixtureConfig) -> dict[str, tuple[Schedule, Fraction]]:
-    """For each kind the schedule of its source, and which part of it the kind has.
-
-    image_to_text, caption_share .3  ->  caption 3/10, question 7/10
-    """
-    captions, edits = Fraction(str(mixture.caption_share)), Fraction(str(mixture.edit_share))
-    return {
-        "text": (mixture.text_only, Fraction(1)),
-        "caption": (mixture.image_to_text, captions),
-        "question": (mixture.image_to_text, 1 - captions),
-        "text_to_image": (mixture.text_to_image, Fraction(1)),
-        "interleaved_video": (mixture.interleaved_video, Fraction(1)),
-        "edit": (mixture.interleaved_web, edits),
-        "interleaved_web": (mixture.interleaved_web, 1 - edits),
-    }
 
 
 class Planner:

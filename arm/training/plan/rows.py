@@ -42,6 +42,15 @@ def unpacked_choices(numbers: Any) -> Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """Documents of one kind in one shard, in the order of its rows, with what was drawn for them in an epoch."""
+
+    rows: npt.NDArray[np.int32]
+    choices: npt.NDArray[np.int32]
+    lengths: npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
 class Rows:
     """Some rows of the plan: the columns of their documents, row after row."""
 

@@ -31,6 +31,23 @@ Piece = tuple[int, int, int, int, Shape]
 """(start, end, share at start, share at end, shape) in fixed point."""
 
 
+def parts_of_kinds(mixture: MixtureConfig) -> dict[str, tuple[Schedule, Fraction]]:
+    """For each kind the schedule of its source, and which part of it the kind has.
+
+    image_to_text, caption_share .3  ->  caption 3/10, question 7/10
+    """
+    captions, edits = Fraction(str(mixture.caption_share)), Fraction(str(mixture.edit_share))
+    return {
+        "text": (mixture.text_only, Fraction(1)),
+        "caption": (mixture.image_to_text, captions),
+        "question": (mixture.image_to_text, 1 - captions),
+        "text_to_image": (mixture.text_to_image, Fraction(1)),
+        "interleaved_video": (mixture.interleaved_video, Fraction(1)),
+        "edit": (mixture.interleaved_web, edits),
+        "interleaved_web": (mixture.interleaved_web, 1 - edits),
+    }
+
+
 def tick_shares(
     schedules: Sequence[tuple[Schedule, Fraction]], mixture: MixtureConfig, *, step: int, total: int
 ) -> Integers:

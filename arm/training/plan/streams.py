@@ -19,6 +19,7 @@ from arm.errors import UserError
 from arm.model.documents import KINDS
 from arm.training.config import EpochLimit, MixtureConfig
 from arm.training.plan import kernel
+from arm.training.plan.rows import Found
 
 FIRST_BLOCK, LARGEST_BLOCK = 1 << 10, 1 << 16
 """Documents of the first block; each is twice as large as the one before, up to the largest."""
@@ -32,15 +33,6 @@ class Documents:
     shards: npt.NDArray[np.int32]
     rows: npt.NDArray[np.int32]
     epochs: npt.NDArray[np.int32]
-    choices: npt.NDArray[np.int32]
-    lengths: npt.NDArray[np.int32]
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Documents of one kind in one shard, in the order of its rows, with what was drawn for them in an epoch."""
-
-    rows: npt.NDArray[np.int32]
     choices: npt.NDArray[np.int32]
     lengths: npt.NDArray[np.int32]
 
