@@ -27,7 +27,8 @@ class ShardIndex:
         self._shards, self._names, self._mixture, self._seed = shards, names, mixture, seed
         self._variants = list(dict.fromkeys(name.partition("/")[0] for name in names))
         self._variant_of_task: dict[str, str] = {}
-        self._rows: dict[tuple[str, int], npt.NDArray[np.int32]] = {}
+        self._tasks: dict[int, frozenset[str]] = {}
+        """Shard -> its tasks, once it was opened: for other kinds it is not opened again."""
         if mixture.variant_weights and len(mixture.variant_weights) != len(self._variants):
             raise UserError(
                 f"MixtureConfig.variant_weights has {len(mixture.variant_weights)} weights for the variants "
@@ -48,14 +49,14 @@ class ShardIndex:
 
     def find(self, kind: str, shard: int, epoch: int) -> Found:
         """The documents of a kind in a shard, with what this epoch draws for them."""
-        known = self._rows.get((kind, shard))
-        if known is not None and not len(known):
-            return _NOTHING  # without opening the shard again
+        if shard not in self._tasks:
+            self._tasks[shard] = frozenset(np.unique(self._shards[shard].tasks).tolist())
+            self._check_tasks(shard)
+        if self._tasks[shard].isdisjoint(TASKS_OF_KIND[kind]):
+            return _NOTHING
         opened = self._shards[shard]
-        if known is None:
-            known = self._rows[kind, shard] = wanted_rows(opened, kind, self._mixture, held_out=False)
-            self._check_tasks(opened, self._names[shard].partition("/")[0])
-        rows = known[self._is_read_here(opened.uid_keys[known], kind, shard, epoch)]
+        wanted = wanted_rows(opened, kind, self._mixture, held_out=False)
+        rows = wanted[self._is_read_here(opened.uid_keys[wanted], kind, shard, epoch)]
         draws = {"mixture": self._mixture, "seed": self._seed, "epoch": epoch}
         keys = opened.uid_keys[rows]
         choice = Choice(
@@ -74,9 +75,10 @@ class ShardIndex:
         chosen = self._variants.index(self._names[shard].partition("/")[0])
         return reads_resolution(keys, kind, weights, chosen, seed=self._seed, epoch=epoch)
 
-    def _check_tasks(self, opened: Shard, variant: str) -> None:
+    def _check_tasks(self, shard: int) -> None:
         """Refuse a task in two variants, unless their weights are declared."""
-        for task in sorted(set(opened.tasks.tolist())):
+        variant = self._names[shard].partition("/")[0]
+        for task in sorted(self._tasks[shard]):
             before = self._variant_of_task.setdefault(task, variant)
             if before != variant and not self._mixture.variant_weights:
                 raise UserError(
