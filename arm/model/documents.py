@@ -74,20 +74,46 @@ def check_text_tokenizer(fingerprint: str, tokenizer: Any) -> None:
         )
 
 
-def document_lengths(shard: Shard, rows: npt.NDArray[np.int64], kind: str, drops: npt.NDArray[np.int64]) -> Ids:
+def document_lengths(
+    shard: Shard,
+    rows: npt.NDArray[np.integer[Any]],
+    kind: str,
+    drops: npt.NDArray[np.int64],
+    *,
+    variants: npt.NDArray[np.int64] | None = None,
+    strides: npt.NDArray[np.int64] | None = None,
+) -> Ids:
     """Tokens of the documents that these rows give, from the lengths of the parts alone."""
-    texts = _sums(shard, np.where(shard.is_text, shard.lengths, 0))[rows]
-    images = _sums(shard, np.where(shard.is_text, 0, shard.lengths))[rows]
+    first, counts = shard.starts[rows], shard.starts[np.asarray(rows) + 1] - shard.starts[rows]
+    ends = np.cumsum(counts)
+    owners = np.repeat(np.arange(len(counts)), counts)
+    parts = np.arange(len(owners)) + np.repeat(first - ends + counts, counts)
+    is_text, lengths = shard.is_text[parts], _part_lengths(shard, parts, owners, variants)
+    if strides is not None and np.any(strides != 1):
+        frames = _frames(~is_text, ends, counts)
+        lengths = np.where(frames % strides[owners] == 0, lengths, 0)
+    texts, images = _sums(np.where(is_text, lengths, 0), ends), _sums(np.where(is_text, 0, lengths), ends)
     if kind == "text":
         return texts + 1
     if kind == "question":
-        return images + texts + 2 * _sums(shard, shard.is_answer.astype(np.int64))[rows]
+        return images + texts + 2 * _sums(shard.is_answer[parts].astype(np.int64), ends)
     if kind not in ("text_to_image", "edit"):
         return images + texts + 1
     no_text = (drops == DROP_TEXT) | (drops == DROP_BOTH)
     no_image = (drops == DROP_IMAGE) | (drops == DROP_BOTH)
-    last = shard.lengths[shard.starts[rows + 1] - 1] if kind == "edit" else images
+    last = lengths[ends - 1] if kind == "edit" else images
     return np.where(no_image, last, images) + np.where(no_text, 0, texts)
+
+
+def strided(parts: Sequence[Part], stride: int) -> Sequence[Part]:
+    """Every `stride`-th frame of a video, each with the texts that follow it.
+
+    stride 2    image t t image t image t    ->    image t t image t
+    """
+    if stride == 1:
+        return parts
+    frames = _frames(np.asarray([part.codes is not None for part in parts]), np.asarray([len(parts)]), len(parts))
+    return [part for part, frame in zip(parts, frames.tolist(), strict=True) if frame % stride == 0]
 
 
 def build(
@@ -174,8 +200,29 @@ def _learned(ids: Ids, vocabulary: Vocabulary) -> Mask:
     return np.ones(len(ids), dtype=np.bool_)
 
 
-def _sums(shard: Shard, values: npt.NDArray[np.int64]) -> Ids:
-    """Per row, the sum over its parts."""
+def _part_lengths(shard: Shard, parts: Ids, owners: Ids, variants: Ids | None) -> Ids:
+    """Tokens of parts; of a text that is exchanged for a variant, the variant's."""
+    own: Ids = shard.lengths[parts]
+    if variants is None or not variants.any():
+        return own
+    first = shard.variant_starts[parts]
+    chosen = variants[owners] % (shard.variant_starts[parts + 1] - first + 1)
+    exchanged = np.flatnonzero(chosen)
+    lengths = own.copy()
+    lengths[exchanged] = shard.variant_lengths[first[exchanged] + chosen[exchanged] - 1]
+    return lengths
+
+
+def _frames(is_image: npt.NDArray[np.bool_], ends: Ids, counts: Ids | int) -> Ids:
+    """Per part, the number of its frame: of the last image at or before it; texts before the first belong to it."""
+    images = np.concatenate([[0], np.cumsum(is_image)])
+    before = np.repeat(images[ends - counts], counts)
+    frames: Ids = np.maximum(images[1:] - before - 1, 0)
+    return frames
+
+
+def _sums(values: npt.NDArray[np.int64], ends: Ids) -> Ids:
+    """Per row, the sum over its parts, which end at `ends`."""
     totals = np.concatenate([[0], np.cumsum(values)])
-    sums: Ids = totals[shard.starts[1:]] - totals[shard.starts[:-1]]
+    sums: Ids = np.diff(totals[ends], prepend=0)
     return sums

@@ -1,13 +1,36 @@
 """Configs of a training stage."""
 
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 from arm.config import operational
 from arm.errors import UserError
 
-Schedule = tuple[tuple[float, float], ...]
-"""Points (fraction of the stage's tokens, share), joined by straight lines; one point is a constant share."""
+Shape = Literal["linear", "cosine", "constant"]
+"""How a share goes from one point to the next; "constant" keeps it and jumps there: piecewise constant shares."""
+Point = tuple[float, float] | tuple[float, float, Shape]
+Schedule = tuple[Point, ...]
+"""Points (place, share) or (place, share, shape of the way to the next point; else linear). One point: a constant share.
+
+    ((0.0, 0.7),)    ((0.0, 0.7), (1.0, 0.5))    ((0.0, 0.7, "cosine"), (1.0, 0.5))    ((0.0, 0.7, "constant"), (0.5, 0.5))
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochLimit:
+    """When a kind of document ends, and what then."""
+
+    max_epochs: int = 1
+    """Epochs after which it has ended."""
+    at_end: Literal["repeat", "renormalise", "stop"] = "repeat"
+    """Go on and count it, give its share to the others in proportion to theirs, or end the stage."""
+
+    def __post_init__(self) -> None:
+        if self.max_epochs < 1:
+            raise UserError(f"EpochLimit.max_epochs is {self.max_epochs}; it must be at least 1.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,22 +61,36 @@ class MixtureConfig:
     """Edits that lose both; the three are exclusive (ours)."""
     grid_sides: tuple[int, int] = (1, 1024)
     """Shortest and longest side, in codes, of images that documents may hold (Table 1's resolutions over the patch)."""
+    schedule_unit: Literal["fraction", "tokens", "steps"] = "fraction"
+    """Unit of the places in schedules: parts of the stage, tokens, or steps. A step is rows_per_step × sequence_length
+    tokens here: the padding of rows (below .5% at 80K) makes the share reach a point that much after its step."""
+    limits: Mapping[str, EpochLimit] = field(default_factory=dict)
+    """Kind of document -> when it ends; a kind that is not named repeats without end (ours)."""
+    too_long: Literal["drop", "refuse"] = "drop"
+    """A document longer than a row is left out and counted, or refused; it is never cropped (ours)."""
+    variant_share: float = 0.0
+    """Documents whose texts are exchanged for one of their variants, of a caption the longer description (ours)."""
+    frame_strides: tuple[int, ...] = (1,)
+    """Every k-th frame of a video is kept, with its texts; k is drawn from these (ours)."""
+    variant_weights: tuple[float, ...] = ()
+    """Weights of StageConfig.variants for tasks that several of them hold: each epoch a sample is read in one; none: a
+    task in two variants is refused (ours)."""
     window_rows: int = 64
     """Rows open at once while documents are packed by best fit (ours)."""
-    shuffle_shards: int = 64
-    """Shards read side by side while their documents are shuffled (ours)."""
+    shuffle_shards: int = 16
+    """Shards open at once while their documents are shuffled (ours)."""
 
     def __post_init__(self) -> None:
         for name in SOURCES:
-            _check_schedule(name, getattr(self, name))
-        places = sorted({place for name in SOURCES for place, _ in getattr(self, name)})
-        for place in places:
+            _check_schedule(name, getattr(self, name), self.schedule_unit)
+        for place in _places_to_check([getattr(self, name) for name in SOURCES]):
             total = sum(share_at(getattr(self, name), place) for name in SOURCES)
             if abs(total - 1) > 1e-6:
                 raise UserError(
-                    f"The shares of the five sources add up to {total:.4f} at {place}; they must add up to 1."
+                    f"The shares of the five sources add up to {total:.4f} at {place:g}; they must add up to 1 everywhere "
+                    "(what falls and what rises need the same shape)."
                 )
-        for name in ("caption_share", "edit_share", "drop_text"):
+        for name in ("caption_share", "edit_share", "drop_text", "variant_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"MixtureConfig.{name} is {getattr(self, name)}; give a share of 0 to 1.")
         drops = (self.edit_drop_text, self.edit_drop_image, self.edit_drop_both)
@@ -63,6 +100,10 @@ class MixtureConfig:
             raise UserError(f"MixtureConfig.grid_sides is {self.grid_sides}; give (shortest, longest).")
         if self.window_rows < 1 or self.shuffle_shards < 1:
             raise UserError("MixtureConfig.window_rows and shuffle_shards must be at least 1.")
+        if not self.frame_strides or not all(1 <= stride <= MAX_STRIDE for stride in self.frame_strides):
+            raise UserError(f"MixtureConfig.frame_strides is {self.frame_strides}; give strides of 1 to {MAX_STRIDE}.")
+        if self.variant_weights and (min(self.variant_weights) < 0 or sum(self.variant_weights) <= 0):
+            raise UserError(f"MixtureConfig.variant_weights is {self.variant_weights}; give weights above 0.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,23 +274,48 @@ SOURCES = ("text_only", "image_to_text", "text_to_image", "interleaved_video", "
 """The five sources of Table 1."""
 
 
-def share_at(schedule: Schedule, place: float) -> float:
-    """The share at a fraction of the stage.
+MAX_STRIDE = 255
+"""The largest frame stride that a plan can note."""
 
-    ((0, .7), (1, .5)) at .25  ->  .65
+
+def shape_of(point: Point) -> Shape:
+    """The shape of the way from a point to the next."""
+    return point[2] if len(point) == 3 else "linear"
+
+
+def share_at(schedule: Schedule, place: float) -> float:
+    """The share at a place.
+
+    ((0, .7), (1, .5)) at .25  ->  .65      with "cosine"  ->  .7 − .2 (1 − cos 45°) / 2 = .6707      "constant"  ->  .7
     """
     before = schedule[0]
     for point in schedule:
         if point[0] > place:
-            width = point[0] - before[0]
-            return before[1] + (point[1] - before[1]) * (place - before[0]) / width
+            passed = (place - before[0]) / (point[0] - before[0])
+            return before[1] + (point[1] - before[1]) * _SHAPES[shape_of(before)](passed)
         before = point
     return before[1]
 
 
-def _check_schedule(name: str, schedule: Schedule) -> None:
-    places = [place for place, _ in schedule]
-    if not schedule or places[0] != 0 or places != sorted(set(places)) or places[-1] > 1:
-        raise UserError(f"MixtureConfig.{name} is {schedule}; give rising points (fraction, share) that start at 0.")
-    if any(not 0 <= share <= 1 for _, share in schedule):
+_SHAPES: dict[Shape, Callable[[float], float]] = {
+    "linear": lambda passed: passed,
+    "cosine": lambda passed: (1 - math.cos(math.pi * passed)) / 2,
+    "constant": lambda passed: 0.0,
+}
+
+
+def _places_to_check(schedules: list[Schedule]) -> list[float]:
+    """Every point, and three places between neighbours: there shapes differ."""
+    points = sorted({point[0] for schedule in schedules for point in schedule})
+    between = [a + (b - a) * part for a, b in pairwise(points) for part in (0.25, 0.5, 0.75)]
+    return sorted(points + between)
+
+
+def _check_schedule(name: str, schedule: Schedule, unit: str) -> None:
+    places = [point[0] for point in schedule]
+    if not schedule or places[0] != 0 or places != sorted(set(places)) or (unit == "fraction" and places[-1] > 1):
+        raise UserError(
+            f"MixtureConfig.{name} is {schedule}; give rising points (place in {unit}, share) that start at 0."
+        )
+    if any(not 0 <= point[1] <= 1 for point in schedule):
         raise UserError(f"MixtureConfig.{name} is {schedule}; shares lie between 0 and 1.")

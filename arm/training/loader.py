@@ -1,6 +1,6 @@
-"""The loader: batch(step) is a function of (shards, plan, step), at any number of ranks.
+"""The loader: batch(step) is a function of (shards, plan, step), at any number of ranks and however much is built ahead.
 
-Its whole state is {plan digest, step}: nothing is buffered between steps. A batch holds no padding: the documents of
+Its whole state is {plan digest, step}: what is built ahead is only early. A batch holds no padding: the documents of
 its rows lie one after another, and attention knows their lengths.
 
     rows      [8 7 1][2 3]  [5 5 5]          ->   ids        8 7 1 2 3 5 5 5
@@ -10,6 +10,7 @@ its rows lie one after another, and attention knows their lengths.
 
 import hashlib
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,16 +19,20 @@ import torch.distributed as dist
 from torch import Tensor
 
 from arm.errors import UserError
-from arm.model.documents import KEEP_ALL, KINDS, Document, TextEncoder, build
+from arm.model.documents import KEEP_ALL, KINDS, Document, TextEncoder, build, strided
 from arm.model.token_shards import Shard
 from arm.model.vocabulary import Vocabulary
 from arm.training.config import MixtureConfig
-from arm.training.mixture import Plan, held_out_entries
+from arm.training.mixture import Planned, held_out_places, names_of
 from arm.training.packing import deal
+from arm.training.plan.rows import Rows, unpacked_choices
+from arm.training.shards import Shards
 
 SHAPE_STEP = 64
 """Batches are padded to a multiple of this many tokens, and targets in the loss too: on CPU every new shape costs a new
 oneDNN kernel (22% of the time and 10 MB each)."""
+FETCH_AHEAD_STEPS = 8
+"""Shards are fetched so many steps before their first document is built."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +61,12 @@ class Batch:
 
 
 class Loader:
-    """Builds the micro-batches of one rank."""
+    """Builds the micro-batches of one rank, the next steps' ahead of time in a thread of its own."""
 
     def __init__(
         self,
         shards: Sequence[Shard],
-        plan: Plan,
+        plan: Planned,
         vocabulary: Vocabulary,
         encode: TextEncoder,
         *,
@@ -70,42 +75,75 @@ class Loader:
         rank: int = 0,
         num_ranks: int = 1,
         learn_all: bool = False,
+        prefetch: int = 2,
     ) -> None:
         self._shards, self.plan, self._vocabulary, self._encode = shards, plan, vocabulary, encode
         self._rows_per_step, self._rows_per_micro_batch = rows_per_step, rows_per_micro_batch
         self._rank, self._num_ranks, self._learn_all = rank, num_ranks, learn_all
+        self._prefetch, self._coming = prefetch, dict[int, Future[list[Batch]]]()
+        self._builder = ThreadPoolExecutor(1, thread_name_prefix="loader")
+        self.shard_names = names_of(shards)
+
+    @property
+    def num_steps(self) -> int:
+        """Whole steps of the plan."""
+        return self.plan.num_rows // self._rows_per_step
 
     def micro_batches(self, step: int) -> list[Batch]:
-        """This rank's part of a step."""
-        rows = self.rows_of(step)
-        size = self._rows_per_micro_batch
-        return [self._batch(rows[first : first + size]) for first in range(0, len(rows), size)]
+        """This rank's part of a step: as many on every rank, the last of them possibly without a row."""
+        wanted = range(step, min(step + 1 + self._prefetch, max(self.num_steps, step + 1)))
+        for number in [number for number in self._coming if number not in wanted]:
+            self._coming.pop(number).cancel()
+        for number in wanted:
+            if number not in self._coming:
+                self._coming[number] = self._builder.submit(self._built, number)
+        return self._coming.pop(step).result()
 
     def rows_of(self, step: int) -> list[int]:
         """The rows of the plan that this rank reads at a step: dealt by the squared lengths, which attention costs."""
-        first = step * self._rows_per_step
-        rows = range(first, first + self._rows_per_step)
-        costs = [int(np.square(self.plan.lengths[self.plan.row(row)]).sum()) for row in rows]
-        return [rows[index] for index in deal(costs, self._num_ranks)[self._rank]]
+        return [step * self._rows_per_step + row for row in self._dealt(self.documents_of(step))]
 
-    def _batch(self, rows: list[int]) -> Batch:
-        numbers = [number for row in rows for number in self.plan.row(row).tolist()]
-        plan = self.plan
-        samples = [self._shards[plan.shards[n]].parts(int(plan.rows[n])) for n in numbers]
+    def documents_of(self, step: int) -> Rows:
+        """The documents that all ranks read at a step, row after row."""
+        first = step * self._rows_per_step
+        return self.plan.rows(first, first + self._rows_per_step)
+
+    def close(self) -> None:
+        """End the thread; what it has not begun is dropped."""
+        self._builder.shutdown(wait=True, cancel_futures=True)
+
+    def _dealt(self, rows: Rows) -> list[int]:
+        return deal(rows.squared_lengths(), self._num_ranks)[self._rank]
+
+    def _built(self, step: int) -> list[Batch]:
+        rows = self.documents_of(step)
+        self._fetch_ahead(step)
+        mine, size = self._dealt(rows), self._rows_per_micro_batch
+        most = -(-self._rows_per_step // self._num_ranks)
+        return [self._batch(rows, mine[first : first + size]) for first in range(0, most, size)]
+
+    def _fetch_ahead(self, step: int) -> None:
+        """Open the shards of a later step while this one is built."""
+        later = step + FETCH_AHEAD_STEPS
+        if isinstance(self._shards, Shards) and later < self.num_steps:
+            self._shards.prefetch(np.unique(self.documents_of(later).shards).tolist())
+
+    def _batch(self, rows: Rows, numbers: list[int]) -> Batch:
+        places = [place for number in numbers for place in range(rows.starts[number], rows.starts[number + 1])]
+        choices = unpacked_choices(rows.choices[places])
+        drops, variants, strides = (values.tolist() for values in choices)
+        kinds, shards, inside = (values[places].tolist() for values in (rows.kinds, rows.shards, rows.rows))
+        samples = [
+            strided(self._shards[shard].parts(row, variant), stride)
+            for shard, row, variant, stride in zip(shards, inside, variants, strides, strict=True)
+        ]
         self._encode([part.text for parts in samples for part in parts if part.codes is None])
         documents = [
-            build(
-                KINDS[plan.kinds[n]],
-                parts,
-                int(plan.drops[n]),
-                self._vocabulary,
-                self._encode,
-                learn_all=self._learn_all,
-            )
-            for n, parts in zip(numbers, samples, strict=True)
+            build(KINDS[kind], parts, drop, self._vocabulary, self._encode, learn_all=self._learn_all)
+            for kind, parts, drop in zip(kinds, samples, drops, strict=True)
         ]
         found = [len(document.ids) for document in documents]
-        if found != plan.lengths[numbers].tolist():
+        if found != rows.lengths[places].tolist():
             raise UserError(
                 "The token shards' lengths are of another text tokenizer; tokenize again with this model's."
             )
@@ -125,12 +163,10 @@ def held_out_batches(
 ) -> dict[str, list[Batch]]:
     """By kind, the first held-out documents, undropped: this rank's part, in batches of at most `max_tokens`."""
     batches = {}
-    for kind in KINDS:
-        entries = held_out_entries(shards, kind, mixture)
-        places = range(rank, min(num_documents, len(entries.rows)), num_ranks)
+    for kind, places in held_out_places(shards, mixture, num_documents).items():
         documents = (
-            build(kind, shards[entries.shards[i]].parts(int(entries.rows[i])), KEEP_ALL, vocabulary, encode)
-            for i in places
+            build(kind, shards[shard].parts(row), KEEP_ALL, vocabulary, encode)
+            for shard, row in places[rank::num_ranks]
         )
         fitting = [document for document in documents if len(document.ids) <= max_tokens]
         batches[kind] = [collate(group, vocabulary) for group in _groups(fitting, max_tokens)]
@@ -141,8 +177,7 @@ def evened(batches: dict[str, list[Batch]], vocabulary: Vocabulary) -> dict[str,
     """As many batches of a kind on every rank, filled up with padding: ranks that gather weights meet in every pass."""
     counts = torch.tensor([len(found) for found in batches.values()])
     dist.all_reduce(counts, dist.ReduceOp.MAX)
-    padding = Document(np.full(SHAPE_STEP, vocabulary.end_of_text), np.zeros(SHAPE_STEP, np.bool_))
-    filler = collate([padding], vocabulary)
+    filler = collate([], vocabulary)
     return {
         kind: found + [filler] * (count - len(found))
         for (kind, found), count in zip(batches.items(), counts.tolist(), strict=True)
@@ -152,10 +187,11 @@ def evened(batches: dict[str, list[Batch]], vocabulary: Vocabulary) -> dict[str,
 def collate(documents: Sequence[Document], vocabulary: Vocabulary) -> Batch:
     """Put documents side by side. The first token of a document is never a target: nothing precedes it.
 
-    Up to `SHAPE_STEP` − 1 tokens of padding follow as a document of their own, of which nothing is learned.
+    Up to `SHAPE_STEP` − 1 tokens of padding follow as a document of their own, of which nothing is learned; no document at
+    all (a rank without a row) is padding alone.
     """
     num_tokens = sum(len(document.ids) for document in documents)
-    padding = np.full(-num_tokens % SHAPE_STEP, vocabulary.end_of_text)
+    padding = np.full(-num_tokens % SHAPE_STEP or (0 if documents else SHAPE_STEP), vocabulary.end_of_text)
     padded = [*documents, Document(padding, np.zeros(len(padding), np.bool_))] if len(padding) else documents
     ids = np.concatenate([document.ids for document in padded])
     lengths = np.asarray([len(document.ids) for document in padded])

@@ -88,7 +88,9 @@ class Meter:
     def _shares(self, step: int) -> Record:
         tokens_K, total = self.read.tokens_K.tolist(), int(self.read.tokens_K.sum())
         places = self._config.rows_per_step * self._config.sequence_length
-        targets = target_shares(self._config.mixture, total / (places * self._config.steps))
+        whole = {"fraction": 1, "steps": self._config.steps, "tokens": places * self._config.steps}
+        unit = whole[self._config.mixture.schedule_unit]
+        targets = target_shares(self._config.mixture, unit * total / (places * self._config.steps))
         realised = {f"share/{kind}": tokens / max(total, 1) for kind, tokens in zip(KINDS, tokens_K, strict=True)}
         wanted = {f"share_target/{kind}": share for kind, share in targets.items()}
         return realised | wanted | {"fill": total / (places * step)}
@@ -148,12 +150,12 @@ def logit_sizes(sums_DKC: Tensor) -> Record:
 
 
 def target_shares(mixture: MixtureConfig, place: float) -> Record:
-    """The share of each kind that the mixture asks for from the start to a fraction of the stage's tokens."""
+    """The share of each kind that the mixture asks for from the start to a place in its schedules' unit."""
     return {kind: mean_share(schedule, place) for kind, schedule in kind_schedules(mixture).items()}
 
 
 def mean_share(schedule: Schedule, place: float) -> float:
-    """The mean of a share from 0 to a fraction of the stage, by midpoints between its points: exact for straight lines.
+    """The mean of a share from 0 to a place, by midpoints between its points: exact for straight lines.
 
     ((0, .7), (1, .5)) to .5  ->  .65
     """

@@ -24,6 +24,10 @@ class SplitLoader:
         """This rank's part of a step."""
         return [split(batch, self._group) for batch in self.loader.micro_batches(step)]
 
+    def close(self) -> None:
+        """End the thread that builds ahead."""
+        self.loader.close()
+
 
 def split(batch: Batch, group: SequenceGroup) -> Batch:
     """This rank's span of a batch. Counts stay with the group's first rank, so that sums over ranks are right."""

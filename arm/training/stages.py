@@ -3,16 +3,17 @@
 model/              what plain transformers loads, with vocabulary.json and the text tokenizer
 curves.jsonl        losses by modality and kind of document, held-out and not; shares, logits, gradient norms
 view/speed.jsonl    tokens a second, step times, waiting, checkpoints, slowest rank: no digest covers it
-plan/*.parquet      every document in the order of the rows: what step reads what
+plan/*.parquet      every document in the order of the rows: what step reads what, written ahead (arm.training.plan.files)
 ledger.parquet      what was consumed at each step: documents, tokens, a digest over their tokens
 """
 
 import json
 import tempfile
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import torch.distributed as dist
@@ -24,7 +25,6 @@ from arm.model.attention import NAME as DOCUMENTS
 from arm.model.documents import KINDS, TextEncoder, check_text_tokenizer
 from arm.model.lmm import VisualCodes, initial_values, initialise, load_base, load_trained, save
 from arm.model.sequence import check_heads, sequence_group
-from arm.model.token_shards import Shard, open_shards
 from arm.model.vocabulary import Vocabulary
 from arm.storage import Folder, publish_tree
 from arm.tracking import tracker
@@ -34,12 +34,12 @@ from arm.training.engine import Engine, num_ranks, rank, start_process_group
 from arm.training.engine_config import EngineConfig
 from arm.training.loader import Loader, evened, held_out_batches
 from arm.training.loss import PackedModel
-from arm.training.mixture import Plan, plan
+from arm.training.plan.files import PlanFiles, PlanWriter, num_segments, plan_identity
+from arm.training.plan.index import ShardIndex
+from arm.training.plan.planner import Planner, StageShape
 from arm.training.sequence import SplitLoader, split
+from arm.training.shards import Shards, open_later
 from arm.training.trainer import History, Trainer
-
-PLAN_CHUNK_STEPS = 1_000
-"""Steps of one Parquet file of the plan."""
 
 
 def train_model(
@@ -50,50 +50,39 @@ def train_model(
     start_process_group()
     codes = VisualCodes.load(tokenizer.local("tokenizer/visual_tokenizer.json").parent)
     codes.check_initialisation(config.code_initialisation == "digits")
-    shards = open_variants(tokens, codes, config.variants)
-    planned = plan_stage(shards, config)
     features = config.code_initialisation == "features"
     weights = tokenizer.local(f"tokenizer/{codes.features_file}") if features else None
-    model, text_tokenizer, vocabulary = _model(base, codes, weights, config)
-    check_text_tokenizer(shards[0].text_fingerprint, text_tokenizer)
-    trainer = _trainer(model, text_tokenizer, vocabulary, shards, planned, output, config)
-    history = trainer.run()
+    with closing(open_later(tokens, codes, config.variants)) as shards:
+        planned = plan_stage(shards, config, output)
+        config = replace(config, steps=planned.num_rows // config.rows_per_step)  # fewer where a source stops the stage
+        model, text_tokenizer, vocabulary = _model(base, codes, weights, config)
+        check_text_tokenizer(shards[0].text_fingerprint, text_tokenizer)
+        trainer = _trainer(model, text_tokenizer, vocabulary, shards, planned, output, config)
+        with closing(trainer.loader):
+            history = trainer.run()
     if config.ema_decay:
         trainer.engine.use_average()
     _publish_model(trainer, text_tokenizer, vocabulary, output)
     if rank() == 0:
         _publish_curves(history, output)
-        _publish_plan(shards, planned, config, output)
         _publish_ledger(history, output)
     dist.barrier()
-    return _outcome(trainer, config)
+    return _outcome(trainer, planned, config)
 
 
-def open_variants(tokens: Manifest, codes: VisualCodes, variants: tuple[str, ...]) -> list[Shard]:
-    """The shards of the chosen variants, in their order; a task in two of them would be read twice: a UserError."""
-    found: list[Shard] = []
-    variant_of: dict[str, str | None] = {}
-    for variant in variants or (None,):
-        shards = open_shards(
-            tokens, tokenizer_fingerprint=codes.fingerprint, num_codes=codes.num_codes, variant=variant
-        )
-        for task in {str(task) for shard in shards for task in set(shard.tasks)}:
-            if task in variant_of:
-                raise UserError(f"The variants {variant_of[task]} and {variant} both hold the task {task}; choose one.")
-            variant_of[task] = variant
-        found += shards
-    return found
-
-
-def plan_stage(shards: list[Shard], config: StageConfig) -> Plan:
-    """The plan of a stage: the same on every rank."""
-    return plan(
-        shards,
-        config.mixture,
-        seed=config.seed,
-        num_rows=config.steps * config.rows_per_step,
-        sequence_length=config.sequence_length,
-    )
+def plan_stage(shards: Shards, config: StageConfig, output: Folder) -> PlanFiles:
+    """The plan of a stage, written ahead by rank 0 and read by all: the same on every rank."""
+    stage = StageShape(steps=config.steps, rows_per_step=config.rows_per_step, sequence_length=config.sequence_length)
+    index = ShardIndex(shards, shards.names, config.mixture, seed=config.seed)
+    identity = plan_identity(index, config.mixture, stage, seed=config.seed)
+    if rank() == 0:
+        planner = Planner(index, config.mixture, stage, seed=config.seed)
+        writer = PlanWriter(planner, stage, identity=identity, names=shards.names, folder=output)
+    for number in range(num_segments(stage)):
+        if rank() == 0:
+            writer.write(number)
+        dist.barrier()  # once a segment: nobody waits longer than the collectives' timeout
+    return PlanFiles(output, stage, shards.names, identity=identity)
 
 
 def _model(
@@ -119,8 +108,8 @@ def _trainer(
     model: Any,
     text_tokenizer: Any,
     vocabulary: Vocabulary,
-    shards: list[Shard],
-    planned: Plan,
+    shards: Shards,
+    planned: PlanFiles,
     output: Folder,
     config: StageConfig,
 ) -> Trainer:
@@ -163,16 +152,10 @@ def _trainer(
 
 
 def engine_config(config: StageConfig) -> EngineConfig:
-    """The engine of a stage; refuses rows that do not divide among the ranks."""
+    """The engine of a stage. Rows need not divide among the ranks: a rank without a row gets padding."""
     if num_ranks() % config.sequence_parallel:
         raise UserError(
             f"sequence_parallel is {config.sequence_parallel} on {num_ranks()} ranks; their number must be a multiple."
-        )
-    readers = num_ranks() // config.sequence_parallel
-    if config.rows_per_step % (readers * config.rows_per_micro_batch):
-        raise UserError(
-            f"rows_per_step is {config.rows_per_step}; it must divide by {readers} ranks that read rows times "
-            f"{config.rows_per_micro_batch} rows of a micro-batch."
         )
     return EngineConfig(
         optimizer=config.optimizer,
@@ -207,32 +190,6 @@ def _publish_curves(history: History, output: Folder) -> None:
     tracker.log({name: value for record in history.curves[-2:] for name, value in record.items()}, step=0)
 
 
-def _publish_plan(shards: list[Shard], planned: Plan, config: StageConfig, output: Folder) -> None:
-    """One Parquet file for each thousand steps; columns say where each document lies and what it lost."""
-    rows_per_file = PLAN_CHUNK_STEPS * config.rows_per_step
-    for number, first in enumerate(range(0, planned.num_rows, rows_per_file)):
-        rows = range(first, min(first + rows_per_file, planned.num_rows))
-        start, end = planned.packed_starts[rows.start], planned.packed_starts[rows.stop]
-        documents = planned.packed[start:end]
-        sizes = np.diff(planned.packed_starts[rows.start : rows.stop + 1])
-        row = np.repeat(np.arange(rows.start, rows.stop), sizes)
-        names = pa.array([shard.name for shard in shards])
-        table = pa.table(
-            {
-                "step": (row // config.rows_per_step).astype(np.uint32),
-                "row": row.astype(np.uint32),
-                "kind": pa.DictionaryArray.from_arrays(planned.kinds[documents].astype(np.int8), pa.array(KINDS)),
-                "shard": pa.DictionaryArray.from_arrays(planned.shards[documents].astype(np.int32), names),
-                "shard_row": planned.rows[documents].astype(np.uint32),
-                "epoch": planned.epochs[documents].astype(np.uint16),
-                "drop": planned.drops[documents].astype(np.uint8),
-                "length": planned.lengths[documents].astype(np.uint32),
-            }
-        )
-        with output.publish(f"plan/rows-{number:05d}.parquet") as path:
-            pq.write_table(table, path, compression="zstd")
-
-
 def _publish_ledger(history: History, output: Folder) -> None:
     documents, tokens, digests = (list(column) for column in zip(*history.consumed, strict=True))
     table = pa.table(
@@ -247,7 +204,7 @@ def _publish_ledger(history: History, output: Folder) -> None:
         pq.write_table(table, path, compression="zstd")
 
 
-def _outcome(trainer: Trainer, config: StageConfig) -> Outcome:
+def _outcome(trainer: Trainer, planned: PlanFiles, config: StageConfig) -> Outcome:
     history, read = trainer.history, trainer.meter.read
     last = {name: value for record in history.curves[-2:] for name, value in record.items() if name != "step"}
     counts = {
@@ -257,5 +214,6 @@ def _outcome(trainer: Trainer, config: StageConfig) -> Outcome:
     }
     counts |= {f"tokens/{kind}": count for kind, count in zip(KINDS, read.tokens_K.tolist(), strict=True)}
     counts |= {f"targets/{kind}": n for kind, n in zip(KINDS, read.targets_DK.sum(dim=0).tolist(), strict=True)}
+    counts |= {f"dropped/too_long/{kind}": count for kind, count in planned.too_long().items()}
     bits = {"bits": 16.0 if computing_dtype("auto") == "bfloat16" else 32.0} if config.dtype == "auto" else {}
     return Outcome(counts=counts, metrics=last | bits)

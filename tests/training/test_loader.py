@@ -1,6 +1,9 @@
 """The loader: a batch depends on the step alone, and ranks share it out."""
 
+import threading
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_lmm import CODES, tiny_lmm
@@ -25,12 +28,10 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Shard], TextE
     return shards, TextEncoder(AutoTokenizer.from_pretrained(folder / "base" / "model"))
 
 
-def loader(opened: tuple[list[Shard], TextEncoder], *, rank: int = 0, num_ranks: int = 1) -> Loader:
+def loader(opened: tuple[list[Shard], TextEncoder], **changes: Any) -> Loader:
     shards, encode = opened
     made = plan(shards, MixtureConfig(), seed=0, num_rows=40, sequence_length=64)
-    return Loader(
-        shards, made, VOCABULARY, encode, rows_per_step=4, rows_per_micro_batch=2, rank=rank, num_ranks=num_ranks
-    )
+    return Loader(shards, made, VOCABULARY, encode, rows_per_step=4, rows_per_micro_batch=2, **changes)
 
 
 def test_a_batch_is_the_same_whatever_was_asked_before(opened: tuple[list[Shard], TextEncoder]) -> None:
@@ -47,6 +48,58 @@ def test_two_ranks_read_what_one_reads(opened: tuple[list[Shard], TextEncoder]) 
         assert sorted(two[0].rows_of(step) + two[1].rows_of(step)) == one.rows_of(step)
     digests = [sum(b.digest for part in loaders for b in part.micro_batches(4)) % 2**62 for loaders in ([one], two)]
     assert digests[0] == digests[1]
+
+
+def test_rows_that_do_not_divide_among_ranks_leave_padding_of_which_nothing_is_learned(
+    opened: tuple[list[Shard], TextEncoder],
+) -> None:
+    """Four rows of a step to three ranks, at most two each; to six ranks, of which two have none."""
+    one = sum(batch.digest for batch in loader(opened).micro_batches(2))
+    for num_ranks in (3, 6):
+        loaders = [loader(opened, rank=rank, num_ranks=num_ranks) for rank in range(num_ranks)]
+        assert sorted(row for each in loaders for row in each.rows_of(2)) == [8, 9, 10, 11]
+        parts = [each.micro_batches(2) for each in loaders]
+        assert {len(part) for part in parts} == {1}
+        assert sum(batch.digest for part in parts for batch in part) % 2**62 == one % 2**62
+        empty = [batch for part in parts for batch in part if not batch.num_documents]
+        assert len(empty) == (2 if num_ranks == 6 else 0)
+        for batch in empty:
+            assert (batch.lengths, batch.num_tokens, len(batch.code_targets_M)) == ((64,), 0, 0)
+            assert len(batch.text_targets_M) == 0
+
+
+def test_what_is_built_ahead_changes_nothing(opened: tuple[list[Shard], TextEncoder]) -> None:
+    ahead, plain = loader(opened, prefetch=3), loader(opened, prefetch=0)
+    for step in (0, 1, 2, 8, 9, 4):
+        for a, b in zip(ahead.micro_batches(step), plain.micro_batches(step), strict=True):
+            assert a.ids_N.tolist() == b.ids_N.tolist()
+            assert a.digest == b.digest
+
+
+def test_the_thread_ends_with_the_loader_and_after_an_error(opened: tuple[list[Shard], TextEncoder]) -> None:
+    shards, _ = opened
+
+    def broken(texts: Sequence[str]) -> list[Any]:
+        raise RuntimeError("no such word")
+
+    failing, whole = loader((shards, broken)), loader(opened)  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match="no such word"):
+        failing.micro_batches(0)
+    whole.micro_batches(0)
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("loader")]
+    assert len(threads) >= 2
+    for each in (failing, whole):
+        each.close()
+        assert not each._builder._threads & {thread for thread in threads if thread.is_alive()}
+
+
+def test_all_ranks_know_the_documents_of_a_step(opened: tuple[list[Shard], TextEncoder]) -> None:
+    one, two = loader(opened).documents_of(3), loader(opened, rank=1, num_ranks=2).documents_of(3)
+    assert one.digest() == two.digest()
+    assert len(one) == 4
+    batches = loader(opened).micro_batches(3)
+    assert sum(batch.num_documents for batch in batches) == len(one.kinds)
+    assert sum(batch.num_tokens for batch in batches) == one.lengths.sum()
 
 
 def test_held_out_batches_hold_only_held_out_samples(opened: tuple[list[Shard], TextEncoder]) -> None:

@@ -22,7 +22,7 @@ from arm.model.token_shards.format import (
     text_fingerprint,
     text_variants,
 )
-from arm.model.token_shards.reading import Part, Shard, open_shards, read_batch, shard_files
+from arm.model.token_shards.reading import Part, Shard, open_shard, open_shards, read_batch, shard_files
 from arm.model.token_shards.writing import Grid, ShardWriter, sample_batch, write_lengths, write_shard
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "index_bytes",
     "is_held_out",
     "lengths_schema",
+    "open_shard",
     "open_shards",
     "part_texts",
     "read_batch",

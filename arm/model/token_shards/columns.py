@@ -33,6 +33,9 @@ class Columns:
     ends: Integers
     num_variants: Integers
     """Further texts of each part."""
+    variant_places: Integers
+    variant_ends: Integers
+    """Where they lie in the file, part after part."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +45,8 @@ class Sidecar:
     text_fingerprint: str
     held_out: Booleans
     lengths: Integers
+    variant_lengths: Integers
+    """Of the further texts, part after part."""
 
 
 def columns_of(batch: pa.RecordBatch, data: pa.Buffer, num_codes: int, where: str) -> Columns:
@@ -52,12 +57,13 @@ def columns_of(batch: pa.RecordBatch, data: pa.Buffer, num_codes: int, where: st
         raise IntegrityError(f"{where} is damaged ({error}); tokenize again.") from None
     starts, parts = _lists(batch.column("parts"), where)
     codes_starts, codes = _lists(parts.field("codes"), where)
-    variant_starts, _ = _lists(parts.field("variants"), where)
+    variant_starts, variants = _lists(parts.field("variants"), where)
     is_text = _equals(parts.field("kind"), "text")
     heights, widths = (np.asarray(_dense(parts.field(name), where), np.int64) for name in ("height", "width"))
     _check_codes(codes, np.diff(codes_starts), is_text, heights * widths, num_codes, where)
     text_starts = _text_offsets(_dense(parts.field("text"), where)) + _place(parts.field("text"), 2, data, 1, where)
     code_starts = codes_starts + _place(codes, 1, data, 2, where)
+    places = _text_offsets(_dense(variants, where)) + _place(variants, 2, data, 1, where)
     tasks = _dense(batch.column("task"), where).dictionary_encode()
     return Columns(
         tasks=np.asarray(tasks.dictionary.to_pylist(), np.str_)[np.asarray(tasks.indices)],
@@ -70,6 +76,8 @@ def columns_of(batch: pa.RecordBatch, data: pa.Buffer, num_codes: int, where: st
         places=np.where(is_text, text_starts[:-1], code_starts[:-1]),
         ends=np.where(is_text, text_starts[1:], code_starts[1:]),
         num_variants=np.diff(variant_starts),
+        variant_places=places[:-1],
+        variant_ends=places[1:],
     )
 
 
@@ -95,7 +103,8 @@ def sidecar_columns(path: Path, columns: Columns, where: str) -> Sidecar:
     counts = np.diff(length_starts)
     if not np.array_equal(starts, columns.starts) or not np.array_equal(counts, 1 + columns.num_variants):
         raise IntegrityError(f"{where}: its lengths describe other parts; tokenize again.")
-    own = np.asarray(lengths, np.int64)[length_starts[:-1]]
+    flat = np.asarray(lengths, np.int64)
+    own = flat[length_starts[:-1]]
     images = columns.heights * columns.widths + SPECIALS_PER_IMAGE
     if np.any(np.asarray(lengths) < 0) or np.any((own != images) & ~columns.is_text):
         raise IntegrityError(f"{where}: its lengths are out of bounds; tokenize again.")
@@ -105,6 +114,7 @@ def sidecar_columns(path: Path, columns: Columns, where: str) -> Sidecar:
         text_fingerprint=text_fingerprint,
         held_out=np.asarray(held_out.to_numpy(zero_copy_only=False), np.bool_),
         lengths=own,
+        variant_lengths=np.delete(flat, length_starts[:-1]),
     )
 
 
@@ -187,4 +197,5 @@ def _no_columns() -> Columns:
     return Columns(
         tasks=np.zeros(0, np.str_), uid_keys=np.zeros(0, np.uint64), starts=np.zeros(1, np.int64), is_text=booleans,
         is_answer=booleans, heights=integers, widths=integers, places=integers, ends=integers, num_variants=integers,
+        variant_places=integers, variant_ends=integers,
     )  # fmt: skip

@@ -53,6 +53,11 @@ class Shard:
     places: npt.NDArray[np.int64]
     """Where each part's text (in bytes) or codes (in codes) start in the file."""
     ends: npt.NDArray[np.int64]
+    variant_starts: npt.NDArray[np.int64]
+    """The further texts of part p are `variant_starts[p]` to `variant_starts[p + 1]`."""
+    variant_places: npt.NDArray[np.int64]
+    variant_ends: npt.NDArray[np.int64]
+    variant_lengths: npt.NDArray[np.int64]
     data: pa.Buffer
     """The file, memory-mapped."""
     _parts: Callable[[int], list[Part]] = field(init=False, repr=False)
@@ -63,9 +68,19 @@ class Shard:
     def __len__(self) -> int:
         return len(self.tasks)
 
-    def parts(self, row: int) -> list[Part]:
-        """The parts of one sample."""
-        return self._parts(row)
+    def parts(self, row: int, variant: int = 0) -> list[Part]:
+        """The parts of one sample; with a variant, each text that has further ones is exchanged for text number
+        `variant` modulo their count, its own being number 0."""
+        parts = self._parts(row)
+        return [self._exchanged(part, row, n, variant) for n, part in enumerate(parts)] if variant else parts
+
+    def _exchanged(self, part: Part, row: int, number: int, variant: int) -> Part:
+        first, end = self.variant_starts[self.starts[row] + number : self.starts[row] + number + 2].tolist()
+        chosen = variant % (end - first + 1)
+        if chosen == 0:
+            return part
+        text = slice(int(self.variant_places[first + chosen - 1]), int(self.variant_ends[first + chosen - 1]))
+        return part._replace(text=str(memoryview(self.data)[text], "utf-8"))
 
 
 def _parts_reader(shard: Shard) -> Callable[[int], list[Part]]:
@@ -124,6 +139,11 @@ def open_shards(
     return shards
 
 
+def open_shard(tokens: Manifest, files: ShardFiles, *, tokenizer_fingerprint: str, num_codes: int) -> Shard:
+    """Open one shard; another visual tokenizer's codes are refused."""
+    return _Opened(tokens, files, tokenizer_fingerprint, num_codes).shard()
+
+
 def read_batch(
     tokens: Manifest, files: ShardFiles, number: int, *, tokenizer_fingerprint: str, num_codes: int
 ) -> pa.RecordBatch:
@@ -172,7 +192,14 @@ class _Opened:
         data = _mapped(self.tokens.local(self.files.shard))
         columns = joined([columns_of(batch, data, self.num_codes, self.where) for batch in self._batches(data)])
         sidecar = sidecar_columns(self.tokens.local(self.files.lengths), columns, self.where)
-        return Shard(name=f"{self.files.variant}/{self.files.unit}", data=data, **_fields(columns), **_fields(sidecar))
+        variant_starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(columns.num_variants)])
+        return Shard(
+            name=f"{self.files.variant}/{self.files.unit}",
+            data=data,
+            variant_starts=variant_starts,
+            **_fields(columns),
+            **_fields(sidecar),
+        )
 
     def _batches(self, data: pa.Buffer) -> list[pa.RecordBatch]:
         try:

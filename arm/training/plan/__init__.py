@@ -1,0 +1,10 @@
+"""The plan: which documents, in which rows, at which step. A pure function of (shards, mixture, seed).
+
+    next kind      the one whose tokens lag most behind the integral of its declared share (`shares`, whole numbers)
+    next document  the next of that kind: shards in a keyed order, documents shuffled inside open shards (`streams`)
+    its choices    drop, text variant, frame stride, resolution: drawn from (seed, uid, epoch, kind) (`choices`)
+    its row        best fit over the open rows (`kernel`)
+
+A planner makes rows one after another and can be put back to any recorded state (`planner`); `files` writes segments
+of a thousand steps ahead, each with the state at its start and a digest, and reads single steps back.
+"""

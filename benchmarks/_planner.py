@@ -1,0 +1,154 @@
+"""The planner in plain Python, a document at a time.
+
+plan_rows     the same plan as `arm.training.plan`, written to be read: the oracle of the tests
+plan_before   the loop of the planner that this project had before, which knew straight lines only: the benchmark's peer
+
+plan_rows(shares, edges, streams, capacity=8, max_open=2, num_rows=3)   ->   [(kind, number), …] and rows of places in it
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+UNIT = 1 << 36
+
+
+def plan_rows(
+    shares: Sequence[Sequence[int]],
+    edges: Sequence[int],
+    streams: Sequence[Iterator[int] | None],
+    *,
+    capacity: int,
+    max_open: int,
+    num_rows: int,
+) -> tuple[list[tuple[int, int]], list[list[int]]]:
+    """Choose documents by the largest lag, the first of equals, and pack them by best fit; `streams` give lengths."""
+    lags, counts = [0] * len(streams), [0] * len(streams)
+    chosen: list[tuple[int, int]] = []
+    rows: list[list[int]] = []
+    packer = Packer(capacity, max_open)
+    tokens = tick = 0
+    while len(rows) < num_rows:
+        now = [lag + share if stream else None for lag, share, stream in zip(lags, shares[tick], streams, strict=True)]
+        kind = max((k for k, lag in enumerate(now) if lag is not None), key=lambda k: (now[k], -k))
+        stream = streams[kind]
+        assert stream is not None
+        length = left = next(stream)
+        while left:
+            while tick < len(shares) - 1 and tokens >= edges[tick + 1]:
+                tick += 1
+            span = left if tick == len(shares) - 1 else min(left, edges[tick + 1] - tokens)
+            lags = [lag + share * span for lag, share in zip(lags, shares[tick], strict=True)]
+            tokens, left = tokens + span, left - span
+        lags[kind] -= UNIT * length
+        rows.extend(packer.add(len(chosen), length))
+        chosen.append((kind, counts[kind]))
+        counts[kind] += 1
+    return chosen, rows[:num_rows]
+
+
+@dataclass(slots=True)
+class Packer:
+    """Open rows by the space left in them. `_mask` has bit s set when some row has exactly s tokens left."""
+
+    capacity: int
+    max_open: int
+    rows: dict[int, list[list[int]]] = field(default_factory=dict)
+    _mask: int = 0
+    _num_open: int = 0
+
+    def add(self, document: int, length: int) -> Iterator[list[int]]:
+        """Place a document; yields the rows that this closes, each a list of documents."""
+        fitting = self._mask >> length
+        if fitting:
+            space = length + (fitting & -fitting).bit_length() - 1
+            row = self._take(space)
+        else:
+            if self._num_open == self.max_open:
+                yield self._take((self._mask & -self._mask).bit_length() - 1)
+            space, row = self.capacity, []
+        row.append(document)
+        if space == length:
+            yield row
+        else:
+            self._put(space - length, row)
+
+    def _take(self, space: int) -> list[int]:
+        """Remove the oldest row with exactly this space."""
+        rows = self.rows[space]
+        row = rows.pop(0)
+        if not rows:
+            self._mask &= ~(1 << space)
+        self._num_open -= 1
+        return row
+
+    def _put(self, space: int, row: list[int]) -> None:
+        self.rows.setdefault(space, []).append(row)
+        self._mask |= 1 << space
+        self._num_open += 1
+
+
+Schedule = Sequence[tuple[float, float]]
+
+
+def plan_before(
+    schedules: Sequence[Schedule],
+    total: int,
+    streams: Sequence[Iterator[int]],
+    *,
+    capacity: int,
+    max_open: int,
+    num_rows: int,
+) -> tuple[list[tuple[int, int]], list[list[int]]]:
+    """Choose and pack as the planner before did; `total` tokens in the stage."""
+    deficits, packer = Deficits(list(schedules), total), Packer(capacity, max_open)
+    chosen: list[tuple[int, int]] = []
+    rows: list[list[int]] = []
+    while len(rows) < num_rows:
+        kind = deficits.largest()
+        length = next(streams[kind])
+        rows.extend(packer.add(len(chosen), length))
+        chosen.append((kind, length))
+        deficits.count(kind, length)
+    return chosen, rows[:num_rows]
+
+
+class Deficits:
+    """How many tokens each kind lags behind the integral of its share, doubled and in millionths: whole numbers."""
+
+    def __init__(self, schedules: list[Schedule], total: int) -> None:
+        self._segments = [_segments(schedule, total) for schedule in schedules]
+        self._current = [segments.pop(0) for segments in self._segments]
+        self._taken = [0] * len(schedules)
+        self._tokens = 0
+
+    def largest(self) -> int:
+        """The kind that lags most; the first of equals."""
+        t = self._tokens
+        best, best_lag = 0, None
+        for kind, (start, end, base, slope, bend, width) in enumerate(self._current):
+            passed = t - start
+            lag = base + slope * passed - self._taken[kind]
+            if bend:
+                lag += bend * passed * passed // width
+            if best_lag is None or lag > best_lag:
+                best, best_lag = kind, lag
+            if t >= end and self._segments[kind]:
+                self._current[kind] = self._segments[kind].pop(0)
+        return best
+
+    def count(self, kind: int, length: int) -> None:
+        """Add a chosen document."""
+        self._tokens += length
+        self._taken[kind] += 2_000_000 * length
+
+
+def _segments(schedule: Schedule, total: int) -> list[tuple[int, int, int, int, int, int]]:
+    """Pieces (start, end, twice the integral at start, twice the share, change of share, width) of a schedule."""
+    knots = [(round(place * total), round(share * 1_000_000)) for place, share in schedule]
+    pieces, base = [], 0
+    for (start, share), (end, later) in pairwise(knots):
+        pieces.append((start, end, base, 2 * share, later - share, end - start))
+        base += (share + later) * (end - start)
+    pieces.append((knots[-1][0], total, base, 2 * knots[-1][1], 0, 1))
+    return pieces

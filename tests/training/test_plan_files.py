@@ -1,0 +1,93 @@
+"""The plan in files: segments with cursors, any row of them, digests, and writers that are killed."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from plan_index import CountedIndex, mixture_of
+
+from arm.errors import IntegrityError
+from arm.storage import LocalFolder
+from arm.training.config import EpochLimit, MixtureConfig
+from arm.training.plan import files
+from arm.training.plan.files import PlanFiles, PlanWriter, num_segments, plan_identity, recomputed_digest
+from arm.training.plan.planner import Planner, StageShape
+from arm.training.plan.rows import COLUMNS
+
+INDEX = CountedIndex({"text": [3, 9, 20], "text_to_image": [11, 14]}, num_shards=30)
+MIXTURE = mixture_of({"text_only": 0.5, "text_to_image": 0.5}, window_rows=8, shuffle_shards=4)
+STAGE = StageShape(steps=50, rows_per_step=3, sequence_length=40)
+NAMES = [INDEX.name(number) for number in range(INDEX.num_shards)]
+
+
+@pytest.fixture(autouse=True)
+def _small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "SEGMENT_STEPS", 16)
+    monkeypatch.setattr(files, "GROUP_ROWS", 15)
+
+
+def write(folder: Path, mixture: MixtureConfig = MIXTURE, segments: range | None = None) -> PlanFiles | None:
+    """Write segments as one process would; the plan, where it is whole."""
+    identity = plan_identity(INDEX, mixture, STAGE, seed=0)
+    planner, output = Planner(INDEX, mixture, STAGE, seed=0), LocalFolder(folder)
+    writer = PlanWriter(planner, STAGE, identity=identity, names=NAMES, folder=output)
+    for number in segments or range(num_segments(STAGE)):
+        writer.write(number)
+    return None if segments else PlanFiles(output, STAGE, NAMES, identity=identity)
+
+
+def written(folder: Path, **changes: Any) -> PlanFiles:
+    plan = write(folder, **changes)
+    assert plan is not None
+    return plan
+
+
+def test_any_rows_are_those_that_the_planner_makes(tmp_path: Path) -> None:
+    plan, whole = written(tmp_path), Planner(INDEX, MIXTURE, STAGE, seed=0).take(STAGE.num_rows)
+    assert plan.num_rows == len(whole) == 150
+    for first, last in ((0, 3), (147, 150), (45, 51), (10, 100)):  # 48 begins the second segment
+        read, wanted = plan.rows(first, last), whole.part(first, last)
+        assert read.digest() == wanted.digest()
+        assert all(getattr(read, name).dtype == np.dtype(kind) for name, kind in COLUMNS.items())
+    assert plan.fill() == pytest.approx(whole.fill(40))
+    assert plan.share_of_tokens()["text"] == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_killed_writer_goes_on_and_the_files_are_the_same(tmp_path: Path) -> None:
+    whole = written(tmp_path / "whole")
+    write(tmp_path / "killed", segments=range(2))
+    (tmp_path / "killed" / "plan" / "cursor-00002.parquet").unlink()  # killed before the last cursor was written
+    assert written(tmp_path / "killed").digest == whole.digest
+    names = sorted(path.name for path in (tmp_path / "whole" / "plan").iterdir())
+    assert len(names) == 4 + 5
+    for name in names:
+        assert (tmp_path / "whole" / "plan" / name).read_bytes() == (tmp_path / "killed" / "plan" / name).read_bytes()
+
+
+def test_a_segment_can_be_made_again_from_its_cursor_alone(tmp_path: Path) -> None:
+    plan = written(tmp_path)
+    for number, values in enumerate(plan.segments):
+        planner = Planner(INDEX, MIXTURE, STAGE, seed=0)
+        assert recomputed_digest(LocalFolder(tmp_path), number, planner, STAGE) == values["digest"]
+    other = Planner(INDEX, MIXTURE, STAGE, seed=1)
+    assert recomputed_digest(LocalFolder(tmp_path), 1, other, STAGE) != plan.segments[1]["digest"]
+
+
+def test_a_plan_of_another_mixture_is_written_over_and_never_read(tmp_path: Path) -> None:
+    other = mixture_of({"text_only": 0.4, "text_to_image": 0.6}, window_rows=8, shuffle_shards=4)
+    before = written(tmp_path, mixture=other)
+    with pytest.raises(IntegrityError, match="holds no plan of this stage"):
+        PlanFiles(LocalFolder(tmp_path), STAGE, NAMES, identity=plan_identity(INDEX, MIXTURE, STAGE, seed=0))
+    assert written(tmp_path).digest != before.digest
+
+
+def test_a_stage_that_a_source_stops_has_whole_steps_only(tmp_path: Path) -> None:
+    """30 shards with texts of 3 + 9 + 20 tokens are 960 tokens, half of all: 1,920 tokens are 48 full rows of 40."""
+    limits = {"text": EpochLimit(max_epochs=1, at_end="stop")}
+    mixture = mixture_of({"text_only": 0.5, "text_to_image": 0.5}, window_rows=8, limits=limits)
+    plan = written(tmp_path, mixture=mixture)
+    assert plan.num_rows % 3 == 0
+    assert 45 <= plan.num_rows <= 57
+    assert plan.segments[0]["tokens"]["text"] <= 960
+    assert written(tmp_path, mixture=mixture).digest == plan.digest
