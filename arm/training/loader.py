@@ -10,7 +10,7 @@ its rows lie one after another, and attention knows their lengths.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -21,7 +21,8 @@ from arm.model.documents import KEEP_ALL, KINDS, Document, TextEncoder, build
 from arm.model.token_shards import Shard
 from arm.model.vocabulary import Vocabulary
 from arm.training.config import MixtureConfig
-from arm.training.mixture import Plan, held_out_entries
+from arm.training.ledger.identity import identity_sum, shard_keys
+from arm.training.mixture import Integers, Plan, held_out_entries
 from arm.training.packing import deal
 
 SHAPE_STEP = 64
@@ -47,6 +48,8 @@ class Batch:
     num_tokens: int
     digest: int
     """Sum over the documents of a 64-bit hash of their tokens: equal at any number of ranks once summed."""
+    identity: int = 0
+    """Sum over the documents of a hash of where they lie (`arm.training.ledger.identity`); 0 for held-out ones."""
 
 
 class Loader:
@@ -68,6 +71,19 @@ class Loader:
         self._shards, self.plan, self._vocabulary, self._encode = shards, plan, vocabulary, encode
         self._rows_per_step, self._rows_per_micro_batch = rows_per_step, rows_per_micro_batch
         self._rank, self._num_ranks, self._learn_all = rank, num_ranks, learn_all
+        self._keys = shard_keys([shard.name for shard in shards])
+
+    def documents_of(self, step: int) -> tuple[Integers, Integers, Integers, Integers, Integers]:
+        """Kinds, shard numbers, rows, epochs and lengths of the documents that all ranks read at a step."""
+        plan, first = self.plan, step * self._rows_per_step
+        numbers = plan.packed[plan.packed_starts[first] : plan.packed_starts[first + self._rows_per_step]]
+        return (
+            plan.kinds[numbers],
+            plan.shards[numbers],
+            plan.rows[numbers],
+            plan.epochs[numbers],
+            plan.lengths[numbers],
+        )
 
     def micro_batches(self, step: int) -> list[Batch]:
         """This rank's part of a step."""
@@ -103,7 +119,10 @@ class Loader:
             raise UserError(
                 "The token shards' lengths are of another text tokenizer; tokenize again with this model's."
             )
-        return collate(documents, self._vocabulary)
+        identity = identity_sum(
+            plan.kinds[numbers], self._keys[plan.shards[numbers]], plan.rows[numbers], plan.epochs[numbers]
+        )
+        return replace(collate(documents, self._vocabulary), identity=identity)
 
 
 def held_out_batches(

@@ -3,7 +3,7 @@
 model/              what plain transformers loads, with vocabulary.json and the text tokenizer
 curves.jsonl        losses by modality, held-out losses by kind of document, gradient norms
 plan/*.parquet      every document in the order of the rows: what step reads what
-ledger.parquet      what was consumed at each step: documents, tokens, a digest over their tokens
+ledger/*.parquet    what was consumed at each step: documents, tokens, digests; written as training goes
 """
 
 import json
@@ -28,6 +28,7 @@ from arm.storage import Folder, publish_tree
 from arm.tracking import tracker
 from arm.training.config import StageConfig
 from arm.training.engine import Engine, EngineConfig, num_ranks, rank, start_process_group
+from arm.training.ledger.recorder import Recorder
 from arm.training.loader import Loader, held_out_batches
 from arm.training.loss import PackedModel
 from arm.training.mixture import Plan, plan
@@ -54,7 +55,8 @@ def train_model(
         _publish_model(trainer, text_tokenizer, vocabulary, output)
         _publish_curves(history, output)
         _publish_plan(shards, planned, config, output)
-        _publish_ledger(history, output)
+        assert trainer.recorder
+        trainer.recorder.close()
     dist.barrier()
     return _outcome(history, planned, config)
 
@@ -137,8 +139,10 @@ def _trainer(
         **here,
     )
     engine = Engine(PackedModel(model, vocabulary, config), engine_config(config))
-    scratch = output.scratch("checkpoints")
-    return Trainer(engine, loader, config, held_out=held_out, folder=scratch, name=f"train-model {config.stage}")
+    names = [shard.name for shard in shards]
+    recorder = Recorder(output, loader.documents_of, names, num_ranks=num_ranks()) if rank() == 0 else None
+    name, scratch = f"train-model {config.stage}", output.scratch("checkpoints")
+    return Trainer(engine, loader, config, held_out=held_out, folder=scratch, name=name, recorder=recorder)
 
 
 def engine_config(config: StageConfig) -> EngineConfig:
@@ -204,27 +208,13 @@ def _publish_plan(shards: list[Shard], planned: Plan, config: StageConfig, outpu
             pq.write_table(table, path, compression="zstd")
 
 
-def _publish_ledger(history: History, output: Folder) -> None:
-    documents, tokens, digests = (list(column) for column in zip(*history.consumed, strict=True))
-    table = pa.table(
-        {
-            "step": pa.array(range(len(documents)), pa.uint32()),
-            "documents": pa.array(documents, pa.uint32()),
-            "tokens": pa.array(tokens, pa.uint32()),
-            "digest": pa.array(digests, pa.uint64()),
-        }
-    )
-    with output.publish("ledger.parquet") as path:
-        pq.write_table(table, path, compression="zstd")
-
-
 def _outcome(history: History, planned: Plan, config: StageConfig) -> Outcome:
     shares = {f"share/{kind}": round(share, 6) for kind, share in planned.share_of_tokens().items()}
     last = {name: value for record in history.curves[-2:] for name, value in record.items() if name != "step"}
     fill = {"fill": round(planned.fill(config.sequence_length), 6)}
     counts = {
         "steps": config.steps,
-        "documents": sum(documents for documents, _, _ in history.consumed),
-        "tokens": sum(tokens for _, tokens, _ in history.consumed),
+        "documents": sum(consumed[0] for consumed in history.consumed),
+        "tokens": sum(consumed[1] for consumed in history.consumed),
     }
     return Outcome(counts=counts, metrics=last | shares | fill)

@@ -19,6 +19,8 @@ from arm.tracking import tracker
 from arm.training.checkpoint import Checkpoints
 from arm.training.config import StageConfig
 from arm.training.engine import Engine, num_ranks, rank
+from arm.training.ledger.identity import MODULUS
+from arm.training.ledger.recorder import Recorder
 from arm.training.loader import Batch, Loader
 from arm.training.loss import LossSums, PackedModel, weighted
 from arm.training.throughput import StepClock, step_flops, trained_parameters
@@ -32,7 +34,7 @@ class History:
 
     curves: list[Record]
     consumed: list[list[int]]
-    """[documents, tokens, digest] of each step, over all ranks."""
+    """[documents, tokens, digest, identity] of each step, over all ranks: `arm.training.ledger.format.Consumed`."""
 
 
 class Trainer:
@@ -47,10 +49,11 @@ class Trainer:
         held_out: Mapping[str, list[Batch]],
         folder: Path,
         name: str,
+        recorder: Recorder | None = None,
     ) -> None:
         self.engine, self.loader, self.config, self.held_out, self.name = engine, loader, config, held_out, name
         self.checkpoints = Checkpoints(folder / f"rank-{rank()}-of-{num_ranks()}")
-        self.history = History([], [])
+        self.history, self.recorder = History([], []), recorder
         self.clock = StepClock()
         model = self._packed.model
         self._num_parameters = trained_parameters(model)
@@ -67,6 +70,8 @@ class Trainer:
     def run(self) -> History:
         """Train to the last step; returns curves and what was consumed."""
         first = self._resume()
+        if self.recorder:
+            self.recorder.begin(self.history.consumed)
         progress = Progress(self.name, self.config.steps, first)
         self.clock = StepClock()
         for step in range(first, self.config.steps):
@@ -99,33 +104,36 @@ class Trainer:
         self._window.append(
             torch.cat([sums, torch.tensor([batch_count(batches, "code"), batch_count(batches, "text")])])
         )
-        self.history.consumed.append([int(value) for value in counts[2:5]])
+        self.history.consumed.append(counts[2:6])
+        if self.recorder:
+            self.recorder.record(counts[2:6])
         lengths = [length for batch in batches for length in batch.lengths]
         flops = step_flops(
             num_parameters=self._num_parameters, num_layers=self._num_layers, width=self._width, lengths=lengths
         )
         self.clock.tick(tokens=int(counts[3]), flops=flops * num_ranks())
-        return bool(counts[5])
+        return bool(counts[6])
 
     def _reduced_counts(self, step: int, batches: list[Batch]) -> list[int]:
-        """Summed over ranks: code targets, text targets, documents, tokens, digest, and the wish to save."""
+        """Summed over ranks: code targets, text targets, documents, tokens, digest, identity, and the wish to save."""
         due = (step + 1) % self.config.checkpoint_every_steps == 0
         late = rank() == 0 and time.monotonic() - self._saved_at > self.config.checkpoint_every_seconds
-        digest = sum(batch.digest for batch in batches) % 2**62
+        digest = sum(batch.digest for batch in batches) % MODULUS
+        identity = sum(batch.identity for batch in batches) % MODULUS
         values = torch.tensor(
             [
                 batch_count(batches, "code"),
                 batch_count(batches, "text"),
                 sum(batch.num_documents for batch in batches),
                 sum(batch.num_tokens for batch in batches),
-                digest // 2**31,
-                digest % 2**31,
+                *divmod(digest, 2**31),
+                *divmod(identity, 2**31),
                 int(due or late),
             ]
         )
         dist.all_reduce(values)
-        codes, text, documents, tokens, high, low, save = values.tolist()
-        return [codes, text, documents, tokens, (high * 2**31 + low) % 2**62, save]
+        *counts, high, low, high_identity, low_identity, save = values.tolist()
+        return [*counts, (high * 2**31 + low) % MODULUS, (high_identity * 2**31 + low_identity) % MODULUS, save]
 
     def _weight(self, codes: float, text: float) -> float:
         return self.config.code_weight * codes + self.config.text_weight * text
@@ -143,7 +151,7 @@ class Trainer:
             "loss/text": text / max(num_text, 1),
             "gradient_norm": self.engine.gradient_norm,
             "learning_rate": learning_rate(self.config, step - 1),
-            "tokens": sum(tokens for _, tokens, _ in self.history.consumed),
+            "tokens": sum(consumed[1] for consumed in self.history.consumed),
             "skipped_steps": self.engine.skipped_steps,
         }
         self._record(record)
