@@ -1,6 +1,7 @@
 """A ledger of five steps worked out by hand, with its plan and manifest, for the tests."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +15,22 @@ from arm.training.ledger.identity import identity_sum, shard_keys
 from arm.training.ledger.recorder import Recorder
 
 SHARDS = ["default/a-00000", "default/a-00001", "default/b-00000"]
-Columns = tuple[npt.NDArray[np.int64], ...]
+
+
+class Columns(NamedTuple):
+    """Documents of a step."""
+
+    kinds: npt.NDArray[np.int64]
+    shards: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int64]
+    epochs: npt.NDArray[np.int64]
+    lengths: npt.NDArray[np.int64]
 
 
 def columns(*documents: tuple[str, int, int, int, int]) -> Columns:
     """Columns of (kind, shard number, row, epoch, length)."""
     kinds, *others = zip(*documents, strict=True)
-    return tuple(np.asarray(values, np.int64) for values in ([KINDS.index(kind) for kind in kinds], *others))
+    return Columns(*(np.asarray(values, np.int64) for values in ([KINDS.index(kind) for kind in kinds], *others)))
 
 
 STEPS = [

@@ -11,6 +11,7 @@ its rows lie one after another, and attention knows their lengths.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -52,6 +53,16 @@ class Batch:
     """Sum over the documents of a hash of where they lie (`arm.training.ledger.identity`); 0 for held-out ones."""
 
 
+class StepDocuments(NamedTuple):
+    """The documents of a step as parallel columns, in the order of the rows."""
+
+    kinds: Integers
+    shards: Integers
+    rows: Integers
+    epochs: Integers
+    lengths: Integers
+
+
 class Loader:
     """Builds the micro-batches of one rank."""
 
@@ -73,17 +84,12 @@ class Loader:
         self._rank, self._num_ranks, self._learn_all = rank, num_ranks, learn_all
         self._keys = shard_keys([shard.name for shard in shards])
 
-    def documents_of(self, step: int) -> tuple[Integers, Integers, Integers, Integers, Integers]:
-        """Kinds, shard numbers, rows, epochs and lengths of the documents that all ranks read at a step."""
+    def documents_of(self, step: int) -> StepDocuments:
+        """The documents that all ranks read at a step."""
         plan, first = self.plan, step * self._rows_per_step
         numbers = plan.packed[plan.packed_starts[first] : plan.packed_starts[first + self._rows_per_step]]
-        return (
-            plan.kinds[numbers],
-            plan.shards[numbers],
-            plan.rows[numbers],
-            plan.epochs[numbers],
-            plan.lengths[numbers],
-        )
+        columns = (plan.kinds, plan.shards, plan.rows, plan.epochs, plan.lengths)
+        return StepDocuments(*(column[numbers] for column in columns))
 
     def micro_batches(self, step: int) -> list[Batch]:
         """This rank's part of a step."""

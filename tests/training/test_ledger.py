@@ -136,7 +136,7 @@ def window_order(num_documents: int, shard_rows: int, shards: int, seed: int) ->
     epochs, lengths = np.zeros_like(rows), np.full_like(rows, 500)
     order = np.argsort(np.arange(num_documents) // 1_000 * 1_000 + rng.integers(0, 1_500, num_documents), kind="stable")
     for part in np.array_split(order, num_documents // 1_000):
-        yield tuple(column[part] for column in (kinds, shard_numbers, rows, epochs, lengths))
+        yield Columns(*(column[part] for column in (kinds, shard_numbers, rows, epochs, lengths)))
 
 
 def test_a_document_costs_less_than_two_bytes(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def test_an_epoch_that_comes_before_the_one_before_it_does_not_verify(tmp_path: 
     late = [columns(*(("text", 0, row, epoch, 5) for row in range(3))) for epoch in (1, 0)]
     for number, (count, sentence) in enumerate([(3, "3 text documents of epoch 0 came after"), (2, "")]):
         output = tmp_path / str(number)
-        steps = [tuple(c[:count] for c in step) for step in late]
+        steps = [Columns(*(c[:count] for c in step)) for step in late]
         record(output, steps)
         write_plan(output, steps)
         publish(output, steps=2, documents=2 * count, tokens=10 * count)

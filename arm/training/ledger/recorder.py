@@ -6,6 +6,7 @@ the unfinished file anew, so that every step is there once.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +26,30 @@ from arm.training.ledger.format import (
 )
 from arm.training.ledger.identity import identity_sum, shard_keys
 
-Columns = Sequence[npt.NDArray[np.integer]]
-"""kinds, shard numbers, rows, epochs (and more) of the documents of a step."""
+
+class Documents(Protocol):
+    """The documents of a step, on all ranks: parallel columns."""
+
+    @property
+    def kinds(self) -> npt.NDArray[np.integer]:
+        """Places in KINDS."""
+        ...
+
+    @property
+    def shards(self) -> npt.NDArray[np.integer]:
+        """Places in the names of the shards."""
+        ...
+
+    @property
+    def rows(self) -> npt.NDArray[np.integer]:
+        """Rows of those shards."""
+        ...
+
+    @property
+    def epochs(self) -> npt.NDArray[np.integer]:
+        """Epochs of those kinds."""
+        ...
+
 
 _GROUP_SHIFT, _ROW_SHIFT, _STEP_MASK = np.uint64(44), np.uint64(12), np.uint64(4095)
 """A document is kept as group · 2^44 + row · 2^12 + step inside the file: sorting the numbers sorts the documents."""
@@ -38,7 +61,7 @@ class Recorder:
     def __init__(
         self,
         output: Folder,
-        documents_of: Callable[[int], Columns],
+        documents_of: Callable[[int], Documents],
         shard_names: Sequence[str],
         *,
         num_ranks: int,
@@ -86,14 +109,14 @@ class Recorder:
 
     def _add(self, consumed: Consumed) -> None:
         step = self._first + len(self._consumed)
-        kinds, shards, rows, epochs = self._documents_of(step)[:4]
-        listed = identity_sum(kinds, self._keys[shards], rows, epochs)
+        found = self._documents_of(step)
+        listed = identity_sum(found.kinds, self._keys[found.shards], found.rows, found.epochs)
         assert listed == consumed.identity, f"step {step}: the ranks fed other documents than the plan lists"
-        groups = (shards.astype(np.int64) * 2**20 + epochs) * len(KINDS) + kinds
+        groups = (found.shards.astype(np.int64) * 2**20 + found.epochs) * len(KINDS) + found.kinds
         distinct, which = np.unique(groups, return_inverse=True)
         numbers = [self._groups.setdefault(group, len(self._groups)) for group in distinct.tolist()]
         packed = np.asarray(numbers, np.uint64)[which] << _GROUP_SHIFT
-        packed |= rows.astype(np.uint64) << _ROW_SHIFT
+        packed |= found.rows.astype(np.uint64) << _ROW_SHIFT
         self._documents.append(packed | np.uint64(len(self._consumed)))
         self._consumed.append(consumed)
         if len(self._consumed) == self._steps_per_file:

@@ -29,7 +29,7 @@ from arm.training.ledger.format import Group, Listing, Steps, read_documents, re
 from arm.training.ledger.identity import identities, shard_keys, sums_by_step
 from arm.training.ledger.repeats import SeenDocuments, last_files
 
-PLAN = "plan/"
+PLAN = "plan/rows-"
 _PLAN_COLUMNS = ("step", "kind", "shard", "shard_row", "epoch", "length")
 
 
@@ -169,12 +169,16 @@ def _check_plan(run: Run, steps: Steps) -> int:
     num_steps, shortest = len(steps.step), 2**32
     planned = Steps(**{name: np.zeros(num_steps, getattr(steps, name).dtype) for name in Steps.__slots__})
     for step, hashes, lengths in _planned(run):
-        if len(step) and step.max() >= num_steps:
+        if not len(step):
+            continue
+        if step.max() >= num_steps:
             raise IntegrityError(f"the plan goes on at step {num_steps}, where the ledger ends.")
         shortest = min(shortest, int(lengths.min(initial=shortest)))
-        planned.documents[:] += np.bincount(step, minlength=num_steps)
-        planned.tokens[:] += np.bincount(step, weights=lengths, minlength=num_steps).astype(np.int64)
-        planned.identity[:] += sums_by_step(hashes, step, num_steps)
+        first, last = int(step.min()), int(step.max())
+        here, size = slice(first, last + 1), last + 1 - first
+        planned.documents[here] += np.bincount(step - first, minlength=size)
+        planned.tokens[here] += np.bincount(step - first, weights=lengths, minlength=size).astype(np.int64)
+        planned.identity[here] += sums_by_step(hashes, step - first, size)
     _compare("documents", steps.documents, planned.documents)
     _compare("tokens", steps.tokens, planned.tokens)
     _raise_first(
@@ -189,22 +193,27 @@ def _compare(what: str, fed: npt.NDArray[np.int64], planned: npt.NDArray[np.int6
 
 
 def _planned(run: Run) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64], npt.NDArray[np.int64]]]:
-    """Steps, hashes and lengths of the plan's documents, file by file."""
+    """Steps, hashes and lengths of the plan's documents, row group by row group."""
     entries = run.manifest.select(PLAN, ".parquet")
     if not entries:
         raise IntegrityError(f"there is no plan beside the ledger in {run.manifest.folder.url}.")
     for entry in entries:
         try:
-            table = pq.read_table(run.manifest.local(entry), columns=list(_PLAN_COLUMNS))
-        except (pa.ArrowException, OSError) as error:
+            with pq.ParquetFile(run.manifest.local(entry)) as file:
+                groups = range(file.num_row_groups)
+                yield from (_columns(file.read_row_group(number, columns=list(_PLAN_COLUMNS))) for number in groups)
+        except (pa.ArrowException, OSError, KeyError) as error:
             raise IntegrityError(f"{run.where(entry)} is no file of a plan ({error}).") from None
-        step, rows, epochs, lengths = (
-            np.asarray(table[name]).astype(np.int64) for name in ("step", "shard_row", "epoch", "length")
-        )
-        kinds, kind_names = _encoded(table["kind"])
-        shards, shard_names = _encoded(table["shard"])
-        kinds, keys = _kind_numbers(kind_names)[kinds], shard_keys(shard_names)[shards]
-        yield step, identities(kinds, keys, rows, epochs), lengths
+
+
+def _columns(table: pa.Table) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+    step, rows, epochs, lengths = (
+        np.asarray(table[name]).astype(np.int64) for name in ("step", "shard_row", "epoch", "length")
+    )
+    kinds, kind_names = _encoded(table["kind"])
+    shards, shard_names = _encoded(table["shard"])
+    keys = shard_keys(shard_names)[shards]
+    return step, identities(_kind_numbers(kind_names)[kinds], keys, rows, epochs), lengths
 
 
 def _encoded(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int64], list[str]]:
