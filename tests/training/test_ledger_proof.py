@@ -201,6 +201,28 @@ def test_a_run_that_does_not_verify_ends_with_one_sentence_and_code_1(
     assert sentence.endswith("does not verify: step 2 is missing: step 3 stands in its place.")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["verify", "absent"], "absent holds no manifest.json: not an artifact, or its job has not finished; run that"),
+        (["verify", "--store", "absent"], "The store absent holds no output of train-model; give its folder."),
+        (["query", "RUN"], "One of the arguments --uid --shard is required; see `arm ledger query --help`."),
+        (["query", "--uid", "xyz", "RUN"], "--uid is 'xyz'; give the 32 hexadecimal digits of a sample."),
+        (["query", "--uid", "0" * 32, "RUN"], "(111111111111) are not found; give --store with the store that holds"),
+        (["seen", "--step", "6", "RUN"], "--step is 6; pretrain"),
+        (["forget"], "invalid choice: 'forget' (choose from"),
+    ],
+)
+def test_what_cannot_be_answered_is_one_sentence(
+    run: Path, arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["ledger", *(str(run) if argument == "RUN" else argument for argument in arguments)])
+    assert caught.value.code == 1
+    (printed_sentence,) = capsys.readouterr().err.splitlines()
+    assert sentence in printed_sentence
+
+
 def test_a_shard_is_seen_by_every_model_that_came_after(chain: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     runs = open_chains([str(chain[-1])])
     labels = [run.label for run in runs]

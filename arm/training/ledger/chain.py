@@ -4,10 +4,12 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from arm import manifest as manifests
 from arm.errors import IntegrityError, UserError
 from arm.manifest import FileEntry, Manifest
-from arm.training.ledger.format import DOCUMENTS, STEPS
+from arm.training.ledger.format import DOCUMENTS, STEPS, Steps, read_steps
 
 JOB = "train-model"
 
@@ -37,6 +39,12 @@ class Run:
         if not steps or numbers[0] != numbers[1]:
             raise IntegrityError(f"{self.manifest.folder.url} holds no whole ledger; train again.")
         return list(zip(steps, documents, strict=True))
+
+    def steps(self) -> Steps:
+        """The steps of all files, as they lie there."""
+        tables = [read_steps(self.manifest.local(entry), self.where(entry)) for entry, _ in self.files()]
+        names = ("step", "documents", "tokens", "digest", "identity")
+        return Steps(**{name: np.concatenate([getattr(table, name) for table in tables]) for name in names})
 
     def where(self, entry: FileEntry) -> str:
         """The address of a file, for errors."""

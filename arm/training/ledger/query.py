@@ -18,7 +18,6 @@ from arm.manifest import Manifest
 from arm.model.token_shards import ShardFiles
 from arm.training.ledger.chain import Run, base_of, find_input
 from arm.training.ledger.format import Group, read_documents, read_groups
-from arm.training.ledger.verification import all_steps
 
 MAX_STEPS = 8
 """Steps that a line spells out."""
@@ -178,7 +177,7 @@ def _spread(values: list[str] | list[int], places: "np.ndarray[tuple[int], np.dt
 def _parts(runs: Sequence[Run], step: int | None) -> Iterator[tuple[Run, int]]:
     """Each run with the step that it counts to."""
     for run in runs:
-        num_steps = len(all_steps(run).step)
+        num_steps = len(run.steps().step)
         last = run is runs[-1]
         if last and step is not None and not 0 <= step <= num_steps:
             raise UserError(f"--step is {step}; {run.label} has the steps 0 to {num_steps}.")

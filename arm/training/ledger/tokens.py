@@ -12,14 +12,13 @@ from arm.model.vocabulary import Vocabulary
 from arm.training.config import StageConfig
 from arm.training.ledger.chain import Run, find_input
 from arm.training.ledger.identity import MODULUS
-from arm.training.ledger.verification import all_steps
 from arm.training.loader import Loader
 from arm.training.stages import open_variants, plan_stage
 
 
 def verify_tokens(run: Run, others: Sequence[Manifest] = ()) -> int:
     """Build every step again as one rank and compare it with what was fed; returns how many steps agreed."""
-    steps = all_steps(run)
+    steps = run.steps()
     loader = _loader(run, others)
     for step, (digest, identity) in enumerate(zip(steps.digest.tolist(), steps.identity.tolist(), strict=True)):
         batches = loader.micro_batches(step)

@@ -25,7 +25,7 @@ from arm.manifest import FileEntry, Manifest
 from arm.model.documents import KINDS
 from arm.training.ledger.attempts import Attempt, read_attempts
 from arm.training.ledger.chain import Run, base_of
-from arm.training.ledger.format import Group, Listing, Steps, read_documents, read_groups, read_steps
+from arm.training.ledger.format import Group, Listing, Steps, read_documents, read_groups
 from arm.training.ledger.identity import identities, shard_keys, sums_by_step
 from arm.training.ledger.repeats import SeenDocuments, last_files
 
@@ -78,7 +78,7 @@ def verify(run: Run) -> Proof:
 
 def _proof(run: Run) -> Proof:
     files = run.files()
-    steps = all_steps(run)
+    steps = run.steps()
     _check_steps(run, steps)
     manifest = run.manifest
     seen = SeenDocuments(last_files(_groups(manifest.local(entry), run.where(entry)) for _, entry in files))
@@ -96,13 +96,6 @@ def _proof(run: Run) -> Proof:
     attempts = read_attempts(manifest.folder)
     _check_attempts(attempts, steps)
     return Proof(run, steps, attempts, seen.num_epochs, seen.num_late)
-
-
-def all_steps(run: Run) -> Steps:
-    """The steps of all files, as they lie there."""
-    tables = [read_steps(run.manifest.local(entry), run.where(entry)) for entry, _ in run.files()]
-    names = ("step", "documents", "tokens", "digest", "identity")
-    return Steps(**{name: np.concatenate([getattr(table, name) for table in tables]) for name in names})
 
 
 def _check_steps(run: Run, steps: Steps) -> None:
