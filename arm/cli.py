@@ -245,6 +245,15 @@ def report(arguments: list[str]) -> None:
     print(write_report(options.store))
 
 
+def plan(arguments: list[str]) -> None:
+    """Say what a recipe will take (memory, days, money, disk) and refuse what cannot run; a laptop suffices."""
+    from arm.preflight import command
+
+    parser = Parser(prog="arm plan", description=plan.__doc__)
+    command.add_arguments(parser)
+    command.run(parser.parse_args(arguments))
+
+
 def _with_release(parser: Parser) -> Parser:
     text = "folder of a release (default: the newest one of the store)"
     _with_store(parser).add_argument("--release", metavar="DIR", help=text)
@@ -296,6 +305,7 @@ def _writable_image(path: str) -> Path:
 
 VERBS: dict[str, tuple[str, Callable[[list[str]], None]]] = {
     "jobs": ("List the jobs in order.", list_jobs),
+    "plan": ("Say what a recipe will take, and refuse what cannot run.", plan),
     "generate": ("Draw an image of what a text says.", generate),
     "edit": ("Change an image as a text says.", edit),
     "ask": ("Answer a question about an image.", ask),

@@ -119,7 +119,7 @@ JOBS: tuple[Job, ...] = (
         inputs=(Input("images"), Input("encoder", "init"), Input("caption_model", "init")),
     ),
     Job(
-        name="tokenize-images", phase="model", makes="token-shards", version=2, distributed=True, divisible=True,
+        name="tokenize-images", phase="model", makes="token-shards", version=3, distributed=True, divisible=True,
         purpose="Turn every curated sample into codes and text: Arrow token shards.",
         function="arm.tokenizer.encoding.encode:tokenize_images", config="arm.tokenizer.config:EncodeConfig",
         inputs=(

@@ -16,6 +16,7 @@ ORDER = (
     "arm.cli",
     "arm.launch",
     "arm.jobs",
+    "arm.preflight",
     "arm.recipes",
     "arm.rl",
     "arm.toy",
@@ -42,7 +43,7 @@ TOY_NAMERS = ("arm.toy", "arm.recipes.toy", "arm.recipes.tiny", "arm.recipes.pro
 """Only these import the toy world, the recipes its config alone; `arm.jobs` names its jobs by string."""
 MAX_FUNCTION_LINES = 60
 MAX_FILE_LINES = 350
-LIGHT = ("arm.jobs", "arm.recipes", "pipelines.run")
+LIGHT = ("arm.jobs", "arm.recipes", "arm.preflight.command", "pipelines.run")
 
 
 def sources(*folders: str) -> list[Path]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_lmm import tiny_lmm
 
-from arm.device import make_deterministic, moved, rank_device
+from arm.device import autocast, computing_dtype, make_deterministic, moved, rank_device
 from arm.model.attention import NAME, Documents
 from arm.model.documents import Document
 from arm.model.generation import Generator, Prompt
@@ -114,3 +114,25 @@ def test_the_detokenizer_learns_and_renders_where_it_is(prediction: Any) -> None
     loss.backward()
     images = made.render(torch.zeros(2, 3, 3, dtype=torch.long), visual, seeds=[1, 2])
     assert on(THERE, loss, images)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "amx", "avx512", "expected"),
+    [
+        (False, False, False, "float32"),
+        (False, True, False, "bfloat16"),
+        (False, False, True, "bfloat16"),
+        (True, False, False, "bfloat16"),
+    ],
+)
+def test_auto_is_bfloat16_where_hardware_multiplies_it(
+    monkeypatch: pytest.MonkeyPatch, gpu: bool, amx: bool, avx512: bool, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    assert computing_dtype("auto") == expected
+    assert [computing_dtype(named) for named in ("bfloat16", "float32")] == ["bfloat16", "float32"]
+    with autocast(torch.device("cpu"), "auto"):
+        assert torch.is_autocast_enabled("cpu") == (expected == "bfloat16")

@@ -10,6 +10,7 @@ from arm import jobs, recipes
 from arm.errors import UserError
 from arm.recipes import BESIDE, RECIPES, STEPS, Recipe, folder_name, job_of
 from arm.recipes.proof import seeded
+from arm.records import TASKS
 from arm.training.config import SOURCES, StageConfig, share_at
 
 TOYS = ("tiny", "toy", "proof", "proof-unaligned")
@@ -163,8 +164,56 @@ def test_users_see_28_guided_steps_and_rollouts_14_without() -> None:
     assert (policy.render_steps, policy.render_guidance) == (14, 1.0)
 
 
-def test_the_licence_of_flux_is_recorded_and_refused() -> None:
-    for name in ("small", "arm_7b"):
-        recipe = recipes.find(name)
-        licences = {recipe.config(f"import-model-{part}").licence for part in ("autoencoder", "backbone")}
-        assert licences == set(recipe.config("register-model").refused_licences) == {"FLUX.1-dev-non-commercial"}
+@pytest.mark.parametrize(
+    ("name", "licence"), [("arm_7b", "FLUX.1-dev-non-commercial"), ("small", "NVIDIA-NSCL-v2-custom")]
+)
+def test_the_licence_of_what_renders_is_recorded_and_refused(name: str, licence: str) -> None:
+    recipe = recipes.find(name)
+    licences = {recipe.config(f"import-model-{part}").licence for part in ("autoencoder", "backbone")}
+    assert licences == set(recipe.config("register-model").refused_licences) == {licence}
+
+
+RESOLUTIONS = {  # text-to-image and editing, (min short side, max long side): Table 1
+    "pretrain": {"text_to_image": (256, 512), "edit": (256, 980)},
+    "continue": {"text_to_image": (512, 1_024), "edit": (512, 980)},
+    "finetune": {"text_to_image": (512, 1_024), "edit": (512, 1_024)},
+}
+
+
+@pytest.mark.parametrize("stage", SHARES)
+def test_arm_7b_reads_images_at_the_resolutions_of_table_1_and_each_task_once(stage: str) -> None:
+    recipe = recipes.find("arm_7b")
+    made = {variant.name: variant for variant in recipe.config("tokenize-images").variants}
+    chosen = [made[name] for name in _stage("arm_7b", stage).variants]
+    for task in TASKS:
+        (variant,) = (variant for variant in chosen if variant.takes(task))
+        pair = (variant.resolution.min_short_side, variant.resolution.max_long_side)
+        assert pair == RESOLUTIONS[stage].get(task, (256, 976))  # understanding is ours
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_source_with_a_share_has_a_data_set_and_every_data_set_is_described(name: str) -> None:
+    recipe = recipes.find(name)
+    sources = recipe.config("import-samples-training").sources
+    assert {source.task for source in sources} >= set(TASKS) - {"caption"}  # a captioned image serves both ways
+    assert {source.name for source in sources} == set(recipe.datasets) - {"crawl"}
+
+
+def test_small_names_open_data_sets_with_a_licence_or_a_warning() -> None:
+    recipe = recipes.find("small")
+    licences = {source.name: source.licence for source in recipe.config("import-samples-training").sources}
+    for name, known in recipe.datasets.items():
+        assert known.id.count("/") == 1
+        assert known.num_samples
+        assert licences[name] == known.licence.replace("check the licence", "unknown")
+
+
+def test_the_toys_learning_rate_warms_up_and_falls_in_the_last_stage_alone() -> None:
+    stages = [_stage("toy", stage) for stage in SHARES]
+    assert [(stage.learning_rate, stage.warmup_steps, stage.decay_fraction) for stage in stages] == [
+        (2e-3, 40, 0.0), (1.5e-3, 20, 0.0), (1e-3, 20, 1.0),
+    ]  # fmt: skip
+
+
+def test_arm_7b_keeps_its_rate_constant_after_the_warm_up() -> None:
+    assert {_stage("arm_7b", stage).decay_fraction for stage in SHARES} == {0.0}

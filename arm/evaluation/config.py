@@ -1,6 +1,7 @@
 """What `evaluate-model` may be told."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from arm.errors import UserError
 
@@ -75,8 +76,8 @@ class EvaluateConfig:
     """Resamples behind each 95% interval."""
     num_grid_images: int = 12
     """Columns of each picture grid: the same prompts at every stage."""
-    bfloat16: bool = True
-    """Run the language model in bfloat16 instead of float32."""
+    dtype: Literal["auto", "bfloat16", "float32"] = "bfloat16"
+    """Type of the language model's weights and activations; auto: bfloat16 where hardware multiplies it, else float32."""
     num_threads: int = 0
     """CPU threads of one process; 0 leaves torch's choice. Part of the identity: it changes the order of sums."""
     seed: int = 0

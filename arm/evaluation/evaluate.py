@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from arm.device import make_deterministic
+from arm.device import computing_dtype, make_deterministic
 from arm.errors import UserError
 from arm.evaluation import benchmark as benchmarks
 from arm.evaluation.benchmark import Benchmark, Scores
@@ -90,7 +90,7 @@ def _subjects(tools: Tools, models: Mapping[str, Manifest]) -> Iterator[Subject]
     for name, manifest in models.items():
         from arm.model.generation import Generator
 
-        dtype = torch.bfloat16 if tools.config.bfloat16 else torch.float32
+        dtype = getattr(torch, computing_dtype(tools.config.dtype))
         yield Subject(
             name=name, tools=tools, generator=Generator.from_pretrained(manifest.local_folder("model"), dtype)
         )

@@ -18,6 +18,7 @@ import torch
 
 from arm import manifest as manifests
 from arm.data.images import flatten
+from arm.device import Dtype, computing_dtype
 from arm.errors import UserError
 from arm.evaluation.config import EvaluateConfig, SamplingConfig
 from arm.evaluation.items import Item, Pixels
@@ -38,7 +39,7 @@ class Release:
 
 
 def load_release(
-    url: str | Path, *, image_size: int | None = None, sampling: SamplingConfig | None = None, bfloat16: bool = False
+    url: str | Path, *, image_size: int | None = None, sampling: SamplingConfig | None = None, dtype: Dtype = "float32"
 ) -> Release:
     """Load a release by its folder; images have the size that the encoder was trained at, unless another is given."""
     from arm.model.generation import Generator
@@ -47,10 +48,10 @@ def load_release(
     config = EvaluateConfig(
         image_size=image_size or _trained_size(folders["tokenizer"]),
         sampling=sampling or SamplingConfig(),
-        bfloat16=bfloat16,
+        dtype=dtype,
     )
     tools = Tools(tokenizer=folders["tokenizer"], detokenizer=folders["detokenizer"], encoder=None, config=config)
-    generator = Generator.from_pretrained(folders["model"], torch.bfloat16 if bfloat16 else torch.float32)
+    generator = Generator.from_pretrained(folders["model"], getattr(torch, computing_dtype(dtype)))
     return Release(subject=Subject(name="release", tools=tools, generator=generator))
 
 

@@ -3,7 +3,9 @@
     tokens     a a a b b c c c c            lengths (3, 2, 4)
     blocks     [a a a ·]  [b b · ·]  [c c c c]       short documents, padded side by side: one batched product
                a long document                       one causal SDPA call for it alone
+    on a GPU   all documents                         one call of a kernel that takes their lengths (`kernels`)
 
+With a sequence group the tokens of the row are split among its ranks, and heads are for the time of the attention.
 Registered with transformers as the attention interface `documents`; the layout goes through the model's forward as the
 keyword `documents`. Exact: packed logits equal those of each document alone (tests/model/test_attention.py).
 
@@ -18,6 +20,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from arm.model.kernels import Kernel, Packed, attend_packed, kernel_for, pack
+from arm.model.sequence import SequenceGroup, heads_to_tokens, tokens_to_heads
 
 NAME = "documents"
 LONGEST_IN_BLOCK = 256
@@ -46,12 +51,31 @@ class Documents:
     long_spans: tuple[tuple[int, int], ...]
     home_N: Tensor
     """Where each token's output lies in the outputs of all blocks, then of all long documents, one after another."""
+    packed: Packed | None = None
+    """Bounds for a kernel that takes all documents at once; then there are no blocks."""
+    group: SequenceGroup | None = None
 
     @classmethod
     def of(
-        cls, lengths: Sequence[int], dtype: torch.dtype = torch.float32, device: torch.device | None = None
+        cls,
+        lengths: Sequence[int],
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | None = None,
+        *,
+        kernel: Kernel | None = None,
+        group: SequenceGroup | None = None,
     ) -> "Documents":
         """Lay out documents of these lengths, in order of their tokens, for a model of that dtype and device."""
+        kernel = kernel or kernel_for(device, dtype)
+        if kernel == "blocks":
+            return cls._in_blocks(lengths, dtype, device, group)
+        packed, nowhere = pack(lengths, kernel, device), torch.empty(0, dtype=torch.long)
+        return cls(num_tokens=sum(lengths), blocks=(), long_spans=(), home_N=nowhere, packed=packed, group=group)
+
+    @classmethod
+    def _in_blocks(
+        cls, lengths: Sequence[int], dtype: torch.dtype, device: torch.device | None, group: SequenceGroup | None
+    ) -> "Documents":
         starts = [0]
         for length in lengths:
             starts.append(starts[-1] + length)
@@ -64,7 +88,7 @@ class Documents:
         home = torch.empty(starts[-1] + 1, dtype=torch.long)
         home[flat] = torch.arange(len(flat))  # empty slots all write the one entry past the end
         moved = tuple(Block(block.slots_DL.to(device), block.mask_DLL.to(device)) for block in blocks)
-        return cls(num_tokens=starts[-1], blocks=moved, long_spans=spans, home_N=home[:-1].to(device))
+        return cls(num_tokens=starts[-1], blocks=moved, long_spans=spans, home_N=home[:-1].to(device), group=group)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +112,28 @@ def attend(
     if documents is None:
         raise ValueError("the attention 'documents' needs the keyword documents=Documents.of(lengths)")
     scale = scaling if scaling is not None else query_1HNE.shape[-1] ** -0.5
-    groups = query_1HNE.shape[1] // key_1KNE.shape[1]
     if isinstance(documents, Columns):
         return _attend_columns(query_1HNE * scale, key_1KNE, value_1KNE, documents), None
+    if documents.group is None:
+        return _attend_documents(query_1HNE, key_1KNE, value_1KNE, documents, scale), None
+    group = documents.group
+    query, key, value = (tokens_to_heads(x, group) for x in (query_1HNE, key_1KNE, value_1KNE))
+    return heads_to_tokens(_attend_documents(query, key, value, documents, scale), group), None
+
+
+def _attend_documents(
+    query_1HNE: Tensor, key_1KNE: Tensor, value_1KNE: Tensor, documents: Documents, scale: float
+) -> Tensor:
+    if documents.packed is not None:
+        return attend_packed(query_1HNE, key_1KNE, value_1KNE, documents.packed, scale)
+    groups = query_1HNE.shape[1] // key_1KNE.shape[1]
     query, key, value = (
         _token_major(x, g) for x, g in ((query_1HNE * scale, 1), (key_1KNE, groups), (value_1KNE, groups))
     )
     outputs = [_attend_block(query, key, value, block) for block in documents.blocks]
     outputs += [_attend_long(query, key, value, span) for span in documents.long_spans]
     joined = torch.cat(outputs) if len(outputs) > 1 else outputs[0]
-    return _rows(joined, documents.home_N).unsqueeze(0), None
+    return _rows(joined, documents.home_N).unsqueeze(0)
 
 
 def _token_major(x_1KNE: Tensor, groups: int) -> Tensor:

@@ -18,6 +18,7 @@ from arm.data.config import (
     SparkConfig,
 )
 from arm.evaluation.config import EvaluateConfig
+from arm.recipes.facts import FLUX_DEV, QWEN_7B, SIGLIP2_SO400M, Crawl, DataSet
 from arm.recipes.recipe import Compute, Recipe
 from arm.recipes.toy import EVEN_MIXTURE, PAPER_MIXTURES
 from arm.records import TASKS
@@ -97,10 +98,8 @@ DATA: dict[str, Any] = {
     ),
     "curate-images": CurateConfig(  # ours
         workers=16,
-        rules=(
-            SourceRule(
-                source="crawl", min_side=512, max_aspect=3.0, min_entropy=3.0, min_sharpness=20.0, min_similarity=0.08
-            ),
+        rules=(  # no min_similarity: SigLIP2 scores on CPUs, some 9 s an image and core (`arm plan`)
+            SourceRule(source="crawl", min_side=512, max_aspect=3.0, min_entropy=3.0, min_sharpness=20.0),
             SourceRule(source="*", min_side=200, max_aspect=3.0, near_duplicates=False),
         ),
     ),
@@ -125,48 +124,70 @@ ENCODE = EncodeConfig(  # Table 1's resolutions; understanding is ours
     threads=8,
     decode_threads=12,
 )
+FITTING: dict[str, Any] = {
+    "activation_checkpointing": True,
+    "zero_stage": 2,
+    "loss_chunk": 2_048,
+}
+"""Ours: with these a row of 80K tokens fits a GPU of 80 GB, and two do without sequence parallelism (`arm plan`)."""
 PRETRAIN = StageConfig(  # Table 1, PT
     stage="pretrain",
-    mixture=PAPER_MIXTURES["pretrain"],
-    variants=("understanding", "images-512", "edits-256-980"),
-    steps=100_000,
-    sequence_length=81_920,
+    mixture=PAPER_MIXTURES["pretrain"],  # Table 1: .05, .10, .70, .10, .05
+    variants=("understanding", "images-512", "edits-256-980"),  # Table 1: (256, 512) and (256, 980)
+    steps=100_000,  # Table 1: 100K
+    sequence_length=81_920,  # Table 1: 80K
     rows_per_step=400,  # ours: 2.5T tokens over 100K steps of 80K rows need about 300; two rows for each of 200 GPUs
-    learning_rate=2e-4,
-    warmup_steps=2_000,
-    activation_checkpointing=True,  # ours
+    learning_rate=2e-4,  # Table 1, constant
+    warmup_steps=2_000,  # Table 1
+    weight_decay=0.0,  # Table 1
+    gradient_clip=1.0,  # Table 1
+    betas=(0.9, 0.95),  # Table 1
+    **FITTING,
 )
 CONTINUE = StageConfig(  # Table 1, CT
     stage="continue",
-    mixture=PAPER_MIXTURES["continue"],
-    variants=("understanding", "images-1024", "edits-512-980"),
-    steps=100_000,
-    sequence_length=81_920,
+    mixture=PAPER_MIXTURES["continue"],  # Table 1: .05, .10, .55, .15, .15
+    variants=("understanding", "images-1024", "edits-512-980"),  # Table 1: (512, 1024) and (512, 980)
+    steps=100_000,  # Table 1: 100K
+    sequence_length=81_920,  # Table 1: 80K
     rows_per_step=320,  # ours: two rows for each of 160 GPUs
-    learning_rate=2e-4,
-    warmup_steps=2_000,
-    activation_checkpointing=True,  # ours
+    learning_rate=2e-4,  # Table 1, constant
+    warmup_steps=2_000,  # Table 1
+    weight_decay=0.0,  # Table 1
+    gradient_clip=1.0,  # Table 1
+    betas=(0.9, 0.95),  # Table 1
+    **FITTING,
 )
 FINETUNE = StageConfig(  # Table 1, SFT
     stage="finetune",
-    mixture=PAPER_MIXTURES["finetune"],
-    variants=("understanding", "images-1024", "edits-1024"),
-    steps=40_000,
-    sequence_length=81_920,
-    rows_per_step=80,  # ours: one row for each of 80 GPUs
-    learning_rate=5e-5,
-    warmup_steps=0,
-    activation_checkpointing=True,  # ours
+    mixture=PAPER_MIXTURES["finetune"],  # Table 1: .05, .05, .50, .20, .20
+    variants=("understanding", "images-1024", "edits-1024"),  # Table 1: (512, 1024) for both
+    steps=40_000,  # Table 1: 40K
+    sequence_length=81_920,  # Table 1: 80K
+    rows_per_step=80,  # ours: one row for each of 80 GPUs, 0.26T tokens; Table 1's "0.2B" is surely 0.2T
+    learning_rate=5e-5,  # Table 1, constant
+    warmup_steps=0,  # Table 1: none
+    weight_decay=0.0,  # Table 1
+    gradient_clip=1.0,  # Table 1
+    betas=(0.9, 0.95),  # Table 1
+    **FITTING,
 )
 
 T2I_JUDGE = RewardConfig(judge="o3/appearance-attributes-relations/1")  # section 3.3: GPT-o3
 EDIT_WEIGHTS = {"instruction": 0.4, "preservation": 0.4, "quality": 0.2}  # ours
 EDIT_JUDGE = RewardConfig(judge="gpt-4.1/instruction-preservation-quality/1", edit=EDIT_WEIGHTS)  # section 3.3
 JOINT_JUDGE = RewardConfig(judge="mixed/1", edit=EDIT_WEIGHTS)  # section 3.3: mixed
+AT_ONCE = 8  # ours: images that are drawn and rendered together; the autoencoder needs 4 GB for each (`arm plan`)
 POLICIES = {
-    "train-policy-t2i": PolicyConfig(stage="t2i", reward=T2I_JUDGE),  # Table 2: the defaults
+    "train-policy-t2i": PolicyConfig(stage="t2i", reward=T2I_JUDGE, rollout_batch=AT_ONCE),  # Table 2: the defaults
     "train-policy-edit": PolicyConfig(  # Table 2
-        stage="edit", reward=EDIT_JUDGE, steps=100, prompts_per_step=40, learning_rate=5e-5, temperature=1.0
+        stage="edit",
+        reward=EDIT_JUDGE,
+        steps=100,
+        prompts_per_step=40,
+        learning_rate=5e-5,
+        temperature=1.0,
+        rollout_batch=AT_ONCE,
     ),
     "train-policy-joint": PolicyConfig(  # Table 2; the share of edits is ours
         stage="joint",
@@ -176,6 +197,7 @@ POLICIES = {
         prompts_per_step=40,
         learning_rate=5e-5,
         temperature=1.0,
+        rollout_batch=AT_ONCE,
     ),
 }
 
@@ -184,6 +206,17 @@ def gpus(ranks: int) -> Compute:
     """So many GPUs, one a rank, with the CPUs and memory that a pod of eight needs (ours)."""
     return Compute(ranks=ranks, threads=8, cpu="96", memory="1500Gi", gpus=1)
 
+
+VIDEO_SIZES = ((360, 640, 0.7), (720, 1_280, 0.3))
+DATASETS = {  # ours: the paper's are not public; sizes are yours, so a plan says how many samples the stages read
+    "captions": DataSet(text_tokens=120),
+    "questions": DataSet(text_tokens=150, answers=3),
+    "edits": DataSet(images=2, text_tokens=20),
+    "pages": DataSet(images=2.5, text_tokens=816),  # OBELICS: 353M images and 115B tokens on 141M pages
+    "videos": DataSet(images=6, text_tokens=60, sizes=VIDEO_SIZES),
+    "texts": DataSet(images=0, text_tokens=1_000),
+}
+CRAWL = Crawl(num_files=90_000)  # ours: one monthly crawl of Common Crawl
 
 IMAGENET = ZeroShotTask(
     name="imagenet",
@@ -199,9 +232,7 @@ ARM_7B = Recipe(
     configs={
         **IMPORTS,
         **DATA,
-        "train-tokenizer": TokenizerConfig(
-            micro_batch=64
-        ),  # section 3.1 and 4.1: the defaults; the micro-batch is ours
+        "train-tokenizer": TokenizerConfig(micro_batch=8),  # section 3.1 and 4.1: the defaults; the micro-batch is ours
         "tokenize-images": ENCODE,
         "train-detokenizer": DetokenizerConfig(  # section 3.1 and 4.1: FLUX.1-dev; its training recipe is ours
             micro_batch=4, encode_batch=16, activation_checkpointing=True, precision="bfloat16_weights"
@@ -228,6 +259,7 @@ ARM_7B = Recipe(
     },
     compute={
         **dict.fromkeys((*IMPORTS, *DATA, "register-model"), POD),
+        "import-samples-training": replace(POD, memory="512Gi"),  # ours: two billion uids in memory (`arm plan`)
         "train-tokenizer": gpus(64),  # ours: 512 pairs a GPU of the paper's 32,768
         "train-detokenizer": gpus(64),  # ours
         "tokenize-images": replace(ONE_GPU, ranks=64),  # ours: units are independent, a pod each
@@ -244,4 +276,8 @@ ARM_7B = Recipe(
         "paper": PRETRAIN,
         "even": replace(PRETRAIN, mixture=EVEN_MIXTURE),
     },
+    models={"language_model": QWEN_7B, "encoder": SIGLIP2_SO400M, "backbone": FLUX_DEV},
+    datasets=DATASETS,
+    crawl=CRAWL,
+    gpu="b200",  # ours: the paper names none; edits of 1,024 pixels in RL, as built, need more than 141 GB
 )

@@ -23,6 +23,7 @@ from arm.recipes.toy import (
     TOKENIZER,
     TOY,
 )
+from arm.recipes.toy_facts import datasets
 from arm.toy.config import SceneConfig, TeacherConfig, WorldConfig
 
 FIXED = ("make-world", "train-teachers")
@@ -83,6 +84,7 @@ PROOF = TOY.derive(
         "paper": replace(PRETRAIN, steps=LONG),
         "even": replace(PRETRAIN, steps=LONG, mixture=EVEN_MIXTURE),
     },
+    datasets=datasets(WORLD),
     ablation=ABLATION,
 )
 

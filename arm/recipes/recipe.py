@@ -16,6 +16,7 @@ from typing import Any
 from arm.config import suggest
 from arm.errors import UserError
 from arm.recipes.ablation import Ablation
+from arm.recipes.facts import Crawl, DataSet
 
 STEPS: dict[str, str] = {
     "make-world": "make-world",
@@ -78,6 +79,14 @@ class Recipe:
     """Name -> a config of `train-model`: what the pipeline `experiment` compares."""
     ablation: Ablation | None = None
     """What the pipeline `tokenizer-ablation` trains; None where it is not offered."""
+    models: Mapping[str, Any] = field(default_factory=dict)
+    """Role of an imported model (encoder, language_model, backbone) -> its geometry, for `arm plan`."""
+    datasets: Mapping[str, DataSet] = field(default_factory=dict)
+    """Name of an imported source -> what is known about it, for `arm plan`; `crawl` is what the crawl gives."""
+    crawl: Crawl | None = None
+    """What there is to crawl, for `arm plan`."""
+    gpu: str = "h100"
+    """The GPU that `arm plan` assumes unless it is told another."""
 
     def __post_init__(self) -> None:
         for step in (*self.configs, *self.compute):

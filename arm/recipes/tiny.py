@@ -24,6 +24,7 @@ from arm.recipes.toy import (
     TOKENIZER,
     TOY,
 )
+from arm.recipes.toy_facts import datasets
 from arm.tokenizer.config import LinearProbeConfig
 from arm.toy.config import (
     AutoencoderTeacherConfig,
@@ -163,6 +164,7 @@ TINY = TOY.derive(
         "paper": replace(PRETRAIN, **STAGE),
         "even": replace(PRETRAIN, mixture=EVEN_MIXTURE, **STAGE),
     },
+    datasets=datasets(WORLD),
     ablation=Ablation(
         tokenizer=replace(SMALL_TOKENIZER, threads=1),
         detokenizer=replace(SMALL_DETOKENIZER, threads=1),

@@ -18,6 +18,7 @@ from arm.data.config import (
 )
 from arm.evaluation.config import EvaluateConfig, SamplingConfig
 from arm.recipes.recipe import Compute, Recipe
+from arm.recipes.toy_facts import PUBLIC_DOMAIN, SIDE, datasets
 from arm.rl.config import PolicyConfig, RewardConfig
 from arm.tokenizer.config import (
     DetokenizerConfig,
@@ -36,10 +37,7 @@ from arm.toy.config import TeacherConfig, WorldConfig
 from arm.tracking.config import Gate, RegisterConfig
 from arm.training.config import MixtureConfig, StageConfig
 
-SIDE = 36
-"""Images of the toy world have 36 x 36 pixels; a code covers 12 x 12: 3 x 3 codes."""
 OURS = "Apache-2.0"
-PUBLIC_DOMAIN = "CC0-1.0"
 
 IMPORTS = {
     "import-model-encoder": ImportModelConfig(path="siglip", role="encoder", licence=OURS, name="toy-siglip"),
@@ -166,6 +164,7 @@ TOKENIZER = TokenizerConfig(
     num_steps=400,
     num_held_out=1_000,
     save_every=100,
+    precision="auto",
 )
 ENCODE = EncodeConfig(
     variants=(VariantConfig(resolution=ResolutionConfig(min_short_side=SIDE, max_long_side=SIDE)),),
@@ -185,6 +184,7 @@ DETOKENIZER = DetokenizerConfig(
     num_steps=300,
     max_images=8_000,
     save_every=100,
+    precision="auto",
 )
 KINDS = ZeroShotTask(
     name="kinds",
@@ -248,6 +248,7 @@ PRETRAIN = StageConfig(
     validate_every=200,
     validation_documents=60,
     checkpoint_every_steps=200,
+    dtype="auto",
 )
 CONTINUE = replace(
     PRETRAIN,
@@ -285,6 +286,7 @@ T2I = PolicyConfig(
     refill_rounds=0,
     checkpoint_every=7,
     samples_every=13,
+    dtype="auto",
 )
 EDIT = replace(T2I, stage="edit", steps=10)
 JOINT = replace(T2I, stage="joint", edit_share=0.5, steps=10)
@@ -300,6 +302,7 @@ EVALUATE = EvaluateConfig(
     edit_temperature=0.3,
     answer_tokens=8,
     num_threads=2,
+    dtype="auto",
 )
 REGISTER = RegisterConfig(
     name="arm-toy",
@@ -342,4 +345,5 @@ TOY = Recipe(
         **{f"train-model-{stage}": TWO_RANKS for stage in ("pretrain", "continue", "finetune")},
     },
     mixtures={"paper": PRETRAIN, "even": replace(PRETRAIN, mixture=EVEN_MIXTURE)},
+    datasets=datasets(WorldConfig()),
 )

@@ -103,8 +103,9 @@ class PolicyConfig:
     """Images generated and rendered at once, per rank."""
     learn_batch: int = 1
     """Images in one forward and backward pass, per rank."""
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    """Type of weights and activations, in rollouts and learning alike; the optimizer keeps float32 masters."""
+    dtype: Literal["auto", "bfloat16", "float32"] = "bfloat16"
+    """Type of weights and activations, in rollouts and learning alike; the optimizer keeps float32 masters. auto: bfloat16
+    where hardware multiplies it, else float32."""
     logits_chunk: int = 1024
     """Code positions whose logits exist at once in a forward pass."""
     checkpoint_every: int = operational(20)

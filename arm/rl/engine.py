@@ -1,7 +1,8 @@
 """The engine of policy training: the trainer's, set as a stage of GRPO asks."""
 
+from arm.device import computing_dtype
 from arm.rl.config import PolicyConfig
-from arm.training.engine import EngineConfig
+from arm.training.engine_config import EngineConfig
 
 
 def engine_config(config: PolicyConfig) -> EngineConfig:
@@ -11,5 +12,5 @@ def engine_config(config: PolicyConfig) -> EngineConfig:
         epsilon=config.epsilon,
         weight_decay=config.weight_decay,
         gradient_clip=config.gradient_clip,
-        dtype=config.dtype,
+        dtype=computing_dtype(config.dtype),
     )

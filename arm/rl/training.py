@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from transformers import Qwen2ForCausalLM
 
-from arm.device import make_deterministic, rank_device
+from arm.device import computing_dtype, make_deterministic, rank_device
 from arm.manifest import Manifest, Outcome
 from arm.model import lmm
 from arm.model.generation import Generator
@@ -104,7 +104,7 @@ def shared_judge(config: PolicyConfig) -> Iterator[JudgeClient]:
 def load_models(folder: Path, codes_folder: Path, config: PolicyConfig) -> Models:
     """Load the start of the stage twice: as the policy under the engine, and frozen as the reference."""
     policy, text_tokenizer, vocabulary = lmm.load_trained(folder, VisualCodes.load(codes_folder))
-    reference: Any = Qwen2ForCausalLM.from_pretrained(folder, dtype=getattr(torch, config.dtype))
+    reference: Any = Qwen2ForCausalLM.from_pretrained(folder, dtype=getattr(torch, computing_dtype(config.dtype)))
     reference.requires_grad_(False).to(rank_device())
 
     def as_policy(model: Any) -> CodePolicy:
@@ -134,7 +134,7 @@ class JobHost:
         state = State()
         if found is not None:
             saved = found[1]
-            self._engine.load_state_dict(saved["engine"])
+            self._engine.load_state_dict([saved["engine"]])
             state = State.from_plain(saved["state"])
         self._progress = Progress(f"train-policy {self._config.stage}", self._config.steps, state.step)
         return state

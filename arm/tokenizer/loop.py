@@ -39,7 +39,8 @@ from arm.tokenizer.config import OptimizerConfig
 from arm.tokenizer.ema import ExponentialAverage
 from arm.tracking import tracker
 from arm.training.checkpoint import Checkpoints
-from arm.training.engine import Engine, EngineConfig, num_ranks, rank
+from arm.training.engine import Engine, num_ranks, rank
+from arm.training.engine_config import EngineConfig
 
 FINAL_RATE = 0.02
 """Share of the peak rate left at the last step of a linear decay. Ours."""
@@ -75,7 +76,7 @@ class Loop:
         self.after_step, self.measure = after_step, measure
         self.engine = start_engine(module, engine_config(config, weights))
         self.average = ExponentialAverage(module, ema_decay) if ema_decay else None
-        self.parts: dict[str, Stateful] = {**parts, "engine": self.engine}
+        self.parts: dict[str, Stateful] = dict(parts)
         if self.average is not None:
             self.parts["average"] = self.average
         self.checkpoints = Checkpoints(checkpoints / f"rank-{rank()}-of-{num_ranks()}")
@@ -126,7 +127,7 @@ class Loop:
 
     def _save(self, step: int) -> None:
         state = {name: part.state_dict() for name, part in self.parts.items()}
-        self.checkpoints.save(step, {**state, "curves": list(self.curves)})
+        self.checkpoints.save(step, {**state, "engine": self.engine.state_dict(), "curves": list(self.curves)})
 
     def _resume(self) -> int:
         """The step to go on from: the newest checkpoint that all ranks hold whole, or 0."""
@@ -135,6 +136,7 @@ class Loop:
             return 0
         step, state = found
         self.curves = list(state["curves"])
+        self.engine.load_state_dict([state["engine"]])
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
         return step

@@ -24,7 +24,8 @@ WINDOW = 14
 """Side of a template in pixels: an object of extent 9.2 at any sub-pixel offset."""
 STEPS = 8
 """Sub-pixel positions per axis, and samples per pixel edge."""
-MARGIN = 2
+MARGIN = 3
+"""Pixels of canvas around the image: a template lies inside for centres from 3 to 31, more than objects reach."""
 CHUNK = 256
 """Images composed at a time, so that the canvas stays in the cache."""
 
@@ -84,7 +85,7 @@ def _render_chunk(scenes: Sequence[Scene], seeds: Sequence[int]) -> npt.NDArray[
 
 
 def _compose(canvas: Floats, images: npt.NDArray[np.int64], objects: Sequence[Object]) -> None:
-    """Blend one object into each of the given images of a canvas (B, 40, 40, 3)."""
+    """Blend one object into each of the given images of a canvas (B, 42, 42, 3)."""
     corner = np.array([(item.y, item.x) for item in objects], np.float64)
     steps = np.rint(corner * STEPS).astype(np.int64)
     whole, offset = steps // STEPS, steps % STEPS

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from arm.device import autocast
 from arm.toy.config import LanguageTeacherConfig, TeacherConfig
 from arm.toy.language import ask, document
 from arm.toy.scene import Scene
@@ -54,7 +55,7 @@ def train(folder: Path, config: TeacherConfig) -> Report:
 
     def compute(step: int) -> Tensor:
         batch = without if step % TEXT_EVERY == TEXT_EVERY - 1 else with_context
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(torch.device("cpu"), "auto"):
             loss: Tensor = reader(*batch.draw())
         return loss
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from arm.device import autocast
 from arm.tokenizer.training.objectives import INITIAL_BIAS, INITIAL_SCALE, sigmoid_loss
 from arm.toy.config import SiglipTeacherConfig, TeacherConfig
 from arm.toy.scene import COLORS, SHAPES, SIDE
@@ -95,7 +96,7 @@ def joint_loss(
     model: Any, images: Tensor, ids: Tensor, contents: Tensor, phrases: Tensor, dense_weight: float
 ) -> Tensor:
     """The sigmoid loss of captions, and the cross-entropy of each patch's content."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with autocast(torch.device("cpu"), "auto"):
         texts = model.text_model(input_ids=torch.cat([ids, phrases])).pooler_output
         seen = model.vision_model(pixel_values=images)
         patches = model.vision_model.head(seen.last_hidden_state.flatten(0, 1).unsqueeze(1))

@@ -121,10 +121,18 @@ class StageConfig:
     """Shape tokens: the longest grid side in codes."""
     added_layers: int = 0
     """Layers put on top of the language model at the first stage; they start as the identity (0: the paper's)."""
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    """Type of weights, activations and gradients; the optimiser keeps float32 masters."""
-    zero_stage: Literal[1, 2] = 1
-    """DeepSpeed ZeRO stage."""
+    dtype: Literal["auto", "bfloat16", "float32"] = "bfloat16"
+    """Type of weights, activations and gradients; the optimiser keeps float32 masters. auto: bfloat16 on a GPU or a CPU
+    with AMX or AVX512_BF16, else float32; the bytes then depend on the machine and the content key does not: the manifest's
+    metric `bits` says which it was, and a checkpoint of the other type is refused."""
+    engine: Literal["deepspeed", "torch"] = "deepspeed"
+    """DeepSpeed, or plain PyTorch as the reference."""
+    zero_stage: Literal[0, 1, 2, 3] = 1
+    """DeepSpeed ZeRO stage (no effect with torch)."""
+    sequence_parallel: Literal[1, 2, 4] = 1
+    """Ranks that share each row, its tokens split among them (Ulysses); it must divide the model's key-value heads."""
+    ema_decay: float = 0.0
+    """Decay of a moving average of the weights, which is then published in their place (0: none; the paper names none)."""
     activation_checkpointing: bool = False
     """Recompute layers in the backward pass."""
     seed: int = 0
@@ -150,6 +158,12 @@ class StageConfig:
                 raise UserError(f"StageConfig.{name} is {getattr(self, name)}; it must be above 0.")
         if not 0 <= self.decay_fraction <= 1:
             raise UserError(f"StageConfig.decay_fraction is {self.decay_fraction}; give 0 to 1.")
+        if not 0 <= self.ema_decay < 1:
+            raise UserError(f"StageConfig.ema_decay is {self.ema_decay}; give 0 (none) to below 1 (BAGEL: 0.9999).")
+        if self.engine == "torch" and self.zero_stage != 1:
+            raise UserError("StageConfig.zero_stage has no effect with the engine 'torch': leave it out.")
+        if self.optimizer == "muon" and self.zero_stage == 3:
+            raise UserError("Muon needs whole matrices and ZeRO stage 3 cuts each of them; use zero_stage 2, or adamw.")
         if self.optimizer == "adamw" and self.muon_learning_rate != 0.02:
             raise UserError("StageConfig.muon_learning_rate has no effect with the optimizer 'adamw': leave it out.")
         if self.stage != "pretrain" and (self.added_layers or self.code_initialisation != "mean"):

@@ -1,47 +1,55 @@
-"""The engine: DeepSpeed ZeRO on GPUs, and on the CPU over gloo, with everything about it said explicitly.
+"""The engine: a module that learns, on one or many ranks, under DeepSpeed or plain PyTorch.
 
     engine = Engine(module, EngineConfig(...))
-    loss = engine(batch);  engine.backward(loss);  engine.step(learning_rate)
-    engine.state_dict() / engine.load_state_dict(state)       this rank's part, plain tensors
+    engine.mark(last=True);  loss = engine(batch);  engine.backward(loss);  engine.step(learning_rate)
+    engine.state_dict()                 this rank's part: fragments of named parameters, plain tensors and values
+    engine.load_state_dict(parts)       the parts of all ranks of a saved run, at any number of ranks, stage or engine
 
-2026 releases of DeepSpeed changed defaults, so clipping, overflow checks and accumulation are all set. Nothing is
-compiled: torch's AdamW, and DeepSpeed's shared-memory op (one inference op uses it) is declared unavailable.
+`state_dict`, `load_state_dict`, `use_average` and `whole_module` are collective: every rank calls them.
 """
 
+import contextlib
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from arm.device import rank_device
-from arm.training.optimizer import Muon, Scaling, parameter_groups
+from arm.errors import UserError
+from arm.training.deepspeed_engine import DeepSpeedBackend
+from arm.training.engine_config import EngineConfig
+from arm.training.fragments import Master, digest_of, fragments_of, owned, restore
+from arm.training.optimizer import Muon, parameter_groups
+from arm.training.torch_engine import TorchBackend
 
 TIMEOUT = timedelta(minutes=30)
-BUCKET_ELEMENTS = 500_000_000
+FORMAT = 2
+"""Of a part; 1 held one rank's flat partitions and could only be read by as many ranks."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineConfig:
-    """What the optimiser and the collectives need to know."""
+class Backend(Protocol):
+    """What both engines offer."""
 
-    betas: tuple[float, float] = (0.9, 0.95)
-    epsilon: float = 1e-15
-    weight_decay: float = 0.0
-    gradient_clip: float = 1.0
-    micro_batch: int = 1
-    zero_stage: Literal[1, 2] = 1
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    new_rows_factor: float = 1.0
-    """Factor on the learning rate of embedding and head."""
-    optimizer: Literal["adamw", "muon"] = "adamw"
-    muon_factor: float = 1.0
-    """Muon's learning rate over AdamW's."""
-    muon_scaling: Scaling = "spectral"
-    """Size of Muon's updates."""
+    optimizer: torch.optim.Optimizer
+    masters: list[Master]
+    whole: bool
+    """Whether every rank holds all masters; otherwise each number lies on one rank."""
+    skipped_steps: int
+
+    @property
+    def module(self) -> nn.Module: ...
+    @property
+    def gradient_norm(self) -> float: ...
+    def __call__(self, *arguments: Any) -> Any: ...
+    def mark(self, *, last: bool) -> None: ...
+    def backward(self, loss: Tensor) -> None: ...
+    def step(self) -> None: ...
+    def publish(self) -> None: ...
+    def gathered(self) -> contextlib.AbstractContextManager[nn.Module]: ...
 
 
 def rank() -> int:
@@ -78,11 +86,11 @@ def start_process_group() -> None:
 
 
 class Engine:
-    """A module under DeepSpeed."""
+    """A module under a backend, and its state in a form that depends on neither backend nor number of ranks."""
 
     def __init__(self, module: nn.Module, config: EngineConfig) -> None:
-        import deepspeed
-
+        if config.optimizer == "muon" and config.engine == "deepspeed" and config.zero_stage == 3:
+            raise UserError("Muon needs whole matrices and ZeRO stage 3 cuts each of them; use zero_stage 2, or adamw.")
         start_process_group()
         self.config = config
         groups = parameter_groups(
@@ -92,77 +100,125 @@ class Engine:
             rows_factor=config.new_rows_factor,
         )
         self._factors = [group["factor"] for group in groups]
-        self._engine, *_ = deepspeed.initialize(
-            model=module, optimizer=_optimizer(groups, config), config=_deepspeed_config(config)
-        )
+        made = TorchBackend if config.engine == "torch" else DeepSpeedBackend
+        self._backend: Backend = made(module, groups, lambda given: _optimizer(given, config), config)
+        self._average_updates = 0
+        if config.ema_decay:
+            for master in self._backend.masters:
+                master.average = master.weights.detach().clone()
 
     @property
     def module(self) -> nn.Module:
         """The wrapped module, in the training dtype."""
-        module: nn.Module = self._engine.module
-        return module
+        return self._backend.module
 
     @property
     def skipped_steps(self) -> int:
         """Steps left out because a gradient was not finite."""
-        return int(self._engine.skipped_steps)
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self._engine(*arguments)
-
-    def mark(self, *, last: bool) -> None:
-        """Say before a forward pass whether its backward is the last of this step: then gradients are reduced."""
-        self._engine.set_gradient_accumulation_boundary(last)
-
-    def backward(self, loss: Tensor) -> None:
-        """Accumulate the gradient of this rank's share of the step's mean loss (see `Trainer`)."""
-        self._engine.backward(loss * num_ranks())
-
-    def step(self, learning_rate: float) -> None:
-        """After the last backward of a step: reduce, clip, update."""
-        for group, factor in zip(self._engine.optimizer.param_groups, self._factors, strict=True):
-            group["lr"] = learning_rate * factor
-        self._engine.step()
+        return self._backend.skipped_steps
 
     @property
     def gradient_norm(self) -> float:
         """Norm of the last step's gradient before clipping, over all ranks."""
-        return float(self._engine.get_global_grad_norm() or 0.0)
+        return self._backend.gradient_norm
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._backend(*arguments)
+
+    def mark(self, *, last: bool) -> None:
+        """Say before a forward pass whether its backward is the last of this step: then gradients are reduced."""
+        self._backend.mark(last=last)
+
+    def backward(self, loss: Tensor) -> None:
+        """Accumulate the gradient of this rank's share of the step's mean loss (see `Trainer`)."""
+        self._backend.backward(loss)
+
+    def step(self, learning_rate: float) -> None:
+        """After the last backward of a step: reduce, clip, update."""
+        for group, factor in zip(self._backend.optimizer.param_groups, self._factors, strict=True):
+            group["lr"] = learning_rate * factor
+        skipped = self._backend.skipped_steps
+        self._backend.step()
+        if self.config.ema_decay and skipped == self._backend.skipped_steps:
+            self._update_average()
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        """average <- d * average + (1 - d) * weights, with d growing to ema_decay as (1 + n) / (10 + n)."""
+        decay = min(self.config.ema_decay, (1 + self._average_updates) / (10 + self._average_updates))
+        self._average_updates += 1
+        for master in self._backend.masters:
+            assert master.average is not None
+            master.average.lerp_(master.weights.detach(), 1 - decay)
+
+    @torch.no_grad()
+    def use_average(self) -> None:
+        """Put the averaged weights into the module, for good: at the end of a run."""
+        for master in self._backend.masters:
+            assert master.average is not None, "no ema_decay, no average"
+            master.weights.detach().copy_(master.average)
+        self._backend.publish()
+
+    def whole_module(self) -> contextlib.AbstractContextManager[nn.Module]:
+        """The module with all its weights on every rank, as long as the context lasts."""
+        return self._backend.gathered()
 
     def state_dict(self) -> dict[str, Any]:
-        """Master weights and optimiser state of this rank, and the module's own weights but the frozen."""
-        masters, inner = self._masters()
-        frozen = self._frozen()
-        weights = self.module.state_dict().items()
+        """This rank's part: its fragments of weights, moments and average, and the module's buffers."""
+        masters = self._owned()
         return {
-            "module": {name: value.detach().clone() for name, value in weights if name not in frozen},
-            "masters": [master.detach().clone() for master in masters],
-            "optimizer": [dict(inner.state[master]) for master in masters],
+            "format": FORMAT,
+            "rank": rank(),
+            "num_ranks": num_ranks(),
+            "dtype": self.config.dtype,
+            "fragments": fragments_of(masters, self._backend.optimizer),
+            "buffers": {name: value.detach().clone() for name, value in self._buffers().items()},
             "skipped_steps": self.skipped_steps,
+            "average_updates": self._average_updates,
+            "digest": digest_of(masters, self._backend.optimizer),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict` of the same rank in the same number of ranks."""
-        masters, inner = self._masters()
-        frozen = self._frozen()
-        kept = {name: value for name, value in self.module.state_dict().items() if name in frozen}
-        self.module.load_state_dict(kept | state["module"])
-        for master, saved, moments in zip(masters, state["masters"], state["optimizer"], strict=True):
-            master.data.copy_(saved)
-            inner.state[master] = {
-                name: value.to(master.device) if isinstance(value, Tensor) else value for name, value in moments.items()
-            }
-        self._engine.skipped_steps = state["skipped_steps"]
+    @torch.no_grad()
+    def load_state_dict(self, parts: Sequence[Mapping[str, Any]]) -> None:
+        """Go on from the parts of all ranks of a saved run; what was read is proved by its digest.
 
-    def _frozen(self) -> set[str]:
-        """Names of the parameters that do not learn."""
-        named = self.module.named_parameters(remove_duplicate=False)
-        return {name for name, parameter in named if not parameter.requires_grad}
+        A rank's own part is enough where ranks, stage and engine are those of the saved run and ZeRO cuts the masters.
+        """
+        first = parts[0]
+        self._check(parts)
+        restore(self._backend.masters, self._backend.optimizer, parts)
+        self._backend.publish()
+        buffers = self._buffers()
+        own = next((part for part in parts if (part["rank"], part["num_ranks"]) == (rank(), num_ranks())), first)
+        for name, value in own["buffers"].items():
+            buffers[name].copy_(value)
+        self._backend.skipped_steps = first["skipped_steps"]
+        self._average_updates = first["average_updates"]
+        found = digest_of(self._owned(), self._backend.optimizer)
+        if found != first["digest"]:
+            raise UserError(
+                f"The weights and moments read back have the digest {found}, the checkpoint's is {first['digest']}: "
+                "it is damaged or of several runs; go back to an older one."
+            )
 
-    def _masters(self) -> tuple[list[Tensor], torch.optim.Optimizer]:
-        """This rank's float32 partitions, and the optimiser that holds their state."""
-        zero = self._engine.optimizer
-        return list(zero.single_partition_of_fp32_groups), zero.optimizer
+    def _check(self, parts: Sequence[Mapping[str, Any]]) -> None:
+        if any(part.get("format") != FORMAT for part in parts):
+            raise UserError(f"The checkpoint is not of format {FORMAT} but of an older version: start this stage anew.")
+        if len({(part["digest"], part["num_ranks"]) for part in parts}) != 1:
+            raise UserError("The parts of the checkpoint have several digests: they are not of one run and step.")
+        dtype = parts[0]["dtype"]
+        if dtype != self.config.dtype:
+            raise UserError(f"The checkpoint is of a run in {dtype}, this one computes in {self.config.dtype}.")
+
+    def _owned(self) -> list[Master]:
+        """Every number once over all ranks."""
+        masters = self._backend.masters
+        return owned(masters, rank(), num_ranks()) if self._backend.whole else masters
+
+    def _buffers(self) -> dict[str, Tensor]:
+        """The module's persistent buffers."""
+        parameters = {name for name, _ in self.module.named_parameters(remove_duplicate=False)}
+        return {name: value for name, value in self.module.state_dict().items() if name not in parameters}
 
 
 def _optimizer(groups: list[dict[str, Any]], config: EngineConfig) -> torch.optim.Optimizer:
@@ -177,24 +233,3 @@ def _optimizer(groups: list[dict[str, Any]], config: EngineConfig) -> torch.opti
     return torch.optim.AdamW(
         groups, lr=0.0, betas=config.betas, eps=config.epsilon, weight_decay=config.weight_decay, fused=True
     )
-
-
-def _deepspeed_config(config: EngineConfig) -> dict[str, Any]:
-    return {
-        "train_micro_batch_size_per_gpu": config.micro_batch,
-        "gradient_accumulation_steps": 1,  # `mark` says which pass is the last of a step
-        "gradient_clipping": config.gradient_clip,
-        "bf16": {"enabled": config.dtype == "bfloat16", "check_grad_overflow": True},
-        "zero_optimization": {
-            "stage": config.zero_stage,
-            "overlap_comm": False,
-            "contiguous_gradients": False,
-            "reduce_scatter": False,
-            "reduce_bucket_size": BUCKET_ELEMENTS,
-            "allgather_bucket_size": BUCKET_ELEMENTS,
-        },
-        "zero_allow_untested_optimizer": True,
-        "zero_force_ds_cpu_optimizer": False,
-        "steps_per_print": 10**9,
-        "wall_clock_breakdown": False,
-    }

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from arm.errors import UserError
@@ -154,6 +155,18 @@ def held_out_batches(
         fitting = [document for document in documents if len(document.ids) <= max_tokens]
         batches[kind] = [collate(group, vocabulary) for group in _groups(fitting, max_tokens)]
     return batches
+
+
+def evened(batches: dict[str, list[Batch]], vocabulary: Vocabulary) -> dict[str, list[Batch]]:
+    """As many batches of a kind on every rank, filled up with padding: ranks that gather weights meet in every pass."""
+    counts = torch.tensor([len(found) for found in batches.values()])
+    dist.all_reduce(counts, dist.ReduceOp.MAX)
+    padding = Document(np.full(SHAPE_STEP, vocabulary.end_of_text), np.zeros(SHAPE_STEP, np.bool_))
+    filler = collate([padding], vocabulary)
+    return {
+        kind: found + [filler] * (count - len(found))
+        for (kind, found), count in zip(batches.items(), counts.tolist(), strict=True)
+    }
 
 
 def collate(documents: Sequence[Document], vocabulary: Vocabulary) -> Batch:

@@ -8,8 +8,7 @@ micro-batches. Logits are float32 and exist for one chunk at a time; `F.linear_c
 bfloat16, so the chunks are recomputed in the backward pass by checkpointing.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from arm.device import moved
 from arm.model.attention import Documents
+from arm.model.sequence import sequence_group
 from arm.model.vocabulary import Vocabulary
 from arm.training.config import StageConfig
 from arm.training.loader import SHAPE_STEP, Batch
@@ -26,9 +26,11 @@ IGNORED = -100
 """A target that adds nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class LossSums:
-    """Sums over targets: cross-entropies by modality, and the squared log-normalisers."""
+class LossSums(NamedTuple):
+    """Sums over targets: cross-entropies by modality, and the squared log-normalisers.
+
+    A tuple, because ZeRO stage 3 hangs its hooks on the tensors of tuples alone.
+    """
 
     codes: Tensor
     text: Tensor
@@ -43,6 +45,7 @@ class PackedModel(nn.Module):
     def __init__(self, model: Any, vocabulary: Vocabulary, config: StageConfig) -> None:
         super().__init__()
         self.model, self.vocabulary, self.config = model, vocabulary, config
+        self.group = sequence_group(config.sequence_parallel)
 
     def forward(self, batch: Batch) -> LossSums:
         """Cross-entropies of one micro-batch."""
@@ -65,7 +68,7 @@ class PackedModel(nn.Module):
             position_ids=batch.positions_N[None],
             attention_mask={"full_attention": None},
             use_cache=False,
-            documents=Documents.of(batch.lengths, self.model.dtype, self.model.device),
+            documents=Documents.of(batch.lengths, self.model.dtype, self.model.device, group=self.group),
         )
         states: Tensor = output.last_hidden_state[0]
         return states

@@ -7,7 +7,8 @@ element and does not mind. Muon (K. Jordan et al. 2024) makes the update of a wh
     partitions |   rank 0      |    rank 1      |          matrix 1 lies in both
 
 so the momentum of all partitions is gathered, each rank makes the matrices that reach into its slice orthogonal, and
-keeps its slice. The result is that of one rank, at any number of ranks.
+keeps its slice. The result is that of one rank, at any number of ranks. Where every rank holds whole matrices (ZeRO
+stage 0, plain PyTorch) nothing is gathered.
 """
 
 import math
@@ -17,6 +18,8 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from arm.device import has_fast_bfloat16
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Quintic Newton-Schulz iteration of Muon's reference implementation."""
@@ -63,7 +66,7 @@ def _update_scale(shape: tuple[int, int], scaling: Scaling) -> float:
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for groups with `shapes`, AdamW for the others, on flat partitions."""
+    """Muon for groups with `shapes`, AdamW for the others, on flat partitions or whole parameters."""
 
     def __init__(
         self,
@@ -81,35 +84,53 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Update this rank's partition of every group."""
         for group in self.param_groups:
-            (flat,) = group["params"]
-            if flat.grad is None:
-                continue
-            flat.mul_(1 - group["lr"] * group["weight_decay"])
-            if group["shapes"]:
-                _step_matrices(flat, self.state[flat], group, self.scaling)
-            else:
-                step_adamw(flat, self.state[flat], group)
+            for values in group["params"]:
+                if values.grad is None:
+                    continue
+                values.mul_(1 - group["lr"] * group["weight_decay"])
+                if not group["shapes"]:
+                    step_adamw(values, self.state[values], group)
+                elif values.ndim > 1:
+                    _step_matrix(values, self.state[values], group, self.scaling)
+                else:
+                    _step_matrices(values, self.state[values], group, self.scaling)
 
 
 def orthogonalise(matrices_BMN: Tensor) -> Tensor:
-    """Each matrix with its singular values brought to about 1 (.7 to 1.2), by Newton-Schulz in bfloat16."""
+    """Each matrix with its singular values brought to about 1 (.7 to 1.2), by Newton-Schulz in bfloat16 where that is fast."""
     a, b, c = COEFFICIENTS
     tall = matrices_BMN.shape[1] > matrices_BMN.shape[2]
     x = matrices_BMN.mT.contiguous() if tall else matrices_BMN
     x = x / (x.float().norm(dim=(1, 2), keepdim=True) + 1e-7)
-    x = x.bfloat16()
+    x = x.to(_working_dtype())
     for _ in range(ITERATIONS):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return (x.mT if tall else x).float()
 
 
-def _step_matrices(flat: Tensor, state: dict[str, Any], group: dict[str, Any], scaling: Scaling) -> None:
+def _working_dtype() -> torch.dtype:
+    """What updates are computed in and sent as: bfloat16 is enough, where it is fast."""
+    return torch.bfloat16 if has_fast_bfloat16() else torch.float32
+
+
+def _step_matrix(matrix: Tensor, state: dict[str, Any], group: dict[str, Any], scaling: Scaling) -> None:
+    shape = _matrix_shape(matrix)
+    (update,) = orthogonalise(_looked_ahead(matrix, state).to(_working_dtype()).view(1, *shape))
+    matrix.add_(update.view_as(matrix), alpha=-group["lr"] * _update_scale(shape, scaling))
+
+
+def _looked_ahead(values: Tensor, state: dict[str, Any]) -> Tensor:
+    """The gradient with momentum, after Nesterov."""
     if "momentum" not in state:
-        state["momentum"] = torch.zeros_like(flat)
-    assert flat.grad is not None
-    state["momentum"].lerp_(flat.grad, 1 - MOMENTUM)
-    whole, start = _gathered(flat.grad.lerp(state["momentum"], MOMENTUM))
+        state["momentum"] = torch.zeros_like(values)
+    assert values.grad is not None
+    state["momentum"].lerp_(values.grad, 1 - MOMENTUM)
+    return values.grad.lerp(state["momentum"], MOMENTUM)
+
+
+def _step_matrices(flat: Tensor, state: dict[str, Any], group: dict[str, Any], scaling: Scaling) -> None:
+    whole, start = _gathered(_looked_ahead(flat, state))
     end = start + flat.numel()
     for shape, offsets in _overlapping(group["shapes"], start, end).items():
         size = shape[0] * shape[1]
@@ -121,8 +142,8 @@ def _step_matrices(flat: Tensor, state: dict[str, Any], group: dict[str, Any], s
 
 
 def _gathered(partition: Tensor) -> tuple[Tensor, int]:
-    """All ranks' partitions side by side in bfloat16, and where this rank's begins."""
-    mine = partition.bfloat16()
+    """All ranks' partitions side by side in the working dtype, and where this rank's begins."""
+    mine = partition.to(_working_dtype())
     world = dist.get_world_size() if dist.is_initialized() else 1
     if world == 1:
         return mine, 0

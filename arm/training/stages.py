@@ -16,22 +16,25 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import torch.distributed as dist
 
-from arm.device import make_deterministic
+from arm.device import computing_dtype, make_deterministic
 from arm.errors import UserError
 from arm.manifest import Manifest, Outcome
 from arm.model.attention import NAME as DOCUMENTS
 from arm.model.documents import KINDS, TextEncoder
 from arm.model.lmm import VisualCodes, initialise, load_base, load_trained, save
+from arm.model.sequence import check_heads, sequence_group
 from arm.model.token_shards import Shard, open_shards
 from arm.model.vocabulary import Vocabulary
 from arm.storage import Folder, publish_tree
 from arm.tracking import tracker
 from arm.training.config import StageConfig
-from arm.training.engine import Engine, EngineConfig, num_ranks, rank, start_process_group
+from arm.training.engine import Engine, num_ranks, rank, start_process_group
+from arm.training.engine_config import EngineConfig
 from arm.training.ledger.recorder import Recorder
-from arm.training.loader import Loader, held_out_batches
+from arm.training.loader import Loader, evened, held_out_batches
 from arm.training.loss import PackedModel
 from arm.training.mixture import Plan, plan
+from arm.training.sequence import SplitLoader, split
 from arm.training.trainer import History, Trainer
 
 PLAN_CHUNK_STEPS = 1_000
@@ -51,8 +54,10 @@ def train_model(
     model, text_tokenizer, vocabulary = _model(base, codes, config)
     trainer = _trainer(model, text_tokenizer, vocabulary, shards, planned, output, config)
     history = trainer.run()
+    if config.ema_decay:
+        trainer.engine.use_average()
+    _publish_model(trainer, text_tokenizer, vocabulary, output)
     if rank() == 0:
-        _publish_model(trainer, text_tokenizer, vocabulary, output)
         _publish_curves(history, output)
         _publish_plan(shards, planned, config, output)
         assert trainer.recorder
@@ -118,7 +123,9 @@ def _trainer(
     if config.activation_checkpointing:
         model.gradient_checkpointing_enable()
     encode = TextEncoder(text_tokenizer)
-    here = {"rank": rank(), "num_ranks": num_ranks()}
+    check_heads(model.config, config.sequence_parallel)
+    group = sequence_group(config.sequence_parallel)
+    here = {"rank": rank() // config.sequence_parallel, "num_ranks": num_ranks() // config.sequence_parallel}
     loader = Loader(
         shards,
         planned,
@@ -138,19 +145,29 @@ def _trainer(
         max_tokens=config.sequence_length * config.rows_per_micro_batch,
         **here,
     )
+    batches: Loader | SplitLoader = loader
+    if group is not None:
+        batches = SplitLoader(loader, group)
+        held_out = {kind: [split(batch, group) for batch in found] for kind, found in held_out.items()}
+    if config.zero_stage == 3:
+        held_out = evened(held_out, vocabulary)
     engine = Engine(PackedModel(model, vocabulary, config), engine_config(config))
     names = [shard.name for shard in shards]
     recorder = Recorder(output, loader.documents_of, names, num_ranks=num_ranks()) if rank() == 0 else None
     name, scratch = f"train-model {config.stage}", output.scratch("checkpoints")
-    return Trainer(engine, loader, config, held_out=held_out, folder=scratch, name=name, recorder=recorder)
+    return Trainer(engine, batches, config, held_out=held_out, folder=scratch, name=name, recorder=recorder)
 
 
 def engine_config(config: StageConfig) -> EngineConfig:
     """The engine of a stage; refuses rows that do not divide among the ranks."""
-    rows_per_pass = num_ranks() * config.rows_per_micro_batch
-    if config.rows_per_step % rows_per_pass:
+    if num_ranks() % config.sequence_parallel:
         raise UserError(
-            f"rows_per_step is {config.rows_per_step}; it must divide by {num_ranks()} ranks times "
+            f"sequence_parallel is {config.sequence_parallel} on {num_ranks()} ranks; their number must be a multiple."
+        )
+    readers = num_ranks() // config.sequence_parallel
+    if config.rows_per_step % (readers * config.rows_per_micro_batch):
+        raise UserError(
+            f"rows_per_step is {config.rows_per_step}; it must divide by {readers} ranks that read rows times "
             f"{config.rows_per_micro_batch} rows of a micro-batch."
         )
     return EngineConfig(
@@ -161,19 +178,23 @@ def engine_config(config: StageConfig) -> EngineConfig:
         weight_decay=config.weight_decay,
         gradient_clip=config.gradient_clip,
         micro_batch=config.rows_per_micro_batch,
+        engine=config.engine,
         zero_stage=config.zero_stage,
-        dtype=config.dtype,
+        dtype=computing_dtype(config.dtype),
+        ema_decay=config.ema_decay,
         new_rows_factor=config.new_rows_learning_rate,
     )
 
 
 def _publish_model(trainer: Trainer, text_tokenizer: Any, vocabulary: Vocabulary, output: Folder) -> None:
-    module = trainer.engine.module
-    assert isinstance(module, PackedModel)
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / "model"
-        save(module.model, text_tokenizer, vocabulary, folder)
-        publish_tree(output, "model", folder)
+    """Every rank calls this, because weights may be gathered; rank 0 writes."""
+    with trainer.engine.whole_module() as module:
+        if rank() == 0:
+            assert isinstance(module, PackedModel)
+            with tempfile.TemporaryDirectory() as temporary:
+                folder = Path(temporary) / "model"
+                save(module.model, text_tokenizer, vocabulary, folder)
+                publish_tree(output, "model", folder)
 
 
 def _publish_curves(history: History, output: Folder) -> None:
@@ -217,4 +238,5 @@ def _outcome(history: History, planned: Plan, config: StageConfig) -> Outcome:
         "documents": sum(consumed[0] for consumed in history.consumed),
         "tokens": sum(consumed[1] for consumed in history.consumed),
     }
-    return Outcome(counts=counts, metrics=last | shares | fill)
+    bits = {"bits": 16.0 if computing_dtype("auto") == "bfloat16" else 32.0} if config.dtype == "auto" else {}
+    return Outcome(counts=counts, metrics=last | shares | fill | bits)

@@ -6,26 +6,19 @@ FLOPs of a step of packed rows: 6·P·T + 6·L·d·Σ len², with P the paramete
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-
-def step_flops(*, num_parameters: int, num_layers: int, width: int, lengths: Sequence[int]) -> float:
-    """FLOPs of a forward and backward pass over packed documents.
-
-    10 parameters, 1 layer of width 2, lengths (3, 1)  ->  6·10·4 + 6·1·2·(9 + 1) = 360
-    """
-    tokens, squares = sum(lengths), sum(length * length for length in lengths)
-    return 6.0 * num_parameters * tokens + 6.0 * num_layers * width * squares
+from arm.training.flops import step_flops as step_flops
 
 
 def trained_parameters(model: Any) -> int:
-    """Parameters that multiply every token: all but the input embedding."""
-    embedding = int(model.model.embed_tokens.weight.numel())
-    return int(sum(parameter.numel() for parameter in model.parameters())) - embedding
+    """Parameters that multiply every token: all but the input embedding. ZeRO stage 3 knows the size of what it cut."""
+    sizes = {parameter: int(getattr(parameter, "ds_numel", parameter.numel())) for parameter in model.parameters()}
+    return sum(sizes.values()) - sizes[model.model.embed_tokens.weight]
 
 
 class StepClock:

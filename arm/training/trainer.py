@@ -23,6 +23,7 @@ from arm.training.ledger.identity import MODULUS
 from arm.training.ledger.recorder import Recorder
 from arm.training.loader import Batch, Loader
 from arm.training.loss import LossSums, PackedModel, weighted
+from arm.training.sequence import SplitLoader
 from arm.training.throughput import StepClock, step_flops, trained_parameters
 
 Record = dict[str, float]
@@ -43,7 +44,7 @@ class Trainer:
     def __init__(
         self,
         engine: Engine,
-        loader: Loader,
+        loader: Loader | SplitLoader,
         config: StageConfig,
         *,
         held_out: Mapping[str, list[Batch]],
@@ -111,7 +112,7 @@ class Trainer:
         flops = step_flops(
             num_parameters=self._num_parameters, num_layers=self._num_layers, width=self._width, lengths=lengths
         )
-        self.clock.tick(tokens=int(counts[3]), flops=flops * num_ranks())
+        self.clock.tick(tokens=int(counts[3]), flops=flops * num_ranks() / self.config.sequence_parallel)
         return bool(counts[6])
 
     def _reduced_counts(self, step: int, batches: list[Batch]) -> list[int]:
@@ -199,7 +200,7 @@ class Trainer:
             raise UserError(
                 f"The checkpoint at step {step} follows another plan of data; delete {self.checkpoints.folder}."
             )
-        self.engine.load_state_dict(state["engine"])
+        self.engine.load_state_dict([state["engine"]])
         self.history = History(state["curves"], state["consumed"])
         self._window = list(state["window"]) if state["window"] is not None else []
         return step

@@ -37,6 +37,14 @@ def test_an_object_lies_where_its_centre_says() -> None:
     assert weight.sum(1) @ axis / weight.sum() == pytest.approx(6.5, abs=0.02)
 
 
+@pytest.mark.parametrize("center", [5.0, 31.0])
+def test_an_object_at_the_edge_that_a_video_may_reach_lies_where_its_centre_says(center: float) -> None:
+    item = Object(shape="circle", color="red", size="large", x=center, y=36 - center)
+    image = render([Scene(objects=(item,), background=PLAIN, aligned=False)], [0])[0].astype(float)
+    weight = np.abs(image - 220).sum(2)
+    assert weight.sum(0) @ (np.arange(36) + 0.5) / weight.sum() == pytest.approx(center, abs=0.02)
+
+
 @pytest.mark.parametrize("color", COLORS)
 def test_the_middle_of_an_object_has_its_colour(color: str) -> None:
     item = Object(shape="square", color=color, size="small", x=18.0, y=18.0, shade=0.9)

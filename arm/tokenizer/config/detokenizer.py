@@ -61,8 +61,8 @@ class DetokenizerConfig:
     """Images encoded or rendered at a time, before and after training: part of the identity, because of rounding."""
     activation_checkpointing: bool = False
     """Whether flux and sana compute their blocks twice to hold fewer activations."""
-    precision: Literal["float32", "bfloat16", "bfloat16_weights"] = "bfloat16"
-    """Dtype of matrix products in training over float32 weights. bfloat16_weights keeps the weights and their gradients in
+    precision: Literal["auto", "float32", "bfloat16", "bfloat16_weights"] = "bfloat16"
+    """Dtype of matrix products in training over float32 weights (auto: bfloat16 where hardware multiplies it). bfloat16_weights keeps the weights and their gradients in
     bfloat16, too, with float32 masters that are shared out over the ranks: what a backbone of FLUX's size needs. Ours."""
     seed: int = 0
     """Seed of weights, order, noise and times."""

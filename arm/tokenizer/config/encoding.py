@@ -50,7 +50,8 @@ class EncodeConfig:
     min_psnr: float | None = None
     """The job fails when the mean PSNR (dB) of the rendered checks is lower; it needs the input `detokenizer`."""
     max_drift: float = 0.5
-    """A unit whose histogram of codes lies farther from all others' (Jensen-Shannon distance, 0 to 1) is named. Ours."""
+    """A unit whose histogram of codes lies farther from all others' (Jensen-Shannon distance, 0 to 1) is named (ours);
+    units with less than twice as many codes as are in use are passed over."""
     fail_on_drift: bool = False
     """Whether such a unit fails the job; otherwise it is a warning and a count."""
     max_dropped_share: float = 0.01

@@ -78,8 +78,8 @@ class TokenizerConfig:
     """Decay of the running average of the weights that is published; 0 publishes the last weights. Ours."""
     num_steps: int = 67_000
     """2.2B pairs at 32,768. Section 4.1."""
-    precision: Literal["float32", "bfloat16"] = "bfloat16"
-    """Dtype of matrix products in training; weights stay float32."""
+    precision: Literal["auto", "float32", "bfloat16"] = "bfloat16"
+    """Dtype of matrix products in training; weights stay float32. auto: bfloat16 where hardware multiplies it."""
     seed: int = 0
     """Seed of weights, order, noise and times."""
     num_held_out: int = 10_000

@@ -8,7 +8,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from arm.data.shards import shard_paths
-from arm.device import make_deterministic, rank_device
+from arm.device import autocast, make_deterministic, rank_device
 from arm.manifest import Manifest, Outcome
 from arm.storage import Folder, publish_tree
 from arm.tokenizer.config import DetokenizerConfig
@@ -106,7 +106,7 @@ class DetokenizerTrainer:
         sources = None
         if self.config.source_condition:
             sources = torch.where(batch.sourceless[:, None, None, None], 0.0, found.sources).to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.config.precision != "float32"):
+        with autocast(device, "bfloat16" if self.config.precision == "bfloat16_weights" else self.config.precision):
             mean = self.detokenizer.loss(
                 found.latents.to(device), self.visual.embed(found.codes_BHW).float(), (rows, columns),
                 batch.dropped.to(device), batch.generator, sources,

@@ -97,3 +97,12 @@ def drift(histogram: Histogram, others: Histogram) -> float:
         float((share[share > 0] * np.log2(share[share > 0] / mixture[share > 0])).sum()) for share in shares
     )
     return float(np.sqrt(min(max(divergence / 2, 0.0), 1.0)))
+
+
+def can_drift(histogram: Histogram, everything: Histogram) -> bool:
+    """Whether a unit has enough codes for its drift to mean something: twice as many as there are codes in use anywhere.
+
+    Of K equally likely codes, chance alone puts 2K draws at a distance of 0.34 from their source (K = 512), K draws at
+    0.48, and K / 8 draws at 0.86.
+    """
+    return int(histogram.sum()) >= 2 * int((everything > 0).sum())

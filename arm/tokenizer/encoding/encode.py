@@ -5,7 +5,8 @@
 Units are independent: workers take them in turn, a killed one leaves whole units behind, and the files are the same
 whatever the number of workers (`arm.tokenizer.encoding.units`). Rank 0 waits for the last account and sums up.
 
-    checks.json     {"drift": {"default": {"garden-00000": 0.12, …}}, "drifted": ["default/web-00003"]}
+    checks.json     {"drift": {"default": {"garden-00000": 0.12, …}}, "drifted": ["default/web-00003"],
+                     "too_few_codes": ["default/tiny-00000"]}
 """
 
 import json
@@ -24,7 +25,7 @@ from arm.model import token_shards
 from arm.progress import Progress
 from arm.storage import Folder
 from arm.tokenizer.config import EncodeConfig
-from arm.tokenizer.encoding.checks import Histogram, drift
+from arm.tokenizer.encoding.checks import Histogram, can_drift, drift
 from arm.tokenizer.encoding.decoding import Picture, Window, windows
 from arm.tokenizer.encoding.lengths import Measure
 from arm.tokenizer.encoding.unit_files import Account, Tools, UnitFiles
@@ -165,13 +166,16 @@ def _check_losses(counts: Counter[str], config: EncodeConfig) -> None:
 def _check_drift(units: Sequence[Unit], output: Folder, tools: Tools, histograms: dict[str, Histogram]) -> int:
     """Publish how far each unit's histogram lies from all the others'; name those beyond the bound and count them."""
     found: dict[str, dict[str, float]] = {name: {} for name in histograms}
+    too_few: list[str] = []
     for unit, account in _accounts(units, output, tools):
         for name, variant in account["variants"].items():
             own = np.asarray(variant["histogram"])
             found[name][unit.name] = round(drift(own, histograms[name] - own), 6)
+            too_few += [] if can_drift(own, histograms[name]) else [f"{name}/{unit.name}"]
     bound = tools.config.max_drift
-    drifted = [f"{name}/{unit}" for name, values in found.items() for unit, value in values.items() if value > bound]
-    record: dict[str, Any] = {"drift": found, "drifted": drifted}
+    beyond = [f"{name}/{unit}" for name, values in found.items() for unit, value in values.items() if value > bound]
+    drifted = [place for place in beyond if place not in set(too_few)]
+    record: dict[str, Any] = {"drift": found, "drifted": drifted, "too_few_codes": too_few}
     output.write("checks.json", (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
     if drifted:
         sentence = (

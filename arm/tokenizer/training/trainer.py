@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from arm.device import autocast
 from arm.tokenizer.codes import digit_statistics, histogram
 from arm.tokenizer.config import TokenizerConfig
 from arm.tokenizer.fsq import digits_to_index, values_to_digits
@@ -83,7 +84,7 @@ class TokenizerTrainer(nn.Module):
         """This micro-batch's share of every active loss, unweighted: a mean over the step's images (over the step's
         tokens for the caption loss) is the sum of the shares."""
         device = self.tokenizer.device
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+        with autocast(device, self.config.precision):
             images = inputs.images_MCHW.to(device)
             found = self.tokenizer(images)
             self._count(found)

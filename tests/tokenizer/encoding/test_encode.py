@@ -23,7 +23,7 @@ from arm.records import TASKS, Image
 from arm.storage import LocalFolder
 from arm.tokenizer.config import EncodeConfig, VariantConfig
 from arm.tokenizer.encoding import decoding
-from arm.tokenizer.encoding.checks import drift, read_back
+from arm.tokenizer.encoding.checks import can_drift, drift, read_back
 from arm.tokenizer.encoding.units import units_of
 from arm.tokenizer.images import fit_pixels, to_images
 from arm.tokenizer.protocol import load_tokenizer, tokenizer_folder
@@ -175,6 +175,7 @@ def test_the_account_and_the_index_describe_the_file(made: Manifest) -> None:
     rows = json.loads(made.local("checks.json").read_text())
     assert shard > 0
     assert set(rows["drift"]["small"]) == {"garden-00000", "garden-00001", "web-00000"}
+    assert rows["too_few_codes"] == []
 
 
 def test_the_bytes_depend_on_neither_windows_of_threads_nor_units_made_before(
@@ -328,6 +329,21 @@ def test_drift_is_a_distance_between_histograms() -> None:
     assert drift(a, 5 * a) == 0
     assert drift(np.asarray([1, 0]), np.asarray([0, 1])) == 1
     assert drift(a, np.zeros(3, np.int64)) == 0
+
+
+def test_units_with_less_than_twice_the_codes_in_use_cannot_drift() -> None:
+    """Four codes in use: a unit of seven codes is passed over, one of eight is judged."""
+    everything = np.asarray([5, 14, 3, 2, 0])
+    assert not can_drift(np.asarray([5, 1, 1, 0, 0]), everything)
+    assert can_drift(np.asarray([0, 8, 0, 0, 0]), everything)
+
+
+def test_chance_alone_stays_below_the_default_bound_where_drift_is_judged() -> None:
+    """512 equally likely codes: 1,024 draws lie about .34 from the rest, 64 draws far beyond the bound of .5."""
+    random = np.random.default_rng(0)
+    everything = random.multinomial(100_000, np.full(512, 1 / 512))
+    judged, passed_over = (random.multinomial(n, np.full(512, 1 / 512)) for n in (1_024, 64))
+    assert drift(judged, everything) < EncodeConfig().max_drift < drift(passed_over, everything)
 
 
 def test_drift_beyond_the_bound_is_counted_and_named_or_fails(

@@ -1,0 +1,53 @@
+"""Batches split among the ranks of a sequence-parallel group: each keeps an even span of tokens and what they predict.
+
+tokens     8 7 1 2 | 3 5 5 5        rank 0 | rank 1
+targets    7 of 8, 3 of 2 | 5 of 5          a target goes with the token that predicts it, though it lie next door
+lengths    3 2 3 on both            attention sees whole documents
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from arm.model.sequence import SequenceGroup
+from arm.training.loader import Batch, Loader
+
+
+class SplitLoader:
+    """A loader whose ranks are groups; every rank of a group gets its span of the group's batches."""
+
+    def __init__(self, loader: Loader, group: SequenceGroup) -> None:
+        self.loader, self.plan, self._group = loader, loader.plan, group
+
+    def micro_batches(self, step: int) -> list[Batch]:
+        """This rank's part of a step."""
+        return [split(batch, self._group) for batch in self.loader.micro_batches(step)]
+
+
+def split(batch: Batch, group: SequenceGroup) -> Batch:
+    """This rank's span of a batch. Counts stay with the group's first rank, so that sums over ranks are right."""
+    size = len(batch.ids_N) // group.size
+    assert size * group.size == len(batch.ids_N), "batches are padded to a multiple of 64 tokens"
+    first = group.rank * size
+    code_sources, code_targets = _within(batch.code_sources_M, batch.code_targets_M, first, size)
+    text_sources, text_targets = _within(batch.text_sources_M, batch.text_targets_M, first, size)
+    counted = group.rank == 0
+    return replace(
+        batch,
+        ids_N=batch.ids_N[first : first + size],
+        positions_N=batch.positions_N[first : first + size],
+        code_sources_M=code_sources,
+        code_targets_M=code_targets,
+        text_sources_M=text_sources,
+        text_targets_M=text_targets,
+        num_documents=batch.num_documents if counted else 0,
+        num_tokens=batch.num_tokens if counted else 0,
+        digest=batch.digest if counted else 0,
+        identity=batch.identity if counted else 0,
+    )
+
+
+def _within(sources_M: Tensor, targets_M: Tensor, first: int, size: int) -> tuple[Tensor, Tensor]:
+    chosen = torch.logical_and(sources_M >= first, sources_M < first + size)
+    return sources_M[chosen] - first, targets_M[chosen]

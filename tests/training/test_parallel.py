@@ -1,0 +1,95 @@
+"""A stage under every engine: plain PyTorch, ZeRO 1 and 3 train, validate and publish the same model."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from engine_runs import rows_of
+from tiny_lmm import tiny_lmm
+from token_store import artifact, make_store
+from transformers import AutoModelForCausalLM
+
+from arm import config as configs
+from arm.errors import UserError
+from arm.model.attention import NAME as DOCUMENTS
+from arm.storage import LocalFolder
+from arm.training.config import StageConfig
+from arm.training.loss import PackedModel, weighted
+from arm.training.stages import engine_config, train_model
+
+CONFIG = {
+    "steps": 3, "sequence_length": 64, "rows_per_step": 2, "warmup_steps": 1, "learning_rate": 0.003, "num_shapes": 4,
+    "validate_every": 2, "validation_documents": 4, "log_every": 1, "dtype": "float32", "epsilon": 1e-8,
+}  # fmt: skip
+RUNS: dict[str, dict[str, object]] = {
+    "zero-1": {},
+    "zero-3": {"zero_stage": 3, "activation_checkpointing": True},
+    "torch": {"engine": "torch"},
+    "average": {"ema_decay": 0.5},
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of each kind on one rank."""
+    folder = tmp_path_factory.mktemp("runs")
+    make_store(folder)
+    inputs = {name: artifact(folder / name, name) for name in ("tokens", "base", "tokenizer")}
+    for name, changes in RUNS.items():
+        config = configs.from_dict(StageConfig, {**CONFIG, **changes})
+        train_model(**inputs, output=LocalFolder(folder / name), config=config)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["zero-3", "torch"])
+def test_engines_agree_on_curves_held_out_losses_and_the_published_model(name: str, trained: Path) -> None:
+    ours, reference = (
+        [json.loads(line) for line in (trained / run / "curves.jsonl").read_text().splitlines()]
+        for run in (name, "zero-1")
+    )
+    assert [record.keys() for record in ours] == [record.keys() for record in reference]
+    for mine, theirs in zip(ours, reference, strict=True):
+        assert mine == pytest.approx(theirs, abs=1e-4)
+    models = [AutoModelForCausalLM.from_pretrained(trained / run / "model") for run in (name, "zero-1")]
+    for (key, mine), theirs in zip(models[0].named_parameters(), models[1].parameters(), strict=True):
+        assert mine.shape == theirs.shape
+        assert float((mine - theirs).abs().max()) < 1e-3, key
+
+
+def test_an_average_is_published_in_place_of_the_last_weights(trained: Path) -> None:
+    last, average = (
+        AutoModelForCausalLM.from_pretrained(trained / run / "model").lm_head.weight for run in ("zero-1", "average")
+    )
+    assert 0 < float((last - average).abs().max()) < 0.01
+    curves = [(trained / run / "curves.jsonl").read_text() for run in ("zero-1", "average")]
+    assert curves[0] == curves[1]  # the average only watches
+
+
+def test_recomputed_layers_and_chunks_have_the_gradients_of_kept_ones() -> None:
+    """Checkpointed layers, and logits of 16 targets at a time."""
+    gradients = []
+    for recompute, chunk in ((False, 8_192), (True, 16)):
+        model, _, vocabulary = tiny_lmm()
+        model.train().set_attn_implementation(DOCUMENTS)
+        if recompute:
+            model.gradient_checkpointing_enable()
+        config = StageConfig(loss_chunk=chunk)
+        weighted(PackedModel(model, vocabulary, config)(rows_of(0, vocabulary)[0]), config).backward()
+        gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, atol=1e-4, rtol=1e-4, msg=name)
+
+
+def test_what_cannot_be_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="zero_stage has no effect with the engine 'torch'"):
+        StageConfig(engine="torch", zero_stage=2)
+    with pytest.raises(UserError, match="Muon needs whole matrices and ZeRO stage 3"):
+        StageConfig(optimizer="muon", zero_stage=3)
+    with pytest.raises(UserError, match=r"ema_decay is 1\.0"):
+        StageConfig(ema_decay=1.0)
+    monkeypatch.setenv("WORLD_SIZE", "6")
+    with pytest.raises(UserError, match="sequence_parallel is 4 on 6 ranks"):
+        engine_config(StageConfig(sequence_parallel=4))
+    with pytest.raises(UserError, match="rows_per_step is 200; it must divide by 3 ranks that read rows"):
+        engine_config(StageConfig(sequence_parallel=2))
