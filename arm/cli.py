@@ -5,6 +5,7 @@
     arm filter-pairs --help                      shows its config
     arm generate "two red circles"               asks the released model
     arm lineage impact SHARD                     which checkpoints and releases a shard went into
+    arm ledger query --uid UID                   which steps of training consumed a sample
 
 An error is one sentence and exit code 1; Ctrl-C is exit code 130, and the same command goes on.
 """
@@ -111,6 +112,48 @@ def lineage(arguments: list[str]) -> None:
         print(f"{node.digest[:12]}  {node.kind:16} {node.job:18} {node.url}")
 
 
+def ledger(arguments: list[str]) -> None:
+    """What each step of training consumed: prove that nothing was left out or repeated, ask who saw a sample."""
+    options = _ledger_parser().parse_args(arguments)
+    from arm.training.ledger import chain, query, verification
+
+    others = chain.opened(_of_store(options.store, "train-model", "train-tokenizer", "tokenize-images"))
+    given = [options.outputs] if isinstance(options.outputs, str) else options.outputs
+    places = given or _of_store(options.store, "train-model")
+    if not places:
+        raise UserError(f"The store {options.store} holds no output of train-model; give its folder.")
+    runs = chain.open_chains(places if options.action == "verify" else places[-1:], others)
+    if options.action == "verify":
+        lines = verification.verify_all(runs, others, tokens=options.tokens)
+    elif options.action == "query":
+        found = query.query_uid(runs, options.uid, others) if options.uid else query.query_shard(runs, options.shard)
+        lines = found
+    else:
+        lines = query.seen(runs, options.step, options.write)
+    for line in lines:
+        print(line, flush=True)
+
+
+def _ledger_parser() -> Parser:
+    parser = Parser(prog="arm ledger", description=ledger.__doc__)
+    actions = parser.add_subparsers(dest="action", required=True, metavar="verify|query|seen")
+    verify = actions.add_parser("verify", help="prove runs and all that they started from")
+    verify.add_argument(
+        "--tokens", action="store_true", help="read the token shards again, too, and compare the tokens"
+    )
+    query = actions.add_parser("query", help="list the steps and models that saw a sample or a shard")
+    wanted = query.add_mutually_exclusive_group(required=True)
+    wanted.add_argument("--uid", help="of the sample: 32 hexadecimal digits")
+    wanted.add_argument("--shard", help="of the token shards: variant/unit")
+    seen = actions.add_parser("seen", help="count or list what a checkpoint has seen")
+    seen.add_argument("--step", type=int, help="after so many steps of the run (default: its end)")
+    seen.add_argument("--write", metavar="FILE", help="list every document there, as Parquet")
+    for action, what in ((verify, "folders"), (query, "folders"), (seen, "folder")):
+        text = f"{what} of train-model (default: the newest of the store); those that it started from are found"
+        _with_store(action).add_argument("outputs", nargs="?" if what == "folder" else "*", metavar="OUTPUT", help=text)
+    return parser
+
+
 def tracking(arguments: list[str]) -> None:
     """Send what a dead tracking server has not heard."""
     parser = _with_store(Parser(prog="arm tracking", description=tracking.__doc__))
@@ -142,6 +185,15 @@ def ui(arguments: list[str]) -> None:
 def _with_store(parser: Parser) -> Parser:
     parser.add_argument("--store", default=os.environ.get("ARM_STORE", STORE), help="store (default: %(default)s)")
     return parser
+
+
+def _of_store(store: str, *names: str) -> list[str]:
+    """The family folders of some jobs that a store holds, in order of the road."""
+    from arm.recipes import STEPS, folder_name, job_of
+    from arm.storage import open_folder
+
+    places = [f"{store.rstrip('/')}/{folder_name(step)}" for step in STEPS if job_of(step) in names]
+    return [place for place in places if open_folder(place).exists("current.json")]
 
 
 def generate(arguments: list[str]) -> None:
@@ -259,6 +311,7 @@ VERBS: dict[str, tuple[str, Callable[[list[str]], None]]] = {
     "ask": ("Answer a question about an image.", ask),
     "report": ("Write the report of a store anew.", report),
     "lineage": ("Say what was made from what.", lineage),
+    "ledger": ("Prove what training consumed, say who saw a sample.", ledger),
     "tracking": ("Send what a dead tracking server has not heard.", tracking),
     "ui": ("Open MLflow on the store.", ui),
 }

@@ -11,7 +11,7 @@ its rows lie one after another, and attention knows their lengths.
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from arm.model.documents import KEEP_ALL, KINDS, Document, TextEncoder, build, s
 from arm.model.token_shards import Shard
 from arm.model.vocabulary import Vocabulary
 from arm.training.config import MixtureConfig
+from arm.training.ledger.identity import identity_sum, shard_keys
 from arm.training.mixture import Planned, held_out_places, names_of
 from arm.training.packing import deal
 from arm.training.plan.rows import Rows, unpacked_choices
@@ -58,6 +59,8 @@ class Batch:
     num_tokens: int
     digest: int
     """Sum over the documents of a 64-bit hash of their tokens: equal at any number of ranks once summed."""
+    identity: int = 0
+    """Sum over the documents of a hash of where they lie (`arm.training.ledger.identity`); 0 for held-out ones."""
 
 
 class Loader:
@@ -83,6 +86,7 @@ class Loader:
         self._prefetch, self._coming = prefetch, dict[int, Future[list[Batch]]]()
         self._builder = ThreadPoolExecutor(1, thread_name_prefix="loader")
         self.shard_names = names_of(shards)
+        self._keys = shard_keys(self.shard_names)
 
     @property
     def num_steps(self) -> int:
@@ -147,7 +151,9 @@ class Loader:
             raise UserError(
                 "The token shards' lengths are of another text tokenizer; tokenize again with this model's."
             )
-        return collate(documents, self._vocabulary)
+        columns = (rows.kinds, self._keys[rows.shards], rows.rows, rows.epochs)
+        identity = identity_sum(*(column[places] for column in columns))
+        return replace(collate(documents, self._vocabulary), identity=identity)
 
 
 def held_out_batches(

@@ -51,6 +51,7 @@ def split(batch: Batch, group: SequenceGroup) -> Batch:
         num_documents=batch.num_documents if counted else 0,
         num_tokens=batch.num_tokens if counted else 0,
         digest=batch.digest if counted else 0,
+        identity=batch.identity if counted else 0,
     )
 
 

@@ -4,7 +4,7 @@ model/              what plain transformers loads, with vocabulary.json and the 
 curves.jsonl        losses by modality and kind of document, held-out and not; shares, logits, gradient norms
 view/speed.jsonl    tokens a second, step times, waiting, checkpoints, slowest rank: no digest covers it
 plan/*.parquet      every document in the order of the rows: what step reads what, written ahead (arm.training.plan.files)
-ledger.parquet      what was consumed at each step: documents, tokens, a digest over their tokens
+ledger/*.parquet    what was consumed at each step: documents, tokens, digests; written as training goes
 """
 
 import json
@@ -14,8 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa  # type: ignore[import-untyped]
-import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import torch.distributed as dist
 
 from arm.device import computing_dtype, make_deterministic
@@ -32,6 +30,7 @@ from arm.training.checkpoint import Checkpoints
 from arm.training.config import StageConfig
 from arm.training.engine import Engine, num_ranks, rank, start_process_group
 from arm.training.engine_config import EngineConfig
+from arm.training.ledger.recorder import Recorder
 from arm.training.loader import Loader, evened, held_out_batches
 from arm.training.loss import PackedModel
 from arm.training.plan.files import PlanFiles, PlanWriter, num_segments, plan_identity
@@ -65,15 +64,15 @@ def train_model(
     _publish_model(trainer, text_tokenizer, vocabulary, output)
     if rank() == 0:
         _publish_curves(history, output)
-        _publish_ledger(history, output)
+        assert trainer.recorder
+        trainer.recorder.close()
     dist.barrier()
     return _outcome(trainer, planned, config)
 
 
 def plan_stage(shards: Shards, config: StageConfig, output: Folder) -> PlanFiles:
     """The plan of a stage, written ahead by rank 0 and read by all: the same on every rank."""
-    stage = StageShape(steps=config.steps, rows_per_step=config.rows_per_step, sequence_length=config.sequence_length)
-    index = ShardIndex(shards, shards.names, config.mixture, seed=config.seed)
+    stage, index = stage_shape(config), ShardIndex(shards, shards.names, config.mixture, seed=config.seed)
     identity = plan_identity(index, config.mixture, stage, seed=config.seed)
     if rank() == 0:
         planner = Planner(index, config.mixture, stage, seed=config.seed)
@@ -83,6 +82,18 @@ def plan_stage(shards: Shards, config: StageConfig, output: Folder) -> PlanFiles
             writer.write(number)
         dist.barrier()  # once a segment: nobody waits longer than the collectives' timeout
     return PlanFiles(output, stage, shards.names, identity=identity)
+
+
+def written_plan(shards: Shards, config: StageConfig, output: Folder) -> PlanFiles:
+    """The plan that a finished run left beside its ledger; UserError or IntegrityError where it is another stage's."""
+    stage, index = stage_shape(config), ShardIndex(shards, shards.names, config.mixture, seed=config.seed)
+    identity = plan_identity(index, config.mixture, stage, seed=config.seed)
+    return PlanFiles(output, stage, shards.names, identity=identity)
+
+
+def stage_shape(config: StageConfig) -> StageShape:
+    """How large the stage is."""
+    return StageShape(steps=config.steps, rows_per_step=config.rows_per_step, sequence_length=config.sequence_length)
 
 
 def _model(
@@ -147,8 +158,9 @@ def _trainer(
         held_out = evened(held_out, vocabulary)
     engine = Engine(PackedModel(model, vocabulary, config), engine_config(config))
     checkpoints = Checkpoints.of(output, keep=config.checkpoints_kept, keep_every=config.checkpoint_kept_every_steps)
+    recorder = Recorder(output, loader.documents_of, loader.shard_names, num_ranks=num_ranks()) if rank() == 0 else None
     name = f"train-model {config.stage}"
-    return Trainer(engine, batches, config, held_out=held_out, checkpoints=checkpoints, name=name)
+    return Trainer(engine, batches, config, held_out=held_out, checkpoints=checkpoints, name=name, recorder=recorder)
 
 
 def engine_config(config: StageConfig) -> EngineConfig:
@@ -190,27 +202,13 @@ def _publish_curves(history: History, output: Folder) -> None:
     tracker.log({name: value for record in history.curves[-2:] for name, value in record.items()}, step=0)
 
 
-def _publish_ledger(history: History, output: Folder) -> None:
-    documents, tokens, digests = (list(column) for column in zip(*history.consumed, strict=True))
-    table = pa.table(
-        {
-            "step": pa.array(range(len(documents)), pa.uint32()),
-            "documents": pa.array(documents, pa.uint32()),
-            "tokens": pa.array(tokens, pa.uint32()),
-            "digest": pa.array(digests, pa.uint64()),
-        }
-    )
-    with output.publish("ledger.parquet") as path:
-        pq.write_table(table, path, compression="zstd")
-
-
 def _outcome(trainer: Trainer, planned: PlanFiles, config: StageConfig) -> Outcome:
     history, read = trainer.history, trainer.meter.read
     last = {name: value for record in history.curves[-2:] for name, value in record.items() if name != "step"}
     counts = {
         "steps": config.steps,
-        "documents": sum(documents for documents, _, _ in history.consumed),
-        "tokens": sum(tokens for _, tokens, _ in history.consumed),
+        "documents": sum(consumed[0] for consumed in history.consumed),
+        "tokens": sum(consumed[1] for consumed in history.consumed),
     }
     counts |= {f"tokens/{kind}": count for kind, count in zip(KINDS, read.tokens_K.tolist(), strict=True)}
     counts |= {f"targets/{kind}": n for kind, n in zip(KINDS, read.targets_DK.sum(dim=0).tolist(), strict=True)}

@@ -23,6 +23,8 @@ from arm.training.config import StageConfig
 from arm.training.engine import Engine, num_ranks, rank
 from arm.training.flops import step_flops
 from arm.training.heartbeat import Heartbeat
+from arm.training.ledger.identity import MODULUS
+from arm.training.ledger.recorder import Recorder
 from arm.training.loader import Batch, Loader
 from arm.training.loss import LossSums, PackedModel
 from arm.training.metrics import KindCounts, Meter, Record, mean_losses, no_sums, reduced
@@ -37,7 +39,7 @@ class History:
 
     curves: list[Record]
     consumed: list[list[int]]
-    """[documents, tokens, digest] of each step, over all ranks."""
+    """[documents, tokens, digest, identity] of each step, over all ranks: `arm.training.ledger.format.Consumed`."""
     skipped: list[int] = field(default_factory=list)
     """The steps among them, counted from 0, that the weights did not learn from."""
     speeds: list[Record] = field(default_factory=list)
@@ -64,10 +66,11 @@ class Trainer:
         held_out: Mapping[str, list[Batch]],
         checkpoints: Checkpoints,
         name: str,
+        recorder: Recorder | None = None,
     ) -> None:
         self.engine, self.loader, self.config, self.held_out, self.name = engine, loader, config, held_out, name
         self.checkpoints = checkpoints
-        self.history = History([], [])
+        self.history, self.recorder = History([], []), recorder
         self.clock = StepClock()
         self._spikes = SpikeRule(config.spike_deviations, config.spike_window) if config.spike_deviations else None
         self._stop = StopWish()
@@ -86,6 +89,8 @@ class Trainer:
     def run(self) -> History:
         """Train to the last step; returns curves and what was consumed. Asked to stop, it saves and exits with 75."""
         first = self._resume()
+        if self.recorder:
+            self.recorder.begin(self.history.consumed)
         progress = Progress(self.name, self.config.steps, first)
         self.clock = StepClock()
         with self._stop, self._heartbeat() as heartbeat:
@@ -129,14 +134,16 @@ class Trainer:
         sums_DKC = self._accumulate(batches, max(self.meter.count(kinds), 1e-9), measure=self._logs_after(step))
         skipped_before = self.engine.skipped_steps
         self.engine.step(learning_rate(self.config, step))
-        self.history.consumed.append(counts[:3])
+        self.history.consumed.append(counts[:4])
+        if self.recorder:
+            self.recorder.record(counts[:4])
         if self.engine.skipped_steps > skipped_before:
             self.history.skipped.append(step)
             check_skipped(self.history.skipped, step, self.config.max_skipped)
         else:
             self.meter.add(sums_DKC)
-        self.clock.tick(tokens=counts[1], flops=float(counts[3]))
-        return Wishes(save=bool(counts[4]), stop=bool(counts[5]))
+        self.clock.tick(tokens=counts[1], flops=float(counts[4]))
+        return Wishes(save=bool(counts[5]), stop=bool(counts[6]))
 
     def _accumulate(self, batches: list[Batch], total: float, *, measure: bool) -> torch.Tensor:
         """Forward and backward over this rank's micro-batches; returns its sums over targets."""
@@ -163,16 +170,17 @@ class Trainer:
         return (step + 1) % self.config.log_every == 0 or step + 1 == self.config.steps
 
     def _reduced_counts(self, step: int, batches: list[Batch]) -> tuple[list[int], KindCounts]:
-        """Summed over ranks: documents, tokens, digest, FLOPs, the wishes to save and to stop; targets and tokens by kind."""
+        """Summed over ranks: documents, tokens, digest, identity, FLOPs, the wishes to save and to stop; targets by kind."""
         due = (step + 1) % self.config.checkpoint_every_steps == 0
         late = rank() == 0 and time.monotonic() - self._saved_at > self.config.checkpoint_every_seconds
-        digest = sum(batch.digest for batch in batches) % 2**62
+        digest = sum(batch.digest for batch in batches) % MODULUS
+        identity = sum(batch.identity for batch in batches) % MODULUS
         values = torch.tensor(
             [
                 sum(batch.num_documents for batch in batches),
                 sum(batch.num_tokens for batch in batches),
-                digest // 2**31,
-                digest % 2**31,
+                *divmod(digest, 2**31),
+                *divmod(identity, 2**31),
                 int(self._flops(batches)),
                 int(due or late),
                 int(self._stop.is_there),
@@ -180,8 +188,10 @@ class Trainer:
             ]
         )
         dist.all_reduce(values)
-        documents, tokens, high, low, flops, save, stop, *kinds = values.tolist()
-        return [documents, tokens, (high * 2**31 + low) % 2**62, flops, save, stop], KindCounts.from_list(kinds)
+        documents, tokens, *halves, flops, save, stop = values.tolist()[:9]
+        digest, identity = ((high * 2**31 + low) % MODULUS for high, low in (halves[:2], halves[2:]))
+        kinds = KindCounts.from_list(values.tolist()[9:])
+        return [documents, tokens, digest, identity, flops, save, stop], kinds
 
     def _flops(self, batches: list[Batch]) -> float:
         code_rows, text_rows = self._packed.rows()
@@ -203,7 +213,7 @@ class Trainer:
             "step": step,
             "gradient_norm": self.engine.gradient_norm,
             "learning_rate": learning_rate(self.config, step - 1),
-            "tokens": sum(tokens for _, tokens, _ in self.history.consumed),
+            "tokens": sum(consumed[1] for consumed in self.history.consumed),
             "skipped_steps": self.engine.skipped_steps,
         }
         self._record({name: value for name, value in record.items() if math.isfinite(value)})

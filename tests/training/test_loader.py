@@ -14,6 +14,7 @@ from arm.errors import UserError
 from arm.model.documents import TextEncoder
 from arm.model.token_shards import Shard, open_shards
 from arm.training.config import MixtureConfig
+from arm.training.ledger.identity import MODULUS, identity_sum, shard_keys
 from arm.training.loader import Loader, held_out_batches
 from arm.training.mixture import plan
 
@@ -48,6 +49,10 @@ def test_two_ranks_read_what_one_reads(opened: tuple[list[Shard], TextEncoder]) 
         assert sorted(two[0].rows_of(step) + two[1].rows_of(step)) == one.rows_of(step)
     digests = [sum(b.digest for part in loaders for b in part.micro_batches(4)) % 2**62 for loaders in ([one], two)]
     assert digests[0] == digests[1]
+    found = one.documents_of(4)
+    keys = shard_keys([shard.name for shard in opened[0]])[found.shards]
+    listed = identity_sum(found.kinds, keys, found.rows, found.epochs)
+    assert listed == sum(b.identity for loader in two for b in loader.micro_batches(4)) % MODULUS
 
 
 def test_rows_that_do_not_divide_among_ranks_leave_padding_of_which_nothing_is_learned(

@@ -7,14 +7,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from tiny_lmm import CODES
 from token_store import artifact, make_store
 from transformers import AutoModelForCausalLM
 
+from arm import config as configs
+from arm.manifest import Manifest, entries_of
 from arm.model.documents import KINDS
-from arm.storage import sha256_of
+from arm.model.token_shards import open_shards
+from arm.storage import LocalFolder
+from arm.training.config import StageConfig
+from arm.training.ledger.chain import Run
+from arm.training.ledger.query import query_uid
+from arm.training.ledger.verification import verify_all
 
 SCRIPT = str(Path(__file__).with_name("stage_rank.py"))
 CONFIG = {
@@ -51,9 +60,8 @@ def train(folder: Path, output: Path, *, ranks: int = 2, kill_after: int | None 
 
 
 def files_of(output: Path) -> dict[str, str]:
-    """Published files and their checksums, without what no digest covers."""
-    paths = [path for path in sorted(output.rglob("*")) if path.is_file() and not {".work", "view"} & set(path.parts)]
-    return {path.relative_to(output).as_posix(): sha256_of(path) for path in paths}
+    """Files that the artifact's digest covers, and their checksums."""
+    return {entry.path: entry.sha256 for entry in entries_of(LocalFolder(output))}
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +82,43 @@ def test_a_killed_stage_goes_on_and_gives_the_same_bytes(folder: Path, trained: 
     assert not (output / "model").exists()
     assert train(folder, output, optimizer=optimizer) == [0, 0]
     assert files_of(output) == files_of(reference)
+    if optimizer == "adamw":
+        prove_the_ledger(folder, output)
+
+
+def prove_the_ledger(folder: Path, output: Path) -> None:
+    """Saved after steps 3 and 6, then killed: verified down to the tokens, and every sample of a shard is accounted for."""
+    inputs = {name: artifact(folder / name, name) for name in ("tokens", "base", "tokenizer")}
+    ledger = pq.read_table(output / "ledger" / "steps-00000.parquet").to_pydict()
+    manifest = Manifest(
+        kind="model", job="train-model", version=1, key="0" * 64, counts={
+            "steps": 8, "documents": sum(ledger["documents"]), "tokens": sum(ledger["tokens"]),
+        }, config=configs.identity(configs.from_json(StageConfig, json.dumps(CONFIG))), metrics={},
+        inputs={name: found.digest for name, found in inputs.items()}, files=entries_of(LocalFolder(output)),
+        folder=LocalFolder(output),
+    )  # fmt: skip
+    (line,) = verify_all([Run(manifest)], list(inputs.values()), tokens=True)
+    assert "8 steps" in line
+    assert "begun 2 times, 0 steps done again" in line
+    assert line.endswith("tokens of 8 steps built again and equal")
+    uids = pa.ipc.open_file(str(folder / "tokens/shards/default/edit-00000.arrow")).read_all()["uid"].to_pylist()
+    ((shard, held_out),) = {
+        (shard.name, tuple(shard.held_out)) for shard in open_shards(
+            inputs["tokens"], tokenizer_fingerprint=CODES.fingerprint, num_codes=CODES.num_codes
+        ) if shard.name == "default/edit-00000"
+    }  # fmt: skip
+    used = 0
+    for uid, hidden in zip(uids, held_out, strict=True):
+        place, *lines = query_uid([Run(manifest)], uid.hex(), list(inputs.values()))
+        assert shard in place
+        assert place.endswith("held out: no run of training reads it.") == hidden
+        assert not (hidden and lines)
+        used += len([line for line in lines if " step" in line and "seen by" not in line])
+        assert hidden or lines[-1].startswith(("seen by the model of pretrain", f"{uid.hex()} was offered and never"))
+    plan = pq.read_table(output / "plan").to_pandas()
+    assert used == (plan["shard"] == shard).sum() > 0
+    (sentence,) = query_uid([Run(manifest)], "0" * 32, list(inputs.values()))
+    assert sentence == f"{'0' * 32} was never offered: it is in none of the token shards that these runs read."
 
 
 def test_the_model_is_stock_and_the_curves_fall(trained: Path) -> None:
@@ -114,7 +159,7 @@ def test_no_published_file_says_where_the_store_lies(folder: Path, trained: Path
 
 def test_the_ledger_agrees_with_the_plan(trained: Path) -> None:
     plan = pq.read_table(trained / "plan" / "rows-00000.parquet").to_pandas()
-    ledger = pq.read_table(trained / "ledger.parquet").to_pandas()
+    ledger = pq.read_table(trained / "ledger" / "steps-00000.parquet").to_pandas()
     by_step = plan.groupby("step")
     assert ledger["documents"].tolist() == by_step.size().tolist()
     assert ledger["tokens"].tolist() == by_step["length"].sum().tolist()
@@ -128,7 +173,7 @@ def test_one_rank_consumes_the_same_documents_and_learns_the_same(folder: Path, 
     for ranks in (1, 2):
         outputs.append(folder / f"float32-{ranks}")
         train(folder, outputs[-1], ranks=ranks, dtype="float32")
-    ledgers = [pq.read_table(output / "ledger.parquet").to_pydict() for output in (*outputs, trained)]
+    ledgers = [pq.read_table(output / "ledger" / "steps-00000.parquet").to_pydict() for output in (*outputs, trained)]
     assert ledgers[0] == ledgers[1] == ledgers[2]
     one, two = ([json.loads(line) for line in (path / "curves.jsonl").read_text().splitlines()] for path in outputs)
     assert [entry.keys() for entry in one] == [entry.keys() for entry in two]
