@@ -53,7 +53,7 @@ class Geometry:
     rounds: int
 
 
-LARGE = Geometry("17M parameters, 8 x 512 tokens", 384, 6, 6, 1024, 4_096, 4_096, 8, 512, 4)
+LARGE = Geometry("17M parameters, 8 x 512 tokens", 384, 6, 6, 1024, 5_400, 4_096, 8, 512, 4)
 TOY = Geometry("toy", 128, 4, 4, 384, 1_024, 1_024, 8, 256, 15)
 
 
