@@ -115,7 +115,7 @@ def prove_the_ledger(folder: Path, output: Path) -> None:
         assert not (hidden and lines)
         used += len([line for line in lines if " step" in line and "seen by" not in line])
         assert hidden or lines[-1].startswith(("seen by the model of pretrain", f"{uid.hex()} was offered and never"))
-    plan = pq.read_table(output / "plan").to_pandas()
+    plan = pq.read_table(output / "plan" / "rows-00000.parquet").to_pandas()
     assert used == (plan["shard"] == shard).sum() > 0
     (sentence,) = query_uid([Run(manifest)], "0" * 32, list(inputs.values()))
     assert sentence == f"{'0' * 32} was never offered: it is in none of the token shards that these runs read."
