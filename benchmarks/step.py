@@ -32,7 +32,7 @@ from arm.training.config import StageConfig
 from arm.training.engine import Engine
 from arm.training.engine_config import computing_dtype
 from arm.training.loader import Batch, collate
-from arm.training.loss import PackedModel, weighted
+from arm.training.loss import PackedModel
 from arm.training.stages import engine_config
 from arm.training.trainer import Trainer
 
@@ -126,7 +126,7 @@ def contenders(geometry: Geometry) -> dict[str, Callable[[], None]]:
         trainer._step(next(steps) % config.steps)
 
     def bare() -> None:
-        deepspeed.backward(weighted(deepspeed(batch), config) / count)
+        deepspeed.backward(deepspeed(batch).weighted / count)
         deepspeed.step()
 
     plain = packed_model(geometry, config).to(getattr(torch, config.dtype))
@@ -135,7 +135,7 @@ def contenders(geometry: Geometry) -> dict[str, Callable[[], None]]:
     )
 
     def pytorch() -> None:
-        (weighted(plain(batch), config) / count).backward()  # type: ignore[no-untyped-call]
+        (plain(batch).weighted / count).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(plain.parameters(), config.gradient_clip)
         optimizer.step()
         optimizer.zero_grad()

@@ -17,7 +17,7 @@ from arm.training.config import StageConfig
 from arm.training.engine import Engine, num_ranks, rank, start_process_group
 from arm.training.engine_config import EngineConfig
 from arm.training.loader import Batch, collate
-from arm.training.loss import PackedModel, weighted
+from arm.training.loss import PackedModel
 from arm.training.sequence import split
 
 ROWS, WIDTH = 8, 12
@@ -100,7 +100,7 @@ def language_model(*, sequence_parallel: int = 1, steps: int = 4, **changes: Any
         total = torch.zeros(())
         for number, batch in enumerate(mine, start=1):
             made.mark(last=number == len(mine))
-            loss = weighted(made(batch), config) / count
+            loss = made(batch).weighted / count
             made.backward(loss)
             total += loss.detach()
         made.step(0.003)

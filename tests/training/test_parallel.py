@@ -15,7 +15,7 @@ from arm.errors import UserError
 from arm.model.attention import NAME as DOCUMENTS
 from arm.storage import LocalFolder
 from arm.training.config import StageConfig
-from arm.training.loss import PackedModel, weighted
+from arm.training.loss import PackedModel
 from arm.training.stages import engine_config, train_model
 
 CONFIG = {
@@ -75,7 +75,7 @@ def test_recomputed_layers_and_chunks_have_the_gradients_of_kept_ones() -> None:
         if recompute:
             model.gradient_checkpointing_enable()
         config = StageConfig(loss_chunk=chunk)
-        weighted(PackedModel(model, vocabulary, config)(rows_of(0, vocabulary)[0]), config).backward()
+        PackedModel(model, vocabulary, config)(rows_of(0, vocabulary)[0]).weighted.backward()
         gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, atol=1e-4, rtol=1e-4, msg=name)
