@@ -26,6 +26,7 @@ def plan_stage(setting: Setting, step: str) -> StepPlan:
     model = with_codes(language_model(setting.recipe), config.num_shapes, num_codes(setting.recipe))
     kinds = kinds_of(setting.recipe, config, encoder(setting.recipe).patch)
     plan.refusals += refusals(setting, step, config, model, kinds, ranks)
+    _note_rows(plan, config.rows_per_step, ranks // group * config.rows_per_micro_batch)
     _plan_memory(plan, config, model, num_codes(setting.recipe))
     _plan_data(plan, config, kinds)
     _plan_speed(setting, plan, config, model, kinds)
@@ -44,15 +45,9 @@ def refusals(
 ) -> list[str]:
     """Why a stage cannot run, but for memory: a sentence each."""
     group = sequence_parallel(config)
-    rows = config.rows_per_step
     found = variant_refusals(setting.recipe, step, config)
     if ranks % group:
         found.append(f"{step} has {ranks} ranks, which {group} ranks of a sequence do not divide; take a multiple.")
-    elif rows % (ranks // group * config.rows_per_micro_batch):
-        found.append(
-            f"{step} has {rows} rows a step, which {ranks // group} ranks times {config.rows_per_micro_batch} rows of a "
-            f"micro-batch do not divide; set rows_per_step to {_next(rows, ranks // group * config.rows_per_micro_batch)}."
-        )
     for name, heads in (("attention heads", model.heads), ("key-value heads", model.kv_heads)):
         if heads % group:
             found.append(f"{step} shares a row among {group} ranks, but the model has {heads} {name}; take a divisor.")
@@ -133,6 +128,16 @@ def _plan_data(plan: StepPlan, config: StageConfig, kinds: list[Kind]) -> None:
             f"{kind.name.replace('_', ' ')} documents", human(wanted),
             f"{kind.share:.3g} of the tokens, {kind.mean:,.0f} tokens each; {epochs}",
         )  # fmt: skip
+
+
+def _note_rows(plan: StepPlan, rows: int, at_once: int) -> None:
+    """Say so when the rows of a step leave some ranks with padding."""
+    if at_once and rows % at_once:
+        idle = _next(rows, at_once) - rows
+        plan.notes.append(
+            f"{rows} rows a step do not divide among {at_once} that are read at once: {idle} places are padding, of which "
+            f"nothing is learned; {_next(rows, at_once)} rows would fill them."
+        )
 
 
 def _note_end(plan: StepPlan, config: StageConfig, kind: str, epochs: float) -> None:
