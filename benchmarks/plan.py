@@ -117,6 +117,7 @@ def small() -> None:
     print(
         f"fill {np.mean(fills):.4%} (least of a step {min(fills):.4%}); largest lag {lags:,.0f} of {longest:,} tokens"
     )
+    print(f"in the order of rows, after each of {len(fills)} steps: at most {behind:,.0f} tokens off the schedule")
 
 
 def _peer_rate(index: RuleIndex) -> float:

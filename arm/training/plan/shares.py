@@ -10,6 +10,7 @@ polynomial of degree 21 in the same numbers: no platform's libm.
 
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -94,7 +95,7 @@ def renormalised(shares: Integers, active: npt.NDArray[np.bool_]) -> Integers:
     return scaled
 
 
-def _pieces(schedule: Schedule, scale: Fraction) -> list[Piece]:
+def _pieces(schedule: Schedule, scale: Fraction) -> tuple[Piece, ...]:
     """A schedule over the whole stage; what lies beyond its end is a mistake."""
     places = [Fraction(str(point[0])) * scale for point in schedule]
     if places[-1] > 1:
@@ -103,14 +104,15 @@ def _pieces(schedule: Schedule, scale: Fraction) -> list[Piece]:
     shares = [int(Fraction(str(point[1])) * _ONE) for point in schedule]
     shapes: list[Shape] = [shape_of(point) for point in schedule]
     ends = [*shares[1:], shares[-1]]
-    return [
+    return tuple(
         (start, end, share, later, shape)
         for (start, end), share, later, shape in zip(pairwise(knots), shares, ends, shapes, strict=True)
         if end > start
-    ]
+    )
 
 
-def _integrals(pieces: list[Piece], num_ticks: int) -> list[int]:
+@lru_cache(maxsize=32)
+def _integrals(pieces: tuple[Piece, ...], num_ticks: int) -> list[int]:
     """The integral of a schedule at the edges of the ticks."""
     found, base, number = [], 0, 0
     for tick in range(num_ticks + 1):
