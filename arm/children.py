@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
+RUN_AGAIN = 75
+"""Exit code of a process that wants the same command to be run again: EX_TEMPFAIL."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 

@@ -10,11 +10,15 @@ worker on a cluster; here they are plain children, which saves torchrun's own im
     ARM_ERROR_FILE  where a UserError goes as one JSON line {job, error} before exit code 1
     ARM_RUNNER_PID  the process of `pipelines.run`: a task dies with it
     ARM_PART        k/n: which units this process makes, where the parts of a job run apart (see `launch_part`)
+
+A rank that exits with 75 (EX_TEMPFAIL: it hung, see `arm.training.heartbeat`) has all of them run again, a few times. On
+Ctrl-C or SIGTERM the ranks have a minute to save.
 """
 
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -27,7 +31,7 @@ from typing import Any
 
 from arm import config as configs
 from arm import jobs, manifest
-from arm.children import die_with, start_child, stop
+from arm.children import RUN_AGAIN, die_with, start_child
 from arm.errors import ArmError, UserError
 from arm.manifest import Manifest
 from arm.progress import tell
@@ -37,6 +41,12 @@ from arm.tracking.session import session
 from arm.tracking.spool import store_of
 
 POLL_SECONDS = 0.1
+RESTARTS = 3
+"""How often ranks that ask for it are run again, unless an hour lies between."""
+SAVE_SECONDS = 60.0
+"""How long ranks that are asked to stop may take to save."""
+STACKS_SECONDS = 5.0
+"""How long the others may take to write down where they hang, after the first has given up."""
 BRIEF_SPIN = "20000"
 """How long a thread of libgomp looks for work before it sleeps: some ten microseconds. Two threads on small matrices
 did 2.9 steps a second with it, 1.8 without (docs/log.md); waiting for ever costs five times on shared cores."""
@@ -163,9 +173,8 @@ def _run_ranks(plan: jobs.Plan, place: Resources) -> Manifest:
             "WORLD_SIZE": str(place.ranks),
             "LOCAL_WORLD_SIZE": str(place.ranks),
             "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(_free_port()),
         }
-        code = _wait([_start_rank(rank, common) for rank in range(place.ranks)])
+        code = _run_again_and_again(plan.job.name, place.ranks, common)
         if code:
             raise _failure(plan.job.name, error_file, code)
     manifest = plan.complete()
@@ -173,26 +182,71 @@ def _run_ranks(plan: jobs.Plan, place: Resources) -> Manifest:
     return manifest
 
 
+def _run_again_and_again(job_name: str, num_ranks: int, common: dict[str, str]) -> int:
+    """Run the ranks, anew where they ask for it; the code that they ended with."""
+    restarts = 0
+    while True:
+        started = time.monotonic()
+        environment = {**common, "MASTER_PORT": str(_free_port())}
+        code = _wait([_start_rank(rank, environment) for rank in range(num_ranks)])
+        restarts = 0 if time.monotonic() - started > 3600 else restarts
+        if code != RUN_AGAIN or restarts == RESTARTS:
+            return code
+        restarts += 1
+        print(f"The ranks of {job_name} are run again ({restarts} of {RESTARTS}).", file=sys.stderr, flush=True)
+
+
 def _start_rank(rank: int, common: dict[str, str]) -> "subprocess.Popen[Any]":
     return start_child(RANK_COMMAND, env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)})
 
 
 def _wait(ranks: "list[subprocess.Popen[Any]]") -> int:
-    """Wait until every rank has ended well (0), or one has failed: stop the others and return its code."""
+    """Wait until every rank has ended well (0), or one has failed: its code. The others would wait for it in vain."""
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         while True:
             codes = [rank.poll() for rank in ranks]
             failed = [code for code in codes if code]
+            if RUN_AGAIN in failed:
+                _await(ranks, STACKS_SECONDS)
+                return RUN_AGAIN
             if failed or all(code == 0 for code in codes):
                 return failed[0] if failed else 0
             time.sleep(POLL_SECONDS)
+    except KeyboardInterrupt:
+        if _asked_to_stop(ranks):
+            raise SystemExit(RUN_AGAIN) from None
+        raise
     finally:
         for rank in ranks:
-            stop(rank)
+            rank.kill()
+            rank.wait()
+        signal.signal(signal.SIGTERM, before)
+
+
+def _asked_to_stop(ranks: "list[subprocess.Popen[Any]]") -> bool:
+    """Ask all ranks to stop and wait a while; whether all have saved."""
+    for rank in ranks:
+        rank.terminate()
+    _await(ranks, SAVE_SECONDS)
+    return all(rank.poll() == RUN_AGAIN for rank in ranks)
+
+
+def _await(ranks: "list[subprocess.Popen[Any]]", seconds: float) -> None:
+    """Wait so long at most until all have ended."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and any(rank.poll() is None for rank in ranks):
+        time.sleep(POLL_SECONDS)
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt
 
 
 def _failure(job_name: str, error_file: Path, code: int) -> Exception:
     sentence = read_error(error_file)
+    if code == RUN_AGAIN and not sentence:
+        sentence = f"The ranks of {job_name} hung {RESTARTS + 1} times; their stacks are above, look at the machine."
     return UserError(sentence) if sentence else RuntimeError(f"A rank of {job_name} ended with code {code}; see above.")
 
 
@@ -209,7 +263,10 @@ def main() -> None:
     leads = os.environ.get("RANK", "0") == "0"
     with reported_errors(values["job"]), session(store_of(values["output"])) if leads else contextlib.nullcontext():
         plan = jobs.plan(values["job"], output=values["output"], config=values["config"], inputs=values["inputs"])
-        jobs.execute(plan)
+        try:
+            jobs.execute(plan)
+        except KeyboardInterrupt:  # the launcher, which was interrupted as well, says it
+            raise SystemExit(128 + signal.SIGINT) from None
 
 
 if __name__ == "__main__":

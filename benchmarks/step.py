@@ -1,6 +1,6 @@
 """A step of our trainer against the same DeepSpeed engine in a bare loop, and against plain PyTorch.
 
-    python benchmarks/step.py [toy]
+    python benchmarks/step.py [toy] [ROUNDS]
 
 Ours is `Trainer._step`: batches collated from documents, counts reduced over ranks, loss, backward, step, curves' sums and
 the ledger's digest. The bare loop runs the same engine object over batches made beforehand: forward, backward, step.
@@ -161,13 +161,14 @@ def main() -> None:
     """Measure and print."""
     geometry = TOY if "toy" in sys.argv else LARGE
     make_deterministic(threads=1)
-    seconds = measure(contenders(geometry), geometry.rounds)
+    rounds = next((int(word) for word in sys.argv[1:] if word.isdigit()), geometry.rounds)
+    seconds = measure(contenders(geometry), rounds)
     for name, found in seconds.items():
         cpu, wall = (statistics.median(values) for values in zip(*found, strict=True))
         print(f"  {name}: {cpu:.3f} CPU seconds a step ({wall:.3f} wall)")
     for peer in ("bare", "plain torch"):
         ratios = sorted(mine[0] / theirs[0] for mine, theirs in zip(seconds["ours"], seconds[peer], strict=True))
-        spread = f"{ratios[0]:.3f} to {ratios[-1]:.3f}, {geometry.rounds} rounds"
+        spread = f"{ratios[0]:.3f} to {ratios[-1]:.3f}, {rounds} rounds"
         print(f"  ours / {peer}: {statistics.median(ratios):.3f} ({spread})")
 
 

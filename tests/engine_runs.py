@@ -113,13 +113,13 @@ def main(folder: Path) -> None:
     """As one of two ranks: run what `plan.pt` lists and write what it asks for."""
     for name, changes, source, steps in torch.load(folder / "plan.pt", weights_only=True):
         if source == "language model":
-            torch.save(language_model(**changes), folder / f"{name}-losses.pt")
-            continue
-        made = engine(**changes)
-        if source:
-            made.load_state_dict(parts(folder, source))
-        losses = train(made, range(*steps))
-        torch.save(made.state_dict(), folder / f"{name}-{rank()}.pt")
+            losses = language_model(**changes)
+        else:
+            made = engine(**changes)
+            if source:
+                made.load_state_dict(parts(folder, source))
+            losses = train(made, range(*steps))
+            torch.save(made.state_dict(), folder / f"{name}-{rank()}.pt")
         if rank() == 0:
             torch.save(losses, folder / f"{name}-losses.pt")
         dist.barrier()

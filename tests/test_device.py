@@ -18,7 +18,7 @@ from arm.tokenizer.detokenizer.latents import LatentCodec
 from arm.tokenizer.detokenizer.model import Detokenizer
 from arm.training.config import StageConfig
 from arm.training.loader import collate
-from arm.training.loss import PackedModel, weighted
+from arm.training.loss import PackedModel
 from tests.tokenizer import tiny
 
 THERE = torch.device("meta")
@@ -56,7 +56,7 @@ def test_a_training_batch_goes_where_the_model_is(lengths: tuple[int, ...]) -> N
     model.set_attn_implementation(NAME)
     documents = [Document(np.full(n, 38), np.ones(n, dtype=bool)) for n in lengths]
     batch = collate([*documents, Document(np.asarray([7, 8, 9]), np.ones(3, dtype=bool))], vocabulary)
-    loss = weighted(PackedModel(model.to(THERE), vocabulary, StageConfig())(batch), StageConfig())
+    loss = PackedModel(model.to(THERE), vocabulary, StageConfig())(batch, measure=True).weighted
     loss.backward()
     assert on(THERE, loss)
 

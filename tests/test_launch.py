@@ -64,6 +64,60 @@ def test_a_rank_that_dies_is_an_error(tmp_path: Path, monkeypatch: pytest.Monkey
         launch.launch("count", output=str(tmp_path / "x"), resources=TWO_RANKS)
 
 
+RANK_OF_A_BAD_MACHINE = """
+import os, pathlib, runpy, sys
+seen = pathlib.Path({seen!r})
+seen.mkdir(exist_ok=True)
+if len(list(seen.iterdir())) < 2 * {times}:
+    (seen / str(os.getpid())).touch()
+    sys.exit(75 if os.environ["RANK"] == "1" else 0)
+sys.argv, sys.path[0] = [{script!r}, "--rank"], os.path.dirname({script!r})
+runpy.run_path({script!r}, run_name="__main__")
+"""
+
+
+def test_ranks_that_ask_for_it_are_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = RANK_OF_A_BAD_MACHINE.format(seen=str(tmp_path / "seen"), script=SCRIPT, times=1)
+    monkeypatch.setattr(launch, "RANK_COMMAND", (sys.executable, "-c", code))
+    assert launch.launch("count", output=str(tmp_path / "x"), resources=TWO_RANKS).manifest.counts == {"units": 3}
+
+
+def test_ranks_that_hang_again_and_again_are_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "RANK_COMMAND", (sys.executable, "-c", "raise SystemExit(75)"))
+    with pytest.raises(UserError, match=r"^The ranks of count hung 4 times; their stacks are above"):
+        launch.launch("count", output=str(tmp_path / "x"), resources=TWO_RANKS)
+
+
+SAVER = """
+import os, pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, lambda number, frame: (time.sleep(0.5), pathlib.Path({saved!r} + os.environ["RANK"]).touch(), os._exit(75)))
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+pathlib.Path({ready!r} + os.environ["RANK"]).touch()
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_launcher_that_is_asked_to_stop_lets_its_ranks_save(tmp_path: Path, number: signal.Signals) -> None:
+    saver = SAVER.format(saved=str(tmp_path / "saved-"), ready=str(tmp_path / "ready-"))
+    code = f"""
+import sys
+sys.path.insert(0, {str(Path(SCRIPT).parent)!r})
+from arm import cli, jobs, launch
+from made_up_jobs import MADE_UP
+jobs.JOBS = MADE_UP
+launch.RANK_COMMAND = (sys.executable, "-c", {saver!r})
+cli.main(["count", "--output", {str(tmp_path / "x")!r}, "--resources", {TWO_RANKS!r}])
+"""
+    launcher = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: len(list(tmp_path.glob("ready-*"))) == 2)
+    launcher.send_signal(number)
+    error = launcher.communicate(timeout=60)[1]
+    assert launcher.returncode == 75, error
+    assert "Traceback" not in error
+    assert len(list(tmp_path.glob("saved-*"))) == 2
+
+
 def test_a_tasks_user_error_goes_to_a_file_and_exit_code_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARM_ERROR_FILE", str(tmp_path / "error.jsonl"))
     with pytest.raises(SystemExit) as caught:

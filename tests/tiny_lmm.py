@@ -7,7 +7,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from arm.model.lmm import VisualCodes, initialise
+from arm.model.lmm import VisualCodes, code_values, initialise
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>"]
 WORDS = [
@@ -61,7 +61,8 @@ def tiny_model(*, seed: int = 0, spread: float = 0.3, vocab_size: int = 32) -> A
 def tiny_lmm(*, seed: int = 0, from_digits: bool = False) -> tuple[Any, Any, Any]:
     """(model, tokenizer, vocabulary) at the start of pretraining: 32 text rows, 4 shapes, 8 codes."""
     model, tokenizer = tiny_model(seed=seed), word_tokenizer()
-    vocabulary = initialise(model, tokenizer, CODES, num_shapes=4, from_digits=from_digits, added_layers=0, seed=seed)
+    values = code_values(CODES.levels) if from_digits else None
+    vocabulary = initialise(model, tokenizer, CODES, num_shapes=4, values=values, added_layers=0, seed=seed)
     return model, tokenizer, vocabulary
 
 

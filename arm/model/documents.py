@@ -8,7 +8,8 @@
     interleaved_*     [image] t t [image] t <eos>                   learns texts and codes
 
 [image] = <|vision_start|> H W <|image_pad|> codes <|vision_end|>; <as>, <ae> = <|im_start|>, <|im_end|>. The frame of an
-image (shape, pad, end) is given or fixed by the grammar, so it is never learned under `targets`.
+image (shape, pad, end) is given or fixed by the grammar, so it is never learned under `targets`; under `all` every token
+but a document's first is learned, whatever the kind.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from arm.model.token_shards import Part, Shard
+from arm.errors import UserError
+from arm.model.token_shards import Part, Shard, text_fingerprint
 from arm.model.vocabulary import Vocabulary, text_ids
 
 KINDS = ("text", "caption", "question", "text_to_image", "interleaved_video", "edit", "interleaved_web")
@@ -41,6 +43,8 @@ class Document:
 
     ids: Ids
     learned: Mask
+    kind: int = 0
+    """Its number in KINDS."""
 
 
 class TextEncoder:
@@ -58,6 +62,16 @@ class TextEncoder:
         for text, ids in zip(new, text_ids(self._tokenizer, new), strict=True):
             self._known[text] = np.asarray(ids, dtype=np.int64)
         return [self._known[text] for text in texts]
+
+
+def check_text_tokenizer(fingerprint: str, tokenizer: Any) -> None:
+    """Refuse a model whose text tokenizer is not the one that counted the shards' lengths."""
+    own = text_fingerprint(tokenizer)
+    if own != fingerprint:
+        raise UserError(
+            f"The token shards' lengths were counted by text tokenizer {fingerprint[:12]}, the model has {own[:12]}; tokenize "
+            "again with this model's."
+        )
 
 
 def document_lengths(shard: Shard, rows: npt.NDArray[np.int64], kind: str, drops: npt.NDArray[np.int64]) -> Ids:
@@ -84,11 +98,10 @@ def build(
     made = [(part, _ids(part, vocabulary, texts)) for part in parts]
     pieces = _BUILDERS[kind](made, drop, vocabulary)
     ids = np.concatenate([piece for piece, _ in pieces])
-    vocabulary.check(ids)
     if learn_all:
-        return Document(ids, np.ones(len(ids), dtype=np.bool_))
+        return Document(ids, np.ones(len(ids), dtype=np.bool_), KINDS.index(kind))
     learned = [_learned(piece, vocabulary) if learn else np.zeros(len(piece), np.bool_) for piece, learn in pieces]
-    return Document(ids, np.concatenate(learned))
+    return Document(ids, np.concatenate(learned), KINDS.index(kind))
 
 
 Made = list[tuple[Part, Ids]]
@@ -145,6 +158,7 @@ _BUILDERS: dict[str, Callable[[Made, int, Vocabulary], Pieces]] = {
 def _ids(part: Part, vocabulary: Vocabulary, texts: Any) -> Ids:
     if part.codes is None:
         found: Ids = next(texts)
+        vocabulary.check_text(found)
         return found
     return vocabulary.image_ids(part.codes, part.height, part.width)
 

@@ -4,18 +4,22 @@
     rollouts = generator.generate_images([("a red circle",)], (3, 3), Sampling(temperature=0.7, top_k=1000), seeds=[0])
     generator.generate_images([(codes_hw, "remove the circle")], (3, 3), Sampling(), seeds=[1])       an edit
     generator.answer([(codes_hw, "how many circles are there?")], max_tokens=8)
+    generator.generate([("a day in the garden",)], [(3, 3)], Sampling(), seeds=[2], max_tokens=64)    texts and images
 
-Prompts are prefilled packed, without padding; the cache is right-aligned, so that every sequence writes its next key
-into the same column. All guidance branches run in one batch.
+All guidance branches of a batch run as one. Noise belongs to (seed, position) alone. Logits of a sequence may differ in
+their last bits from batch to batch, since the order of the sums inside a matrix product depends on its shape and on where
+its numbers lie: the tokens are the same unless a uniform falls into that gap.
 
-Shapes: B sequences, N codes of an image, V rows the grammar allows, K key-value heads, E head width, T cache columns.
+Shapes: B sequences, D width, N codes of an image, V rows the grammar allows.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
@@ -24,10 +28,13 @@ from transformers import AutoTokenizer, Qwen2ForCausalLM
 from arm.device import rank_device
 from arm.errors import UserError
 from arm.model.attention import NAME as DOCUMENTS
-from arm.model.attention import Columns, Documents
+from arm.model.decoding import Cache, check_decodable
+from arm.model.grammar import Grammar, State
 from arm.model.sampling import Sampling, counter_uniforms, draw, guide
-from arm.model.vocabulary import Vocabulary, text_ids
+from arm.model.vocabulary import Vocabulary, length_of_image, text_ids
 
+GREEDY = Sampling(temperature=0.0)
+"""Always the likeliest token."""
 Prompt = tuple[str | npt.NDArray[Any], ...]
 """Ordered parts: text, or an image as an (h, w) array of codes."""
 
@@ -44,9 +51,11 @@ class ImageRollouts:
 
 
 class Generator:
-    """A model ready to generate. `batch_size` bounds how many sequences (all branches) run at once."""
+    """A model ready to generate. `batch_size` bounds how many sequences (all branches) run at once, and so the memory:
+    keys and values of one batch are taken once (`decoding.cache_bytes`)."""
 
     def __init__(self, model: Any, vocabulary: Vocabulary, tokenizer: Any, *, batch_size: int = 512) -> None:
+        check_decodable(model.config)
         model.eval().set_attn_implementation(DOCUMENTS)
         self.model, self.vocabulary, self.tokenizer, self.batch_size = model, vocabulary, tokenizer, batch_size
 
@@ -64,8 +73,10 @@ class Generator:
         self, prompts: Sequence[Prompt], grid: tuple[int, int], sampling: Sampling, seeds: Sequence[int]
     ) -> ImageRollouts:
         """Draw one image of `grid` codes for each prompt; seed i decides image i, whatever else is in the batch."""
-        if len(prompts) != len(seeds):
-            raise UserError(f"{len(prompts)} prompts need as many seeds, not {len(seeds)}.")
+        seeds = _seeds(prompts, seeds)
+        if not prompts:
+            empty = torch.empty(0, grid[0] * grid[1], device=self.model.device)
+            return ImageRollouts(empty.long().view(-1, *grid), empty, empty)
         branches = self._branches(prompts, sampling)
         size = max(1, self.batch_size // len(branches))
         parts = []
@@ -77,12 +88,41 @@ class Generator:
         return ImageRollouts(codes.view(-1, *grid), logp, log_kept)
 
     @torch.no_grad()
-    def answer(self, prompts: Sequence[Prompt], max_tokens: int = 32) -> list[str]:
-        """The likeliest text after each prompt: the answer to a final question, or the caption of a final image."""
+    def answer(
+        self, prompts: Sequence[Prompt], max_tokens: int = 32, sampling: Sampling = GREEDY, seeds: Sequence[int] = ()
+    ) -> list[str]:
+        """The text after each prompt: the answer to a final question, or the caption of a final image.
+
+        The likeliest one, or with a temperature one drawn by a seed each. It ends at an end token or before an image.
+        """
+        _refuse_guidance(sampling)
+        seeds = _seeds(prompts, seeds or ([0] * len(prompts) if sampling.temperature == 0 else ()))
         answers: list[str] = []
         for first in range(0, len(prompts), self.batch_size):
-            answers += self._answer(prompts[first : first + self.batch_size], max_tokens)
+            some = slice(first, first + self.batch_size)
+            answers += self._answer(prompts[some], max_tokens, sampling, seeds[some])
         return answers
+
+    @torch.no_grad()
+    def generate(
+        self, prompts: Sequence[Prompt], grids: Sequence[tuple[int, int]], sampling: Sampling, seeds: Sequence[int],
+        *, max_tokens: int, text_sampling: Sampling = GREEDY,
+    ) -> list[Prompt]:  # fmt: skip
+        """What the model writes after each prompt, texts and images as it likes, until an end token or `max_tokens`.
+
+        Codes are drawn by `sampling`, all else by `text_sampling`. Images have one of the `grids`, and are whole: none
+        is opened when the largest no longer fits.
+        """
+        _refuse_guidance(sampling)
+        _refuse_guidance(text_sampling)
+        seeds, grammar = _seeds(prompts, seeds), Grammar.of(self.vocabulary, self.tokenizer, grids)
+        written: list[Prompt] = []
+        for first in range(0, len(prompts), self.batch_size):
+            some = slice(first, first + self.batch_size)
+            ids = [self._opened(prompt) for prompt in prompts[some]]
+            made = self._write(ids, grammar, (sampling, text_sampling), seeds[some], max_tokens)
+            written += [self._parts(row) for row in made]
+        return written
 
     def prompt_ids(self, prompt: Prompt, grid: tuple[int, int] | None = None) -> list[int]:
         """The tokens of a prompt; with a grid, the opening of the image to come."""
@@ -110,8 +150,8 @@ class Generator:
     ) -> tuple[Tensor, Tensor, Tensor]:
         num_codes = grid[0] * grid[1]
         head_VD = self.model.lm_head.weight[self.vocabulary.code_rows]
-        cache = Cache([ids for branch in branches for ids in branch], num_codes - 1, self.model.device)
-        hidden = cache.prefill(self.model)
+        cache = Cache([ids for branch in branches for ids in branch], num_codes - 1, self.model)
+        hidden = cache.prefill()
         drawn: list[tuple[Tensor, Tensor, Tensor]] = []
         for position in range(num_codes):
             logits = (hidden @ head_VD.T).float().chunk(len(branches))
@@ -119,94 +159,115 @@ class Generator:
             drawn.append(draw(guide(logits, sampling), sampling, uniforms_B))
             if position + 1 < num_codes:
                 next_ids = drawn[-1][0] + self.vocabulary.first_code
-                hidden = cache.extend(self.model, next_ids.repeat(len(branches)))
+                hidden = cache.extend(next_ids.repeat(len(branches)))
         codes, logp, log_kept = (torch.stack(items, dim=1) for items in zip(*drawn, strict=True))
         return codes, logp, log_kept
 
-    def _answer(self, prompts: Sequence[Prompt], max_tokens: int) -> list[str]:
-        opened = [
-            self.prompt_ids(p) + ([self.vocabulary.answer_start] if isinstance(p[-1], str) else []) for p in prompts
-        ]
+    def _opened(self, prompt: Prompt) -> list[int]:
+        ids = self.prompt_ids(prompt)
+        if not ids:
+            raise UserError("The prompt is empty; give a text or an image to go on from.")
+        return ids
+
+    def _answer(
+        self, prompts: Sequence[Prompt], max_tokens: int, sampling: Sampling, seeds: Sequence[int]
+    ) -> list[str]:
+        opening = [self.vocabulary.answer_start]
+        opened = [self._opened(p) + (opening if isinstance(p[-1], str) else []) for p in prompts]
         device = self.model.device
         ends = (self.vocabulary.end_of_text, self.vocabulary.answer_end, self.vocabulary.vision_start)
         stops = torch.tensor(ends, device=device)
         head_VD = self.model.lm_head.weight[: self.vocabulary.num_text]
-        cache = Cache(opened, max_tokens, device)
-        hidden = cache.prefill(self.model)
+        cache = Cache(opened, max_tokens - 1, self.model)
+        hidden = cache.prefill()
         done_B = torch.zeros(len(prompts), dtype=torch.bool, device=device)
         columns: list[Tensor] = []
-        for _ in range(max_tokens):
-            next_B = (hidden @ head_VD.T).float().argmax(dim=-1)
+        for position in range(max_tokens):
+            logits_BV = (hidden @ head_VD.T).float().masked_fill_(self._no_word, float("-inf"))
+            next_B = draw(logits_BV, sampling, counter_uniforms(seeds, position).to(device))[0]
             done_B |= torch.isin(next_B, stops)
             if bool(done_B.all()):
                 break
             columns.append(next_B.masked_fill(done_B, -1))
-            hidden = cache.extend(self.model, next_B)
+            if position + 1 < max_tokens:
+                hidden = cache.extend(next_B)
         rows = torch.stack(columns, dim=1).tolist() if columns else [[] for _ in prompts]
         return [self.tokenizer.decode([index for index in row if index >= 0]).strip() for row in rows]
 
+    @cached_property
+    def _no_word(self) -> Tensor:
+        """Rows (V,) of text that an answer never holds: spare rows of the base, and what belongs to images."""
+        grammar = Grammar.of(self.vocabulary, self.tokenizer)
+        return ~grammar.mask(State())[: self.vocabulary.num_text].to(self.model.device)
 
-class Cache:
-    """Keys and values of B sequences, right-aligned: sequence b owns the columns from `starts_B[b]` to `filled`.
+    def _write(
+        self, ids: list[list[int]], grammar: Grammar, samplings: tuple[Sampling, Sampling], seeds: Sequence[int],
+        max_tokens: int,
+    ) -> list[list[int]]:  # fmt: skip
+        """Tokens after each prompt; an end token is not among them."""
+        ends = (self.vocabulary.end_of_text, self.vocabulary.answer_end)
+        states: list[State] = [grammar.state(row) for row in ids]
+        written: list[list[int]] = [[] for _ in ids]
+        going = set(range(len(ids)))
+        cache = Cache(ids, max_tokens - 1, self.model)
+        hidden_BD = cache.prefill()
+        for position in range(max_tokens):
+            uniforms_B = counter_uniforms(seeds, position).to(hidden_BD.device)
+            images = max_tokens - position >= grammar.longest_image
+            next_B = self._next(hidden_BD, grammar, states, samplings, uniforms_B, images)
+            for row, token in enumerate(next_B.tolist()):
+                if token in ends:
+                    going.discard(row)
+                elif row in going:
+                    written[row].append(token)
+                states[row] = grammar.advance(states[row], token)
+            if not going or position + 1 == max_tokens:
+                return written
+            hidden_BD = cache.extend(next_B)
+        return written
 
-        a b c          · · a b c | x y          the next token of every sequence goes into the same column
-        d e f g h      d e f g h | x y
-    """  # fmt: skip
+    def _next(
+        self, hidden_BD: Tensor, grammar: Grammar, states: list[State], samplings: tuple[Sampling, Sampling],
+        uniforms_B: Tensor, images: bool,
+    ) -> Tensor:  # fmt: skip
+        """One token a sequence: a code where an image is open, else what the grammar allows among the other rows."""
+        vocabulary, head_VD = self.vocabulary, self.model.lm_head.weight
+        drawing = torch.tensor([state.phase == "code" for state in states], device=hidden_BD.device)
+        next_B = torch.zeros(len(states), dtype=torch.long, device=hidden_BD.device)
+        if any(state.phase == "code" for state in states):
+            logits = hidden_BD[drawing] @ head_VD[vocabulary.code_rows].T
+            next_B[drawing] = draw(logits, samplings[0], uniforms_B[drawing])[0] + vocabulary.first_code
+        others = [state for state in states if state.phase != "code"]
+        if others:
+            allowed = torch.stack([grammar.mask(state, images=images)[vocabulary.text_rows] for state in others])
+            logits = (hidden_BD[~drawing] @ head_VD[vocabulary.text_rows].T).float()
+            logits.masked_fill_(~allowed.to(logits.device), float("-inf"))
+            next_B[~drawing] = draw(logits, samplings[1], uniforms_B[~drawing])[0]
+        return next_B
 
-    def __init__(self, sequences: Sequence[Sequence[int]], room: int, device: torch.device) -> None:
-        self.lengths = [len(ids) for ids in sequences]
-        self.ids_1N = torch.tensor([index for ids in sequences for index in ids], device=device)[None]
-        self.longest = max(self.lengths)
-        self.capacity = self.longest + room
-        self.filled = 0
-        lengths_B = torch.tensor(self.lengths, device=device)
-        self.starts_B = self.longest - lengths_B
-        total, rows_B = sum(self.lengths), torch.arange(len(self.lengths), device=device)
-        self.row_N = torch.repeat_interleave(rows_B, lengths_B, output_size=total)
-        first_N = (lengths_B.cumsum(0) - lengths_B)[self.row_N]
-        self.position_N = torch.arange(total, device=device) - first_N
-        self.last_B = lengths_B.cumsum(0) - 1
-        self.keys: dict[int, Tensor] = {}
-        self.values: dict[int, Tensor] = {}
+    def _parts(self, ids: Sequence[int]) -> Prompt:
+        """Tokens of texts and whole images as ordered parts."""
+        parts: list[str | npt.NDArray[Any]] = []
+        text: list[int] = []
+        rest = list(ids)
+        while rest:
+            if rest[0] != self.vocabulary.vision_start:
+                text.append(rest.pop(0))
+                continue
+            height, width = (index - self.vocabulary.num_text + 1 for index in rest[1:3])
+            parts += [self.tokenizer.decode(text)] if text else []
+            codes = np.asarray(rest[4 : 4 + height * width]) - self.vocabulary.first_code
+            parts.append(codes.reshape(height, width))
+            text, rest = [], rest[length_of_image(height, width) :]
+        return (*parts, *([self.tokenizer.decode(text)] if text else []))
 
-    def prefill(self, model: Any) -> Tensor:
-        """Run the prompts packed; returns the hidden state (B, width) of each one's last token."""
-        documents = Documents.of(self.lengths, model.dtype, model.device)
-        hidden = self._run(model, self.ids_1N, self.position_N[None], documents)[0]
-        self.filled = self.longest
-        return hidden[self.last_B]
 
-    def extend(self, model: Any, ids_B: Tensor) -> Tensor:
-        """Append one token to every sequence; returns the hidden states (B, width)."""
-        self.filled += 1
-        columns = torch.arange(self.filled, device=model.device)[None] < self.starts_B[:, None]
-        mask_BT = torch.zeros(columns.shape, dtype=model.dtype, device=model.device).masked_fill(columns, float("-inf"))
-        position_B = self.filled - 1 - self.starts_B
-        return self._run(model, ids_B[:, None], position_B[:, None], Columns(mask_BT))[:, 0]
+def _seeds(prompts: Sequence[Prompt], seeds: Sequence[int]) -> Sequence[int]:
+    if len(prompts) != len(seeds):
+        raise UserError(f"{len(prompts)} prompts need as many seeds, not {len(seeds)}.")
+    return seeds
 
-    def update(self, key: Tensor, value: Tensor, layer: int, *unused: Any, **ignored: Any) -> tuple[Tensor, Tensor]:
-        """What transformers' attention calls: store the new keys and values, return all that is to be attended to."""
-        if self.filled == 0:
-            self.keys[layer], self.values[layer] = (self._aligned(x) for x in (key, value))
-            return key, value
-        for store, new in ((self.keys, key), (self.values, value)):
-            store[layer][:, :, self.filled - 1] = new[:, :, 0]
-        return self.keys[layer][:, :, : self.filled], self.values[layer][:, :, : self.filled]
 
-    def _aligned(self, packed_1KNE: Tensor) -> Tensor:
-        heads, width = packed_1KNE.shape[1], packed_1KNE.shape[3]
-        store = packed_1KNE.new_zeros(len(self.lengths), heads, self.capacity, width)
-        store[self.row_N, :, self.starts_B[self.row_N] + self.position_N] = packed_1KNE[0].transpose(0, 1)
-        return store
-
-    def _run(self, model: Any, ids: Tensor, positions: Tensor, documents: Documents | Columns) -> Tensor:
-        output = model.model(
-            input_ids=ids,
-            position_ids=positions,
-            attention_mask={"full_attention": None},
-            past_key_values=self,
-            use_cache=False,
-            documents=documents,
-        )
-        hidden: Tensor = output.last_hidden_state
-        return hidden
+def _refuse_guidance(sampling: Sampling) -> None:
+    if sampling.guidance_text != 1 or sampling.guidance_image != 1:
+        raise UserError("Guidance needs an image to draw: it has an effect in generate_images alone; leave it at 1.")

@@ -4,8 +4,13 @@
     initialise(...)        rows: text | shape tokens | codes           embedding and head untied
     save(...)              a folder that plain transformers loads, with vocabulary.json and the text tokenizer
 
-New rows start at the mean of the text rows plus a little noise, or, for codes, as a random linear map of their FSQ
-values: codes that share digits then start close together, which learns much faster at toy size.
+New rows start at the mean of the text rows plus a little noise. Code rows may start further apart, each as a fixed
+random map of what its code means (`code_initialisation`), scaled like the text rows, so that codes alike start close:
+
+    mean        nothing of it
+    digits      the values of its FSQ digits: learns much faster at toy size
+    features    what the visual tokenizer makes of it: a learned codebook's vector, or the FSQ values after the first
+                trained map of the way out, where digits that matter more to the image stretch further
 """
 
 import json
@@ -15,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import AutoTokenizer, Qwen2ForCausalLM
 
@@ -23,6 +29,10 @@ from arm.model.vocabulary import Vocabulary
 
 INDEX_ORDER = 1
 """The order of FSQ digits in an index that `code_values` implements: mixed radix, dimension 0 least significant."""
+WAY_OUT = "project_out.inward.weight"
+"""Tensor of a visual tokenizer of ours: from FSQ values to the width of its projection."""
+CODEBOOK = "quantize.embedding.weight"
+"""Tensor of an imported one: the vector of every code."""
 NOISE = 0.1
 """Noise of new rows against the spread of the text rows (ours)."""
 
@@ -51,12 +61,17 @@ class VisualCodes:
         """Size of the codebook."""
         return prod(self.levels) if self.levels else self.codebook
 
+    @property
+    def features_file(self) -> str:
+        """The file of the tokenizer's folder that `features` are read from."""
+        return "projections.safetensors" if self.levels else "model.safetensors"
+
     def check_initialisation(self, from_digits: bool) -> None:
         """Codes of a learned codebook cannot start from digits: they have none."""
         if from_digits and not self.levels:
             raise UserError(
                 f"code_initialisation 'digits' needs the digits of FSQ codes; tokenizer {self.fingerprint[:12]} has a "
-                "learned codebook: set code_initialisation to 'mean'."
+                "learned codebook: set code_initialisation to 'mean' or 'features'."
             )
 
 
@@ -73,6 +88,20 @@ def code_values(levels: tuple[int, ...]) -> Tensor:
     return torch.stack(columns, dim=1)
 
 
+def initial_values(kind: str, codes: VisualCodes, weights: Path | None = None) -> Tensor | None:
+    """What code rows start from, (codes, C): none for `mean`; `features` reads them from `weights` (`features_file`)."""
+    if kind == "mean":
+        return None
+    if kind == "digits":
+        return code_values(codes.levels)
+    assert weights is not None, "features are read from the tokenizer's weights"
+    with safe_open(weights, framework="pt") as opened:
+        weight: Tensor = opened.get_tensor(WAY_OUT if codes.levels else CODEBOOK).float()
+    features = code_values(codes.levels) @ weight.T if codes.levels else weight
+    centred = features - features.mean(dim=0, keepdim=True)
+    return centred / centred.std(correction=0).clamp(min=1e-8)
+
+
 def load_base(folder: Path) -> tuple[Any, Any]:
     """Load a language model in float32 and its text tokenizer."""
     return Qwen2ForCausalLM.from_pretrained(folder, dtype=torch.float32), AutoTokenizer.from_pretrained(folder)
@@ -86,14 +115,23 @@ def load_trained(folder: Path, codes: VisualCodes) -> tuple[Any, Any, Vocabulary
             f"{folder} was trained on codes of visual tokenizer {vocabulary.visual_fingerprint[:12]}, "
             f"not {codes.fingerprint[:12]}; give that one."
         )
-    return (*load_base(folder), vocabulary)
+    model, tokenizer = load_base(folder)
+    if model.config.vocab_size != vocabulary.size:
+        raise UserError(
+            f"{folder} has {model.config.vocab_size} rows, its vocabulary.json {vocabulary.size}: not of one model."
+        )
+    return model, tokenizer, vocabulary
 
 
 def initialise(
-    model: Any, tokenizer: Any, codes: VisualCodes, *, num_shapes: int, from_digits: bool, added_layers: int, seed: int
-) -> Vocabulary:
-    """Turn a language model into the start of pretraining, in place; returns its vocabulary."""
-    codes.check_initialisation(from_digits)
+    model: Any, tokenizer: Any, codes: VisualCodes, *, num_shapes: int, values: Tensor | None, added_layers: int,
+    seed: int,
+) -> Vocabulary:  # fmt: skip
+    """Turn a language model into the start of pretraining, in place; returns its vocabulary.
+
+    Its embedding and head are untied: text rows of both start as the base's, tied or not. `values`: `initial_values`.
+    """
+    assert values is None or len(values) == codes.num_codes
     generator = torch.Generator().manual_seed(seed)
     vocabulary = Vocabulary.create(
         tokenizer,
@@ -102,7 +140,6 @@ def initialise(
         num_codes=codes.num_codes,
         visual_fingerprint=codes.fingerprint,
     )
-    values = code_values(codes.levels) if from_digits else None
     embedding, head = model.model.embed_tokens.weight.data, model.lm_head.weight.data.clone()
     model.config.tie_word_embeddings = False
     model.config.vocab_size = model.vocab_size = model.model.vocab_size = vocabulary.size

@@ -61,6 +61,11 @@ def guide(branches: Sequence[Tensor], sampling: Sampling) -> Tensor:
     return guided_BV
 
 
+def log_probs(logits_BV: Tensor, temperature: float) -> Tensor:
+    """log p: what sampler and learner both compute of the logits of the allowed rows, in float32."""
+    return torch.log_softmax(logits_BV.float() / temperature, dim=-1)
+
+
 def draw(logits_BV: Tensor, sampling: Sampling, uniforms_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Draw one token a row: (index_B, log_prob_B, log_kept_B). The uniforms in [0, 1) decide, by the inverse of the CDF."""
     logits_BV = logits_BV.float()
@@ -68,8 +73,10 @@ def draw(logits_BV: Tensor, sampling: Sampling, uniforms_B: Tensor) -> tuple[Ten
         best_B = logits_BV.argmax(dim=-1)
         log_p_B = torch.log_softmax(logits_BV, dim=-1).gather(1, best_B[:, None])[:, 0]
         return best_B, torch.zeros_like(log_p_B), log_p_B
-    log_p_BV = torch.log_softmax(logits_BV / sampling.temperature, dim=-1)
-    p_BV = log_p_BV.exp().masked_fill(~kept(log_p_BV, sampling), 0.0)
+    log_p_BV = log_probs(logits_BV, sampling.temperature)
+    p_BV = log_p_BV.exp()
+    if 0 < sampling.top_k < p_BV.shape[-1] or sampling.top_p < 1:
+        p_BV.masked_fill_(~kept(log_p_BV, sampling), 0.0)
     cdf_BV = p_BV.double().cumsum(dim=-1)
     mass_B = cdf_BV[:, -1]
     index_B = torch.searchsorted(cdf_BV, (uniforms_B * mass_B)[:, None], right=True)[:, 0]
@@ -80,22 +87,19 @@ def draw(logits_BV: Tensor, sampling: Sampling, uniforms_B: Tensor) -> tuple[Ten
 
 
 def kept(log_p_BV: Tensor, sampling: Sampling) -> Tensor:
-    """Which tokens top-k and top-p keep. Ties at the edge of top-k are all kept.
+    """Which tokens top-k and top-p keep. Ties at the edge of top-k are all kept, unless top-p follows.
 
     p .5 .3 .2, top_p .6  ->  keeps .5 and .3: the smallest set whose mass reaches top_p
     """
-    keep_BV = torch.ones_like(log_p_BV, dtype=torch.bool)
     size = log_p_BV.shape[-1]
-    if 0 < sampling.top_k < size:
-        edge_B1 = torch.topk(log_p_BV, sampling.top_k, dim=-1).values[:, -1:]
-        keep_BV &= log_p_BV >= edge_B1
-    if sampling.top_p < 1:
-        ordered_BV, order_BV = log_p_BV.masked_fill(~keep_BV, float("-inf")).sort(dim=-1, descending=True)
-        p_BV = ordered_BV.exp()
-        before_BV = p_BV.cumsum(dim=-1) - p_BV
-        wanted_BV = before_BV < sampling.top_p * p_BV.sum(dim=-1, keepdim=True)
-        keep_BV &= torch.zeros_like(keep_BV).scatter(1, order_BV, wanted_BV)
-    return keep_BV
+    top_k = sampling.top_k if 0 < sampling.top_k < size else size
+    if sampling.top_p == 1:
+        return log_p_BV >= torch.topk(log_p_BV, top_k, dim=-1).values[:, -1:]
+    ordered_BK, order_BK = torch.topk(log_p_BV, top_k, dim=-1)
+    p_BK = ordered_BK.exp()
+    before_BK = p_BK.cumsum(dim=-1) - p_BK
+    wanted_BK = before_BK < sampling.top_p * p_BK.sum(dim=-1, keepdim=True)
+    return torch.zeros_like(log_p_BV, dtype=torch.bool).scatter(1, order_BK, wanted_BK)
 
 
 def counter_uniforms(seeds: Sequence[int], position: int) -> Tensor:

@@ -54,9 +54,14 @@ class Vocabulary:
     def create(
         cls, tokenizer: Any, *, num_text: int, num_shapes: int, num_codes: int, visual_fingerprint: str
     ) -> "Vocabulary":
-        """Lay out a vocabulary over a text tokenizer with Qwen2.5's special tokens and a base of `num_text` rows."""
-        if len(tokenizer) > num_text:
-            raise UserError(f"The text tokenizer has {len(tokenizer)} ids, the base model only {num_text} rows.")
+        """Lay out a vocabulary over a text tokenizer with Qwen2.5's special tokens and a base of `num_text` rows.
+
+        Qwen2.5-7B: ids 0..151,664 in 152,064 rows (0.5B: 151,936). Rows without an id stay where they are: no text
+        holds them, and the grammar never allows them.
+        """
+        largest = max(tokenizer.get_vocab().values())
+        if largest >= num_text:
+            raise UserError(f"The text tokenizer has ids up to {largest}, the base model only {num_text} rows.")
         special = {
             "vision_start": "<|vision_start|>",
             "vision_end": "<|vision_end|>",
@@ -83,6 +88,9 @@ class Vocabulary:
         version = values.pop("version", None)
         if version != VERSION:
             raise UserError(f"{path} has version {version}, this program reads {VERSION}.")
+        expected = {field.name for field in dataclasses.fields(cls)}
+        if set(values) != expected:
+            raise UserError(f"{path} is damaged: {', '.join(sorted(expected ^ set(values)))} missing or unknown.")
         return cls(**values)
 
     def save(self, folder: Path | str) -> None:
@@ -139,10 +147,13 @@ class Vocabulary:
         """Which ids are visual codes."""
         return ids >= self.first_code
 
-    def check(self, ids: Ids) -> None:
-        """Refuse ids outside the vocabulary."""
-        if ids.size and not (ids.min() >= 0 and ids.max() < self.size):
-            raise UserError(f"A token lies outside 0..{self.size - 1}: {ids.min()}..{ids.max()}.")
+    def check_text(self, ids: Ids) -> None:
+        """Refuse ids of a text beyond the rows of text: they would be read as shapes or codes."""
+        if ids.size and not (ids.min() >= 0 and ids.max() < self.num_text):
+            raise UserError(
+                f"A token of a text lies outside 0..{self.num_text - 1}: {ids.min()}..{ids.max()}; give the text tokenizer that "
+                "the model was made with."
+            )
 
 
 def length_of_image(height: int, width: int) -> int:

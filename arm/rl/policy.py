@@ -18,6 +18,7 @@ from arm.evaluation.imaging import Grid, by_grid
 from arm.model.attention import NAME as DOCUMENTS
 from arm.model.attention import Documents
 from arm.model.generation import Prompt
+from arm.model.sampling import log_probs
 from arm.model.vocabulary import Vocabulary
 from arm.rl.rollout import Rollout
 
@@ -116,7 +117,7 @@ def _checkpointed(
 
 
 def _log_probs(hidden_MD: Tensor, head_VD: Tensor, targets_M: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    log_p_MV = torch.log_softmax((hidden_MD @ head_VD.T).float() / temperature, dim=-1)
+    log_p_MV = log_probs(hidden_MD @ head_VD.T, temperature)
     with torch.no_grad():
         entropy_M = -(log_p_MV.exp() * log_p_MV).sum(-1)
     return log_p_MV.gather(1, targets_M[:, None])[:, 0], entropy_M

@@ -5,7 +5,7 @@
 
     out: model/ (as train-model's), curves.jsonl, samples/step-000000.{png,json}
 
-Every rank keeps its own checkpoints; after a kill the run goes on from the newest step that all of them hold.
+After a kill the run goes on from its newest whole checkpoint.
 """
 
 import contextlib
@@ -125,22 +125,22 @@ class JobHost:
 
     def __init__(self, engine: Engine, output: Folder, config: PolicyConfig) -> None:
         self._engine, self._output, self._config = engine, output, config
-        self._checkpoints = Checkpoints(output.scratch(f"rank-{rank()}-of-{num_ranks()}"))
+        self._checkpoints = Checkpoints.of(output)
         self._progress: Progress | None = None
 
     def load(self) -> State:
-        """Go on from the newest step that every rank holds, or start."""
-        found = self._checkpoints.load_common()
+        """Go on from the newest whole checkpoint, or start."""
+        saved = self._checkpoints.load_newest(alone=self._engine.reads_alone)
         state = State()
-        if found is not None:
-            saved = found[1]
-            self._engine.load_state_dict([saved["engine"]])
-            state = State.from_plain(saved["state"])
+        if saved is not None:
+            self._engine.load_state_dict(saved.parts("engine"))
+            state = State.from_plain(saved.own["state"])
+            saved.close()
         self._progress = Progress(f"train-policy {self._config.stage}", self._config.steps, state.step)
         return state
 
     def save(self, state: State) -> None:
-        """Write a checkpoint of this rank."""
+        """Write a checkpoint, together with the other ranks."""
         self._checkpoints.save(state.step, {"engine": self._engine.state_dict(), "state": state.to_plain()})
 
     def show(self, step: int, pictures: Sequence[Picture]) -> None:
@@ -163,7 +163,8 @@ class JobHost:
             self._progress.advance(note=", ".join(rewards))
 
     def close(self) -> None:
-        """End the progress bar."""
+        """End the progress bar and the copies of checkpoints."""
+        self._checkpoints.close()
         if self._progress:
             self._progress.close()
 

@@ -8,11 +8,12 @@ Names inside a folder are relative POSIX paths (`shards/000000.tar`). A file bec
 """
 
 from arm.errors import UserError
-from arm.storage.folder import CHUNK_BYTES, Folder, checked_name, copy_file, is_private, publish_tree, sha256_of
+from arm.storage.folder import CHUNK_BYTES, WORK, Folder, checked_name, copy_file, is_private, publish_tree, sha256_of
 from arm.storage.local import LocalFolder
 
 __all__ = [
     "CHUNK_BYTES",
+    "WORK",
     "Folder",
     "LocalFolder",
     "checked_name",

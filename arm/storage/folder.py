@@ -10,6 +10,8 @@ from typing import Protocol
 from arm.errors import UserError
 
 CHUNK_BYTES = 1 << 20
+WORK = ".work"
+"""The private folder of what belongs to no artifact and goes when the artifact is complete."""
 
 
 class Folder(Protocol):

@@ -7,10 +7,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from arm.storage.folder import checked_name, is_private
+from arm.storage.folder import WORK, checked_name, is_private
 
 TEMPORARY = ".tmp-"
-WORK = ".work"
 
 
 class LocalFolder:

@@ -33,7 +33,7 @@ from botocore.exceptions import (  # type: ignore[import-untyped]
 
 from arm.errors import ServiceError, UserError
 from arm.storage import cache
-from arm.storage.folder import checked_name, is_private
+from arm.storage.folder import WORK, checked_name, is_private
 
 Result = TypeVar("Result")
 
@@ -176,6 +176,9 @@ class S3Folder:
 
     def discard_scratch(self) -> None:
         shutil.rmtree(self._private() / "work", ignore_errors=True)
+        copies = self.child(WORK)  # of checkpoints: what a machine that lost its disk goes on from
+        for name in copies.list():
+            copies.delete(name)
 
     def sweep(self) -> None:
         oldest = datetime.datetime.now(datetime.UTC) - ABANDONED

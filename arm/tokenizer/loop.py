@@ -1,7 +1,7 @@
 """The training loop of the tokenizer and the detokenizer, data-parallel on the shared engine, with exact resume.
 
     loop = Loop("train-detokenizer", module, config.optimizer, num_steps=config.num_steps, parts={"order": order},
-                checkpoints=output.scratch("checkpoints"), save_every=100, log_every=10)
+                checkpoints=Checkpoints.of(output), save_every=100, log_every=10)
     loop.run(draw, compute)
     loop.finish()
 
@@ -18,15 +18,14 @@ So a mean over a global batch of B images is a sum over the micro-batch's images
         return loss, {"loss/latent": loss.detach()}
 
 Every micro-batch must reach every trained parameter. Noise that depends on (seed, step, first row) alone, by
-`generator_at`, needs no state. What a step depends on otherwise is in `parts`; every rank has its own checkpoints, and a
-killed run goes on, on as many ranks, from the newest step that all of them hold, to the same bytes.
+`generator_at`, needs no state. What a step depends on otherwise is in `parts`, the same on every rank; a killed run
+goes on from its newest whole checkpoint: on as many ranks to the same bytes, on another number with the same batches.
 """
 
 import copy
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 import torch
@@ -67,7 +66,7 @@ class Loop:
 
     def __init__(
         self, name: str, module: nn.Module, config: OptimizerConfig, *, num_steps: int, parts: Mapping[str, Stateful],
-        checkpoints: Path, save_every: int, log_every: int, ema_decay: float = 0.0, weights: Weights = "float32",
+        checkpoints: Checkpoints, save_every: int, log_every: int, ema_decay: float = 0.0, weights: Weights = "float32",
         after_step: Callable[[dict[str, float]], None] | None = None,
         measure: Callable[[], dict[str, float]] | None = None,
     ) -> None:  # fmt: skip
@@ -79,7 +78,7 @@ class Loop:
         self.parts: dict[str, Stateful] = dict(parts)
         if self.average is not None:
             self.parts["average"] = self.average
-        self.checkpoints = Checkpoints(checkpoints / f"rank-{rank()}-of-{num_ranks()}")
+        self.checkpoints = checkpoints
         self.curves: list[str] = []
 
     def run(self, draw: Callable[[int], Sequence[MicroBatch]], compute: Callable[[MicroBatch], Share]) -> None:
@@ -95,6 +94,7 @@ class Loop:
             if (step + 1) % self.save_every == 0 and step + 1 < self.num_steps:
                 self._save(step + 1)
         progress.close()
+        self.checkpoints.close()
 
     def finish(self) -> None:
         """Put the averaged weights into the module, where an average was kept."""
@@ -130,16 +130,16 @@ class Loop:
         self.checkpoints.save(step, {**state, "engine": self.engine.state_dict(), "curves": list(self.curves)})
 
     def _resume(self) -> int:
-        """The step to go on from: the newest checkpoint that all ranks hold whole, or 0."""
-        found = self.checkpoints.load_common()
-        if found is None:
+        """The step to go on from: that of the newest whole checkpoint, or 0."""
+        saved = self.checkpoints.load_newest(alone=self.engine.reads_alone)
+        if saved is None:
             return 0
-        step, state = found
-        self.curves = list(state["curves"])
-        self.engine.load_state_dict([state["engine"]])
+        self.curves = list(saved.own["curves"])
+        self.engine.load_state_dict(saved.parts("engine"))
         for name, part in self.parts.items():
-            part.load_state_dict(state[name])
-        return step
+            part.load_state_dict(saved.own[name])
+        saved.close()
+        return saved.step
 
 
 def engine_config(config: OptimizerConfig, weights: Weights) -> EngineConfig:

@@ -75,7 +75,7 @@ def record_run(run: Run) -> Iterator[Recording]:
     try:
         yield recording
         status = "FINISHED"
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # SystemExit: asked to stop, it has saved and wants to be run again
         status = "KILLED"
         raise
     finally:

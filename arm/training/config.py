@@ -66,6 +66,31 @@ class MixtureConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KindWeights:
+    """Weight in the loss of the targets of each kind of document, on top of its modality's (ours: 1)."""
+
+    text: float = 1.0
+    """Text without an image."""
+    caption: float = 1.0
+    """Captions of an image."""
+    question: float = 1.0
+    """Answers about an image."""
+    text_to_image: float = 1.0
+    """Images from a text."""
+    interleaved_video: float = 1.0
+    """Frames with texts."""
+    edit: float = 1.0
+    """Edited images."""
+    interleaved_web: float = 1.0
+    """Pages with images."""
+
+    def __post_init__(self) -> None:
+        weights = vars(self)
+        if min(weights.values()) < 0 or not any(weights.values()):
+            raise UserError(f"KindWeights are {weights}; none may be below 0, and one must be above.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class StageConfig:
     """One stage of training. The defaults are the paper's pretraining (Table 1) where it states them."""
 
@@ -111,12 +136,14 @@ class StageConfig:
     """Weight of a text target in the loss (ours)."""
     code_weight: float = 1.0
     """Weight of a code target in the loss (ours)."""
+    kind_weights: KindWeights = field(default_factory=KindWeights)
+    """Weights by kind of document, multiplied by the modality's; the loss is a mean under these weights."""
     z_loss: float = 0.0
-    """Weight of the squared log-normaliser (ours: off)."""
+    """Weight of the squared log-normaliser beside a target's cross-entropy (ours: off)."""
     loss_chunk: int = 8_192
     """Targets whose logits exist at once; a longer row goes through in checkpointed chunks."""
-    code_initialisation: Literal["mean", "digits"] = "mean"
-    """New code rows start as the mean row plus noise, or as a projection of their FSQ digits."""
+    code_initialisation: Literal["mean", "digits", "features"] = "mean"
+    """New code rows start as the mean row plus noise, or as a map of their FSQ digits, or of the tokenizer's features."""
     num_shapes: int = 128
     """Shape tokens: the longest grid side in codes."""
     added_layers: int = 0
@@ -145,17 +172,47 @@ class StageConfig:
     """Steps between checkpoints."""
     checkpoint_every_seconds: float = operational(600.0)
     """Seconds between checkpoints, whichever comes first."""
+    checkpoints_kept: int = operational(2)
+    """Newest checkpoints that are kept."""
+    checkpoint_kept_every_steps: int = operational(0)
+    """Checkpoints at multiples of so many steps are kept, too, until the stage is complete (0: none)."""
+    max_skipped: int = operational(10)
+    """Steps in a row that may be skipped as their loss or gradient is not finite, or a spike, before the run stops."""
+    spike_deviations: float = 0.0
+    """A loss so many median absolute deviations above the median is a spike, and its step is skipped (ours: 0, off)."""
+    spike_window: int = 100
+    """Losses that the median is taken over (no effect without spike_deviations)."""
+    heartbeat_floor_seconds: float = operational(300.0)
+    """A step may last ten times the 95th percentile of the last steps, and this at least; then the run is restarted."""
+    heartbeat_first_seconds: float = operational(1_800.0)
+    """The same for the first steps, for held-out losses and for saving."""
     log_every: int = 10
     """Steps between entries of the curves; losses are means over them."""
 
     def __post_init__(self) -> None:
         counts = ("steps", "sequence_length", "rows_per_step", "rows_per_micro_batch", "loss_chunk", "num_shapes")
-        for name in (*counts, "validate_every", "checkpoint_every_steps", "log_every"):
+        for name in (
+            *counts,
+            "validate_every",
+            "checkpoint_every_steps",
+            "log_every",
+            "checkpoints_kept",
+            "spike_window",
+        ):
             if getattr(self, name) < 1:
                 raise UserError(f"StageConfig.{name} is {getattr(self, name)}; it must be at least 1.")
-        for name in ("learning_rate", "new_rows_learning_rate", "gradient_clip"):
+        for name in ("checkpoint_kept_every_steps", "max_skipped", "spike_deviations"):
+            if getattr(self, name) < 0:
+                raise UserError(f"StageConfig.{name} is {getattr(self, name)}; it must be at least 0.")
+        above_zero = ("learning_rate", "new_rows_learning_rate", "gradient_clip", "heartbeat_floor_seconds")
+        for name in (*above_zero, "heartbeat_first_seconds"):
             if getattr(self, name) <= 0:
                 raise UserError(f"StageConfig.{name} is {getattr(self, name)}; it must be above 0.")
+        if min(self.text_weight, self.code_weight, self.z_loss) < 0 or not self.text_weight + self.code_weight:
+            raise UserError(
+                f"text_weight, code_weight and z_loss are {self.text_weight}, {self.code_weight} and {self.z_loss}; none may "
+                "be below 0, and one of the first two must be above."
+            )
         if not 0 <= self.decay_fraction <= 1:
             raise UserError(f"StageConfig.decay_fraction is {self.decay_fraction}; give 0 to 1.")
         if not 0 <= self.ema_decay < 1:
@@ -166,6 +223,8 @@ class StageConfig:
             raise UserError("Muon needs whole matrices and ZeRO stage 3 cuts each of them; use zero_stage 2, or adamw.")
         if self.optimizer == "adamw" and self.muon_learning_rate != 0.02:
             raise UserError("StageConfig.muon_learning_rate has no effect with the optimizer 'adamw': leave it out.")
+        if not self.spike_deviations and self.spike_window != 100:
+            raise UserError("StageConfig.spike_window has no effect without spike_deviations: leave it out.")
         if self.stage != "pretrain" and (self.added_layers or self.code_initialisation != "mean"):
             raise UserError(f"added_layers and code_initialisation have no effect in {self.stage}: leave them out.")
 

@@ -39,7 +39,7 @@ class DeepSpeedBackend:
         self._stage = config.zero_stage
         self._plain = config.zero_stage == 0 and config.dtype == "float32"
         """DeepSpeed then hands the parameters to the optimiser as they are, and checks nothing."""
-        names = {parameter: name for name, parameter in module.named_parameters()}
+        names: dict[Tensor, str] = {parameter: name for name, parameter in module.named_parameters()}
         self.optimizer: torch.optim.Optimizer = make_optimizer(groups)
         settings = deepspeed_config(config, sum(parameter.numel() for parameter in names))
         self._engine, *_ = deepspeed.initialize(

@@ -100,8 +100,9 @@ class Engine:
             rows_factor=config.new_rows_factor,
         )
         self._factors = [group["factor"] for group in groups]
-        made = TorchBackend if config.engine == "torch" else DeepSpeedBackend
-        self._backend: Backend = made(module, groups, lambda given: _optimizer(given, config), config)
+        kind: type[TorchBackend] | type[DeepSpeedBackend]
+        kind = TorchBackend if config.engine == "torch" else DeepSpeedBackend
+        self._backend: Backend = kind(module, groups, lambda given: _optimizer(given, config), config)
         self._average_updates = 0
         if config.ema_decay:
             for master in self._backend.masters:
@@ -121,6 +122,11 @@ class Engine:
     def gradient_norm(self) -> float:
         """Norm of the last step's gradient before clipping, over all ranks."""
         return self._backend.gradient_norm
+
+    @property
+    def reads_alone(self) -> bool:
+        """Whether in as many ranks as saved each needs no other part than its own."""
+        return not self._backend.whole
 
     def __call__(self, *arguments: Any) -> Any:
         return self._backend(*arguments)

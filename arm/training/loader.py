@@ -43,8 +43,13 @@ class Batch:
     """Index of the token that predicts each code target."""
     code_targets_M: Tensor
     """Ids of the code targets, as vocabulary ids."""
+    code_kinds_M: Tensor
+    """Kind of the document that each code target lies in, as its number in KINDS."""
     text_sources_M: Tensor
     text_targets_M: Tensor
+    text_kinds_M: Tensor
+    tokens_by_kind: tuple[int, ...]
+    """Tokens of the documents of each kind."""
     num_documents: int
     """Documents, without the padding at the end."""
     num_tokens: int
@@ -184,6 +189,9 @@ def collate(documents: Sequence[Document], vocabulary: Vocabulary) -> Batch:
     learned[starts] = False
     targets = np.flatnonzero(learned)
     is_code = vocabulary.is_code(ids[targets])
+    kind_of, own = np.asarray([document.kind for document in padded]), slice(len(documents))
+    kinds = np.repeat(kind_of, lengths)[targets]
+    tokens = np.bincount(kind_of[own], weights=lengths[own], minlength=len(KINDS))
     hashes = (hashlib.blake2b(document.ids.tobytes(), digest_size=8).digest() for document in documents)
     return Batch(
         ids_N=torch.from_numpy(ids),
@@ -191,8 +199,11 @@ def collate(documents: Sequence[Document], vocabulary: Vocabulary) -> Batch:
         lengths=tuple(lengths.tolist()),
         code_sources_M=torch.from_numpy(targets[is_code] - 1),
         code_targets_M=torch.from_numpy(ids[targets[is_code]]),
+        code_kinds_M=torch.from_numpy(kinds[is_code]),
         text_sources_M=torch.from_numpy(targets[~is_code] - 1),
         text_targets_M=torch.from_numpy(ids[targets[~is_code]]),
+        text_kinds_M=torch.from_numpy(kinds[~is_code]),
+        tokens_by_kind=tuple(tokens.astype(int).tolist()),
         num_documents=len(documents),
         num_tokens=num_tokens,
         digest=sum(int.from_bytes(value, "little") for value in hashes) % 2**63,

@@ -30,17 +30,20 @@ def split(batch: Batch, group: SequenceGroup) -> Batch:
     size = len(batch.ids_N) // group.size
     assert size * group.size == len(batch.ids_N), "batches are padded to a multiple of 64 tokens"
     first = group.rank * size
-    code_sources, code_targets = _within(batch.code_sources_M, batch.code_targets_M, first, size)
-    text_sources, text_targets = _within(batch.text_sources_M, batch.text_targets_M, first, size)
+    code = _within(batch.code_sources_M, first, size)
+    text = _within(batch.text_sources_M, first, size)
     counted = group.rank == 0
     return replace(
         batch,
         ids_N=batch.ids_N[first : first + size],
         positions_N=batch.positions_N[first : first + size],
-        code_sources_M=code_sources,
-        code_targets_M=code_targets,
-        text_sources_M=text_sources,
-        text_targets_M=text_targets,
+        code_sources_M=batch.code_sources_M[code] - first,
+        code_targets_M=batch.code_targets_M[code],
+        code_kinds_M=batch.code_kinds_M[code],
+        text_sources_M=batch.text_sources_M[text] - first,
+        text_targets_M=batch.text_targets_M[text],
+        text_kinds_M=batch.text_kinds_M[text],
+        tokens_by_kind=batch.tokens_by_kind if counted else (0,) * len(batch.tokens_by_kind),
         num_documents=batch.num_documents if counted else 0,
         num_tokens=batch.num_tokens if counted else 0,
         digest=batch.digest if counted else 0,
@@ -48,6 +51,6 @@ def split(batch: Batch, group: SequenceGroup) -> Batch:
     )
 
 
-def _within(sources_M: Tensor, targets_M: Tensor, first: int, size: int) -> tuple[Tensor, Tensor]:
-    chosen = torch.logical_and(sources_M >= first, sources_M < first + size)
-    return sources_M[chosen] - first, targets_M[chosen]
+def _within(sources_M: Tensor, first: int, size: int) -> Tensor:
+    """Which targets are predicted by a token of the span."""
+    return torch.logical_and(sources_M >= first, sources_M < first + size)

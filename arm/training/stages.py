@@ -1,7 +1,8 @@
 """train-model: one stage of training (pretrain, continue or finetune) from token shards to a stock checkpoint.
 
 model/              what plain transformers loads, with vocabulary.json and the text tokenizer
-curves.jsonl        losses by modality, held-out losses by kind of document, gradient norms
+curves.jsonl        losses by modality and kind of document, held-out and not; shares, logits, gradient norms
+view/speed.jsonl    tokens a second, step times, waiting, checkpoints, slowest rank: no digest covers it
 plan/*.parquet      every document in the order of the rows: what step reads what
 ledger/*.parquet    what was consumed at each step: documents, tokens, digests; written as training goes
 """
@@ -20,13 +21,14 @@ from arm.device import computing_dtype, make_deterministic
 from arm.errors import UserError
 from arm.manifest import Manifest, Outcome
 from arm.model.attention import NAME as DOCUMENTS
-from arm.model.documents import KINDS, TextEncoder
-from arm.model.lmm import VisualCodes, initialise, load_base, load_trained, save
+from arm.model.documents import KINDS, TextEncoder, check_text_tokenizer
+from arm.model.lmm import VisualCodes, initial_values, initialise, load_base, load_trained, save
 from arm.model.sequence import check_heads, sequence_group
 from arm.model.token_shards import Shard, open_shards
 from arm.model.vocabulary import Vocabulary
 from arm.storage import Folder, publish_tree
 from arm.tracking import tracker
+from arm.training.checkpoint import Checkpoints
 from arm.training.config import StageConfig
 from arm.training.engine import Engine, num_ranks, rank, start_process_group
 from arm.training.engine_config import EngineConfig
@@ -51,7 +53,10 @@ def train_model(
     codes.check_initialisation(config.code_initialisation == "digits")
     shards = open_variants(tokens, codes, config.variants)
     planned = plan_stage(shards, config)
-    model, text_tokenizer, vocabulary = _model(base, codes, config)
+    features = config.code_initialisation == "features"
+    weights = tokenizer.local(f"tokenizer/{codes.features_file}") if features else None
+    model, text_tokenizer, vocabulary = _model(base, codes, weights, config)
+    check_text_tokenizer(shards[0].text_fingerprint, text_tokenizer)
     trainer = _trainer(model, text_tokenizer, vocabulary, shards, planned, output, config)
     history = trainer.run()
     if config.ema_decay:
@@ -63,7 +68,7 @@ def train_model(
         assert trainer.recorder
         trainer.recorder.close()
     dist.barrier()
-    return _outcome(history, planned, config)
+    return _outcome(trainer, config)
 
 
 def open_variants(tokens: Manifest, codes: VisualCodes, variants: tuple[str, ...]) -> list[Shard]:
@@ -93,7 +98,9 @@ def plan_stage(shards: list[Shard], config: StageConfig) -> Plan:
     )
 
 
-def _model(base: Manifest, codes: VisualCodes, config: StageConfig) -> tuple[Any, Any, Vocabulary]:
+def _model(
+    base: Manifest, codes: VisualCodes, weights: Path | None, config: StageConfig
+) -> tuple[Any, Any, Vocabulary]:
     folder = base.local_folder("model")
     if config.stage != "pretrain":
         return load_trained(folder, codes)
@@ -103,7 +110,7 @@ def _model(base: Manifest, codes: VisualCodes, config: StageConfig) -> tuple[Any
         text_tokenizer,
         codes,
         num_shapes=config.num_shapes,
-        from_digits=config.code_initialisation == "digits",
+        values=initial_values(config.code_initialisation, codes, weights),
         added_layers=config.added_layers,
         seed=config.seed,
     )
@@ -152,10 +159,17 @@ def _trainer(
     if config.zero_stage == 3:
         held_out = evened(held_out, vocabulary)
     engine = Engine(PackedModel(model, vocabulary, config), engine_config(config))
+    checkpoints = Checkpoints.of(output, keep=config.checkpoints_kept, keep_every=config.checkpoint_kept_every_steps)
     names = [shard.name for shard in shards]
-    recorder = Recorder(output, loader.documents_of, names, num_ranks=num_ranks()) if rank() == 0 else None
-    name, scratch = f"train-model {config.stage}", output.scratch("checkpoints")
-    return Trainer(engine, batches, config, held_out=held_out, folder=scratch, name=name, recorder=recorder)
+    return Trainer(
+        engine,
+        batches,
+        config,
+        held_out=held_out,
+        checkpoints=checkpoints,
+        name=f"train-model {config.stage}",
+        recorder=Recorder(output, loader.documents_of, names, num_ranks=num_ranks()) if rank() == 0 else None,
+    )
 
 
 def engine_config(config: StageConfig) -> EngineConfig:
@@ -198,8 +212,8 @@ def _publish_model(trainer: Trainer, text_tokenizer: Any, vocabulary: Vocabulary
 
 
 def _publish_curves(history: History, output: Folder) -> None:
-    lines = (json.dumps(record, sort_keys=True) + "\n" for record in history.curves)
-    output.write("curves.jsonl", "".join(lines).encode())
+    for name, records in (("curves.jsonl", history.curves), ("view/speed.jsonl", history.speeds)):
+        output.write(name, "".join(json.dumps(record, sort_keys=True) + "\n" for record in records).encode())
     tracker.log({name: value for record in history.curves[-2:] for name, value in record.items()}, step=0)
 
 
@@ -229,14 +243,15 @@ def _publish_plan(shards: list[Shard], planned: Plan, config: StageConfig, outpu
             pq.write_table(table, path, compression="zstd")
 
 
-def _outcome(history: History, planned: Plan, config: StageConfig) -> Outcome:
-    shares = {f"share/{kind}": round(share, 6) for kind, share in planned.share_of_tokens().items()}
+def _outcome(trainer: Trainer, config: StageConfig) -> Outcome:
+    history, read = trainer.history, trainer.meter.read
     last = {name: value for record in history.curves[-2:] for name, value in record.items() if name != "step"}
-    fill = {"fill": round(planned.fill(config.sequence_length), 6)}
     counts = {
         "steps": config.steps,
         "documents": sum(consumed[0] for consumed in history.consumed),
         "tokens": sum(consumed[1] for consumed in history.consumed),
     }
+    counts |= {f"tokens/{kind}": count for kind, count in zip(KINDS, read.tokens_K.tolist(), strict=True)}
+    counts |= {f"targets/{kind}": n for kind, n in zip(KINDS, read.targets_DK.sum(dim=0).tolist(), strict=True)}
     bits = {"bits": 16.0 if computing_dtype("auto") == "bfloat16" else 32.0} if config.dtype == "auto" else {}
-    return Outcome(counts=counts, metrics=last | shares | fill | bits)
+    return Outcome(counts=counts, metrics=last | bits)

@@ -101,10 +101,17 @@ def _add_trained(store: Path) -> None:
     for index, stage in enumerate(("pretrain", "continue", "finetune")):
         share = (0.70, 0.55, 0.50)[index]
         mixture = {"text_only": [[0.0, 0.05]], "text_to_image": [[0.0, share]], "image_to_text": [[0.0, 0.95 - share]]}
+        losses = {"loss/text": (3.0, 0.8), "loss/codes": (6.2, 2.4), "held_out/codes": (6.2, 2.6), "loss/edit/codes": (6.0, 2.0),
+                  "share/text_to_image": (share + 0.1, share), "share_target/text_to_image": (share, share)}  # fmt: skip
+        speeds = {"speed/tokens_per_second": (8000, 9000), "speed/step_seconds_p50": (0.5, 0.4), "speed/step_seconds_p95": (0.7, 0.6),
+                  "speed/rank_seconds_max": (0.22, 0.22), "speed/rank_seconds_median": (0.2, 0.2), "speed/slowest_rank": (1, 1)}  # fmt: skip
         add(store, f"1{index + 3}-train-model-{stage}", "train-model", "model", seconds=110.0,
-            config={"stage": stage, "mixture": mixture, "learning_rate": 1e-3, "text_weight": 1.0, "code_weight": 0.5},
-            files={"curves.jsonl": curve(index, {"loss/text": (3.0, 0.8), "loss/image": (6.2, 2.4)})},
-            counts={"steps": 400, "tokens": 1_500_000}, metrics={"share/text_to_image": share + 0.004, "share/text": 0.049, "share/caption": 0.03, "share/question": 0.0712})  # fmt: skip
+            config={"stage": stage, "mixture": mixture, "learning_rate": 1e-3, "text_weight": 1.0, "code_weight": 0.5,
+                    "kind_weights": {"edit": 2.5, "caption": 1.0}},
+            files={"curves.jsonl": curve(index, losses), "view/speed.jsonl": curve(index, speeds)},
+            counts={"steps": 400, "tokens": 1_500_000, "tokens/text_to_image": 1_056_000, "targets/text_to_image": 412_345},
+            metrics={"share/text_to_image": share + 0.004, "share/text": 0.049, "share/caption": 0.03, "share/question": 0.0712,
+                     "share_target/text_to_image": share})  # fmt: skip
     add(store, "20-train-policy-t2i", "train-policy", "model", seconds=40.0, config={"stage": "t2i", "clip": 0.2},
         files={"curves.jsonl": curve(9, {"reward/mean": (0.5, 0.62), "kl": (0.0, 0.03)}, 60)}, counts={"steps": 30})  # fmt: skip
 

@@ -1,5 +1,6 @@
 """The report page: it balances the books, escapes what the web says, and works while parts are missing."""
 
+import html
 import re
 import shutil
 import subprocess
@@ -103,6 +104,38 @@ def test_the_numbers_on_the_page_are_those_of_the_artifacts(store: Path) -> None
     for said in ("4,800 pairs read = 3,500 pairs kept + 1,300 dropped", "900 records read = 700 pages read + 200 skipped",
                  "75.0%", "read 0.7040", "read 0.1012", "copying the source", "held back", "loss_normalisation"):  # fmt: skip
         assert said in text
+
+
+def section_of(page: str, name: str) -> str:
+    return page.partition(f'id="{name}"')[2].partition("</section>")[0]
+
+
+def test_a_loss_lies_beside_its_held_out_loss_and_a_share_beside_what_was_asked_for(store: Path) -> None:
+    """A target share that never changes is drawn, but no chart is only that."""
+    curves = section_of(write_report(str(store)).read_text(), "curves")
+    figures = [re.sub("<[^>]*>", " ", figure).split() for figure in curves.split("<figure")[1:]]
+    assert any(figure[1] == "loss/codes" and "(held" in figure for figure in figures)
+    assert any(figure[1] == "share/text" and "(share target 0." in " ".join(figure) for figure in figures)
+    assert not any(figure[1].startswith("held out") for figure in figures)
+    assert curves.count("curve beside") == 9  # in each of three stages: a loss, a share, a step's seconds
+
+
+def test_the_speed_of_a_stage_is_shown_though_no_manifest_lists_it(store: Path, tmp_path: Path) -> None:
+    curves = section_of(write_report(str(store)).read_text(), "curves")
+    assert curves.count("speed/tokens per second") >= 3
+    assert "rank 1, in 200 of 200 entries. The slowest rank's own work took 1.10 times the median's." in html.unescape(
+        curves
+    )
+    copy = Path(shutil.copytree(store, tmp_path / "copy"))
+    for path in copy.glob("*/*/view/speed.jsonl"):
+        path.write_text("{damaged")
+    assert "speed/tokens" not in write_report(str(copy)).read_text()
+
+
+def test_each_task_shows_what_it_read_of_what_was_asked_for_and_learned(store: Path) -> None:
+    text = " ".join("".join(read(write_report(str(store))).text).split())
+    assert "1,056,0000.7040 of 0.7000 asked for; 412,345 learned" in text
+    assert "edit 2.5" in text  # a weight by kind; those of 1 are not shown
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,18 @@
 """Documents: what each kind looks like, what is learned, and that lengths agree with the planner's."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from tiny_lmm import CODES, tiny_lmm
 from token_store import make_store
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from arm.errors import UserError
 from arm.model.documents import (
     DROP_BOTH,
     DROP_IMAGE,
@@ -19,9 +23,10 @@ from arm.model.documents import (
     Document,
     TextEncoder,
     build,
+    check_text_tokenizer,
     document_lengths,
 )
-from arm.model.token_shards import Part, open_shards
+from arm.model.token_shards import Part, open_shards, text_fingerprint
 from arm.model.vocabulary import Vocabulary, text_ids
 
 _, TOKENIZER, VOCABULARY = tiny_lmm()
@@ -70,11 +75,59 @@ def test_interleaved_learns_texts_and_codes() -> None:
     assert (ids, learned) == ([A, *FIVE, RED, 0], [A, 41, RED, 0])
 
 
-def test_every_token_can_be_learned_instead() -> None:
-    document = build(
-        "text_to_image", [IMAGE, Part(text="a")], KEEP_ALL, VOCABULARY, TextEncoder(TOKENIZER), learn_all=True
+def test_an_interleaved_document_holds_several_images_and_texts_in_their_order() -> None:
+    parts = [IMAGE, Part(text="a"), Part(text="red"), OTHER, Part(text="a"), IMAGE]
+    ids, learned = made("interleaved_video", *parts)
+    assert ids == [*FIVE, A, RED, *SIX, A, *FIVE, 0]
+    assert learned == [41, A, RED, 42, A, 41, 0]
+
+
+PARTS = {
+    "text": [Part(text="a red")],
+    "question": [IMAGE, Part(text="a"), Part(text="red", is_answer=True)],
+    "edit": [IMAGE, Part(text="a red"), OTHER],
+}
+"""Parts of a sample of each kind; of the others an image and a text."""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_token_of_any_kind_can_be_learned_instead(kind: str) -> None:
+    """`all` changes what is learned and nothing that is read; a document knows its kind either way."""
+    parts = PARTS.get(kind, [IMAGE, Part(text="a")])
+    some, every = (
+        build(kind, parts, KEEP_ALL, VOCABULARY, TextEncoder(TOKENIZER), learn_all=learn_all)
+        for learn_all in (False, True)
     )
-    assert document.learned.all()
+    assert every.ids.tolist() == some.ids.tolist()
+    assert every.learned.all()
+    assert KINDS[some.kind] == KINDS[every.kind] == kind
+
+
+def test_an_image_whose_codes_do_not_fit_its_grid_is_refused() -> None:
+    with pytest.raises(UserError, match="2×1 needs 2 codes, not 1"):
+        made("caption", IMAGE._replace(height=2), Part(text="a"))
+
+
+def test_a_code_or_a_word_outside_its_rows_is_refused() -> None:
+    """8 codes and 32 text rows: code 8 has no row, and word 32 would be a shape."""
+    with pytest.raises(UserError, match=r"outside 0\.\.7"):
+        made("caption", IMAGE._replace(codes=np.asarray([8], dtype=np.uint16)), Part(text="a"))
+
+    def long(texts: Sequence[str]) -> list[npt.NDArray[np.int64]]:
+        return [np.asarray([32]) for _ in texts]
+
+    with pytest.raises(UserError, match=r"outside 0\.\.31"):
+        build("text", [Part(text="a")], KEEP_ALL, VOCABULARY, cast(TextEncoder, long))
+
+
+def test_lengths_that_another_text_tokenizer_counted_are_refused(tmp_path: Path) -> None:
+    """The same tokenizer, saved and loaded again, passes; one more word makes another."""
+    TOKENIZER.save_pretrained(tmp_path)
+    again = AutoTokenizer.from_pretrained(tmp_path)
+    check_text_tokenizer(text_fingerprint(TOKENIZER), again)
+    again.add_tokens(["green"])
+    with pytest.raises(UserError, match="tokenize again"):
+        check_text_tokenizer(text_fingerprint(TOKENIZER), again)
 
 
 def test_special_tokens_written_by_users_stay_text() -> None:
@@ -93,8 +146,6 @@ def test_planned_lengths_are_those_of_the_documents(kind: str, tmp_path: Path) -
     store = make_store(tmp_path, shards_per_task=1)
     shards = open_shards(store["tokens"], tokenizer_fingerprint=CODES.fingerprint, num_codes=CODES.num_codes)
     shard = next(shard for shard in shards if shard.tasks[0] in TASKS_OF_KIND[kind])
-    from transformers import AutoTokenizer
-
     encode = TextEncoder(AutoTokenizer.from_pretrained(tmp_path / "base" / "model"))
     rows = np.arange(12)
     for drop in (KEEP_ALL, DROP_TEXT) if kind == "text_to_image" else (KEEP_ALL, DROP_BOTH, DROP_IMAGE):

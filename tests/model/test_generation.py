@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_lmm import tiny_lmm
-from transformers import Qwen2ForCausalLM
+from tiny_lmm import tiny_lmm, word_tokenizer
+from transformers import LogitsProcessorList, Qwen2ForCausalLM
 
+from arm.errors import UserError
 from arm.model import lmm
 from arm.model.generation import Generator, Prompt
+from arm.model.grammar import Grammar, GrammarProcessor
 from arm.model.sampling import Sampling, counter_uniforms, draw, guide, kept
 
 GREEDY = Sampling(temperature=0.0)
@@ -25,9 +27,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def load(folder: Path, batch_size: int = 512) -> Generator:
+    """AutoTokenizer reads every tokenizer beside a Qwen2 model as Qwen2's byte-level one: here it has one id a word."""
+    made = Generator.from_pretrained(folder, torch.float32, batch_size=batch_size)
+    made.tokenizer = word_tokenizer()
+    return made
+
+
 @pytest.fixture(scope="module")
 def generator(folder: Path) -> Generator:
-    return Generator.from_pretrained(folder, torch.float32)
+    return load(folder)
 
 
 def continue_plainly(model: Any, ids: list[int], allowed: slice, steps: int) -> list[int]:
@@ -53,7 +62,8 @@ def test_greedy_answers_are_those_of_transformers_generate(folder: Path, generat
     prompts: list[Prompt] = [(SOURCE, "how many circle"), (SOURCE, "where is the red square")]
     for prompt, answer in zip(prompts, generator.answer(prompts, max_tokens=6), strict=True):
         ids = torch.tensor([[*generator.prompt_ids(prompt), vocabulary.answer_start]])
-        banned = [[index] for index in range(vocabulary.num_text, vocabulary.size)]
+        words = set(generator.tokenizer.get_vocab().values()) - {vocabulary.image_pad, vocabulary.vision_end}
+        banned = [[index] for index in range(vocabulary.size) if index not in words]
         stops = [vocabulary.end_of_text, vocabulary.answer_end, vocabulary.vision_start]
         made = plain.generate(
             ids, max_new_tokens=6, do_sample=False, eos_token_id=stops, bad_words_ids=banned, pad_token_id=0
@@ -73,7 +83,7 @@ def test_a_seed_gives_the_same_image_whatever_else_is_in_the_batch(generator: Ge
 
 
 def test_small_internal_batches_change_nothing(folder: Path, generator: Generator) -> None:
-    small = Generator.from_pretrained(folder, torch.float32, batch_size=2)
+    small = load(folder, batch_size=2)
     for sampling in (Sampling(), Sampling(guidance_text=2.0)):
         a = generator.generate_images(PROMPTS, (2, 2), sampling, seeds=range(5))
         b = small.generate_images(PROMPTS, (2, 2), sampling, seeds=range(5))
@@ -118,11 +128,84 @@ def test_guided_logits_come_from_prompts_without_text(folder: Path, generator: G
     assert made.codes_BHW.item() == int((untexted + 3 * (full - untexted)).argmax())
 
 
+def test_guided_images_are_those_of_transformers_generate(folder: Path, generator: Generator) -> None:
+    """Its own guidance processor, two forward passes a token; ours runs both branches in one batch."""
+    plain = Qwen2ForCausalLM.from_pretrained(folder).eval()
+    prompts: list[Prompt] = [("a red circle",), ("the blue square",)]
+    ids, empty = (torch.tensor([generator.prompt_ids(p, (2, 2)) for p in some]) for some in (prompts, [(), ()]))
+    first = generator.vocabulary.first_code
+    made = plain.generate(
+        ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=4, guidance_scale=1.5,
+        negative_prompt_ids=empty, negative_prompt_attention_mask=torch.ones_like(empty),
+        logits_processor=LogitsProcessorList([GrammarProcessor(Grammar.from_pretrained(folder))]), pad_token_id=0,
+    )  # fmt: skip
+    ours = generator.generate_images(prompts, (2, 2), Sampling(temperature=0.0, guidance_text=1.5), seeds=[0, 1])
+    assert (ours.codes_BHW.view(2, 4) + first).tolist() == made[:, ids.shape[1] :].tolist()
+
+
+def test_texts_and_images_are_written_as_the_model_likes(generator: Generator) -> None:
+    """Drawn at temperature 1.5 from a prompt that opens an image: all images are whole and of the permitted grids."""
+    prompts: list[Prompt] = [("a red circle",), (SOURCE, "remove the circle")] * 24
+    grids = [(1, 2), (2, 2)]
+    hot = Sampling(temperature=1.5)
+    written = generator.generate(prompts, grids, hot, range(48), max_tokens=60, text_sampling=hot)
+    images = [part for parts in written for part in parts if not isinstance(part, str)]
+    assert len(images) > 5
+    assert {image.shape for image in images} == set(grids)
+    assert all(0 <= int(code) < 8 for image in images for code in image.flatten())
+    assert any(isinstance(part, str) for parts in written for part in parts)
+    assert [str(x) for x in generator.generate(prompts[:1], grids, hot, [0], max_tokens=60, text_sampling=hot)] == [
+        str(written[0])
+    ]
+
+
+def test_free_writing_is_that_of_transformers_generate_under_the_grammar(folder: Path, generator: Generator) -> None:
+    """Of 30 tokens the first 21: no image of up to 9 tokens is opened by ours when it no longer fits."""
+    plain = Qwen2ForCausalLM.from_pretrained(folder).eval()
+    vocabulary = generator.vocabulary
+    grammar = Grammar.from_pretrained(folder, [(1, 2), (2, 2)])
+    ends = [vocabulary.end_of_text, vocabulary.answer_end]
+    prompts = [generator.prompt_ids(prompt) for prompt in (("a red circle",), (SOURCE, "remove the circle"), ("blue",))]
+    prompts.append([*prompts[0], vocabulary.vision_start])
+    with torch.no_grad():
+        written = generator._write(prompts, grammar, (GREEDY, GREEDY), [0] * 4, 30)
+    for ids, row in zip(prompts, written, strict=True):
+        made = plain.generate(
+            torch.tensor([ids]), max_new_tokens=30, do_sample=False, pad_token_id=0, eos_token_id=ends,
+            logits_processor=LogitsProcessorList([GrammarProcessor(grammar)]),
+        )[0, len(ids) :].tolist()  # fmt: skip
+        assert row[:21] == [token for token in made if token not in ends][:21]
+    assert any(token >= vocabulary.first_code for token in written[3])
+
+
+def test_answers_are_drawn_by_a_seed_each_when_a_temperature_is_given(generator: Generator) -> None:
+    prompts: list[Prompt] = [(SOURCE, "how many circle")] * 20
+    hot = Sampling(temperature=1.0)
+    drawn = generator.answer(prompts, 4, hot, seeds=range(20))
+    assert len(set(drawn)) > 5
+    assert generator.answer(prompts[7:8], 4, hot, seeds=[7]) == drawn[7:8]
+    with pytest.raises(UserError, match="1 prompts need as many seeds, not 0"):
+        generator.answer(prompts[:1], 4, hot)
+
+
+def test_what_has_no_effect_or_no_beginning_is_refused(generator: Generator) -> None:
+    guided = Sampling(guidance_text=1.5)
+    with pytest.raises(UserError, match="generate_images alone"):
+        generator.answer([("a",)], 4, guided, seeds=[0])
+    with pytest.raises(UserError, match="generate_images alone"):
+        generator.generate([("a",)], [(1, 1)], guided, [0], max_tokens=4)
+    with pytest.raises(UserError, match="prompt is empty"):
+        generator.answer([()])
+    assert generator.generate_images([], (2, 2), GREEDY, []).codes_BHW.shape == (0, 2, 2)
+
+
 def test_top_k_and_top_p_keep_the_smallest_sufficient_set() -> None:
     log_p = torch.tensor([[0.5, 0.3, 0.2]]).log()
     assert kept(log_p, Sampling(top_k=2)).tolist() == [[True, True, False]]
     assert kept(log_p, Sampling(top_p=0.6)).tolist() == [[True, True, False]]
     assert kept(log_p, Sampling(top_p=0.5)).tolist() == [[True, False, False]]
+    assert kept(log_p, Sampling(top_k=2, top_p=0.7)).tolist() == [[True, True, False]]  # .5 is .625 of .8
+    assert kept(log_p, Sampling(top_k=2, top_p=0.6)).tolist() == [[True, False, False]]
 
 
 def test_draws_follow_the_distribution_and_its_truncation() -> None:

@@ -1,5 +1,6 @@
 """The model: untied and extended, saved as a stock checkpoint."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -7,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_lmm import CODES, tiny_lmm, tiny_model
+from safetensors.torch import save_file
+from tiny_lmm import CODES, tiny_lmm, tiny_model, word_tokenizer
 
 from arm.errors import UserError
 from arm.model import lmm
 from arm.model.attention import NAME
-from arm.model.lmm import VisualCodes, code_values, initialise
+from arm.model.lmm import VisualCodes, code_values, initial_values, initialise
 
 
 def test_digits_of_codes_are_mixed_radix_with_the_first_dimension_least() -> None:
@@ -52,10 +54,38 @@ def test_codes_that_share_digits_start_close() -> None:
     assert float((rows[0] - rows[1]).norm()) < float((rows[0] - rows[7]).norm())
 
 
+def test_features_of_our_tokenizer_are_its_digits_after_the_first_map_out(tmp_path: Path) -> None:
+    """Levels 2 2, the way out stretches the first digit by 3: codes 0..3 lie at (∓3, ∓1), mean 0, mean square 5."""
+    path = tmp_path / "projections.safetensors"
+    save_file({"project_out.inward.weight": torch.tensor([[3.0, 0.0], [0.0, 1.0]])}, path)
+    values = initial_values("features", VisualCodes("f", (2, 2)), path)
+    assert values is not None
+    torch.testing.assert_close(values * 5**0.5, torch.tensor([[-3.0, -1], [3, -1], [-3, 1], [3, 1]]))
+
+
+def test_features_of_a_learned_codebook_are_its_vectors(tmp_path: Path) -> None:
+    """Vectors 4 and 6: 5 is their mean, 1 their spread."""
+    path = tmp_path / "model.safetensors"
+    save_file({"quantize.embedding.weight": torch.tensor([[4.0], [6.0]])}, path)
+    values = initial_values("features", VisualCodes("f", (), 2), path)
+    assert values is not None
+    assert values.tolist() == [[-1.0], [1.0]]
+
+
+@pytest.mark.parametrize("values", [None, torch.randn(8, 64, generator=torch.Generator().manual_seed(1))])
+def test_new_rows_lie_where_the_text_rows_lie(values: torch.Tensor | None) -> None:
+    """Codes of unit spread are scaled like the text rows; without values new rows keep to their mean."""
+    model = tiny_model()
+    text = model.model.embed_tokens.weight.detach().clone()
+    vocabulary = initialise(model, word_tokenizer(), CODES, num_shapes=4, values=values, added_layers=0, seed=0)
+    rows = model.model.embed_tokens.weight.detach()[vocabulary.code_rows] - text.mean(dim=0)
+    assert float(rows.std() / text.std()) == pytest.approx(1.0 if values is not None else 0.1, rel=0.25)
+
+
 def test_added_layers_change_nothing_at_first() -> None:
     plain, (_, tokenizer, _) = tiny_lmm()[0], tiny_lmm()
     deeper = tiny_model()
-    initialise(deeper, tokenizer, CODES, num_shapes=4, from_digits=False, added_layers=2, seed=0)
+    initialise(deeper, tokenizer, CODES, num_shapes=4, values=None, added_layers=2, seed=0)
     for model in (plain, deeper):
         model.set_attn_implementation("sdpa")
     ids = torch.tensor([[1, 7, 9, 30]])
@@ -88,6 +118,14 @@ def test_codes_of_another_visual_tokenizer_are_refused(tmp_path: Path) -> None:
     lmm.save(*tiny_lmm(), tmp_path)
     with pytest.raises(UserError, match="trained on codes of visual tokenizer ffff"):
         lmm.load_trained(tmp_path, VisualCodes("e" * 64, (2, 2, 2)))
+
+
+def test_a_vocabulary_of_another_model_is_refused(tmp_path: Path) -> None:
+    model, tokenizer, vocabulary = tiny_lmm()
+    lmm.save(model, tokenizer, vocabulary, tmp_path)
+    dataclasses.replace(vocabulary, num_shapes=5).save(tmp_path)
+    with pytest.raises(UserError, match=r"has 44 rows, its vocabulary\.json 45"):
+        lmm.load_trained(tmp_path, CODES)
 
 
 def test_saved_bytes_are_the_same_every_time(tmp_path: Path) -> None:

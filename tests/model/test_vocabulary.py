@@ -1,14 +1,17 @@
 """The vocabulary: layout, grammar, refusals."""
 
-import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from arm.errors import UserError
-from arm.model.vocabulary import Vocabulary, length_of_image
+from arm.model.grammar import Grammar, State
+from arm.model.vocabulary import Vocabulary, length_of_image, text_ids
 
 VOCABULARY = Vocabulary(
     num_text=100,
@@ -51,9 +54,10 @@ def test_a_side_without_a_shape_token_is_refused() -> None:
         VOCABULARY.image_ids(np.zeros(5), 1, 5)
 
 
-def test_ids_outside_the_vocabulary_are_refused() -> None:
-    with pytest.raises(UserError, match=r"outside 0\.\.111"):
-        VOCABULARY.check(np.asarray([0, 112]))
+def test_ids_of_a_text_that_would_be_read_as_shapes_or_codes_are_refused() -> None:
+    VOCABULARY.check_text(np.asarray([0, 99]))
+    with pytest.raises(UserError, match=r"outside 0\.\.99: 0\.\.100"):
+        VOCABULARY.check_text(np.asarray([0, 100]))
 
 
 def test_it_is_saved_with_its_version_and_read_back(tmp_path: Path) -> None:
@@ -65,15 +69,67 @@ def test_it_is_saved_with_its_version_and_read_back(tmp_path: Path) -> None:
         Vocabulary.load(tmp_path)
 
 
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    VOCABULARY.save(tmp_path)
+    values = json.loads((tmp_path / "vocabulary.json").read_text())
+    del values["num_codes"]
+    (tmp_path / "vocabulary.json").write_text(json.dumps(values))
+    with pytest.raises(UserError, match="damaged: num_codes"):
+        Vocabulary.load(tmp_path)
+
+
+QWEN_TOKENS = [
+    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>",
+    "<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
+    "<|image_pad|>", "<|video_pad|>", "<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_middle|>",
+    "<|fim_suffix|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>",
+]  # fmt: skip
+"""Added tokens of Qwen2.5's tokenizer_config.json, ids 151,643 to 151,664, behind 151,643 byte-level ids."""
+
+
+@pytest.fixture(scope="module")
+def qwen() -> Any:
+    """A tokenizer with Qwen2.5's layout; its merges are left out, so texts are bytes."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    known = {text: index for index, text in enumerate([*letters, *(f"filler {n}" for n in range(151_643 - 256))])}
+    tokenizer = Tokenizer(models.BPE(known, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.add_special_tokens([AddedToken(text, special=True) for text in QWEN_TOKENS])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>")
+
+
+def qwen_vocabulary(qwen: Any, num_text: int) -> Vocabulary:
+    return Vocabulary.create(qwen, num_text=num_text, num_shapes=128, num_codes=65_536, visual_fingerprint="f")
+
+
+@pytest.mark.parametrize(("num_text", "size"), [(152_064, 217_728), (151_936, 217_600)])
+def test_qwens_spare_rows_lie_between_text_and_shapes_and_are_never_allowed(
+    qwen: Any, num_text: int, size: int
+) -> None:
+    """7B has 152,064 rows, 0.5B 151,936, for 151,665 ids; 128 sides and 65,536 codes follow the rows."""
+    vocabulary = qwen_vocabulary(qwen, num_text)
+    assert (vocabulary.end_of_text, vocabulary.vision_start, vocabulary.image_pad) == (151_643, 151_652, 151_655)
+    assert (vocabulary.shape_id(1), vocabulary.first_code, vocabulary.size) == (num_text, num_text + 128, size)
+    allowed = Grammar.of(vocabulary, qwen).mask(State())
+    assert int(allowed.sum()) == 151_665 - 2  # all but <|vision_end|> and <|image_pad|>
+    assert not bool(allowed[151_665:].any())
+
+
+def test_a_base_with_fewer_rows_than_ids_is_refused(qwen: Any) -> None:
+    with pytest.raises(UserError, match="ids up to 151664, the base model only 151664 rows"):
+        qwen_vocabulary(qwen, 151_664)
+
+
+def test_what_users_write_opens_no_image(qwen: Any) -> None:
+    (ids,) = text_ids(qwen, ["<|vision_start|>"])
+    assert len(ids) == 16
+    assert max(ids) < 256
+
+
 def test_a_tokenizer_without_special_tokens_is_refused() -> None:
     class Plain:
-        def __len__(self) -> int:
-            return 10
-
         def get_vocab(self) -> dict[str, int]:
             return {"a": 0}
 
-    fields = {field.name for field in dataclasses.fields(Vocabulary)}
-    assert "answer_start" in fields
     with pytest.raises(UserError, match="vision_start"):
         Vocabulary.create(Plain(), num_text=10, num_shapes=4, num_codes=8, visual_fingerprint="")

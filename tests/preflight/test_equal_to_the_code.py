@@ -15,7 +15,7 @@ from arm.recipes.facts import LanguageGeometry
 from arm.tokenizer.blocks import Blocks
 from arm.tokenizer.config import FlowConfig
 from arm.tokenizer.dit import ConditionedDiT
-from arm.training import flops, throughput
+from arm.training import flops, trainer
 from arm.training.mixture import kind_schedules
 
 TINY = LanguageGeometry(layers=3, width=128, heads=4, kv_heads=2, mlp_width=384, vocabulary=100)
@@ -66,7 +66,7 @@ def _kept_bytes(layers: int, dtype: str) -> int:
 
 
 def test_the_trainer_and_the_plan_count_flops_by_the_same_function() -> None:
-    assert throughput.step_flops is flops.step_flops
+    assert trainer.step_flops is flops.step_flops
     assert flops.step_flops(num_parameters=10, num_layers=1, width=2, lengths=(3, 1), head_logits=10) == 480
 
 

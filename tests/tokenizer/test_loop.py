@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from arm.tokenizer.config import OptimizerConfig
 from arm.tokenizer.loop import Loop, Weights
+from arm.training.checkpoint import Checkpoints
 
 RATE = 0.001
 
@@ -28,7 +29,7 @@ def trained(folder: Path, steps: int, *, weights: Weights, ema_decay: float = 0.
     module = Pair()
     loop = Loop(
         "test", module, OptimizerConfig(learning_rate=RATE, warmup_steps=0), num_steps=steps, parts={},
-        checkpoints=folder, save_every=4, log_every=steps, ema_decay=ema_decay, weights=weights,
+        checkpoints=Checkpoints(folder), save_every=4, log_every=steps, ema_decay=ema_decay, weights=weights,
     )  # fmt: skip
 
     def compute(_: int) -> tuple[Tensor, dict[str, Tensor]]:

@@ -18,8 +18,8 @@ def die_after(saves: int) -> None:
     save = Checkpoints.save
     done: list[int] = []
 
-    def counted(self: Checkpoints, step: int, state: dict[str, object]) -> None:
-        save(self, step, state)
+    def counted(self: Checkpoints, step: int, state: dict[str, object], **seal: str) -> None:
+        save(self, step, state, **seal)
         done.append(step)
         if len(done) == saves:
             os.kill(os.getpid(), signal.SIGKILL)

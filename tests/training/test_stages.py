@@ -12,15 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from tiny_lmm import CODES
-from token_store import artifact, make_store
+from token_store import artifact, finished_run, make_store
 from transformers import AutoModelForCausalLM
 
-from arm import config as configs
-from arm.manifest import Manifest, entries_of
+from arm.manifest import entries_of
 from arm.model.documents import KINDS
 from arm.model.token_shards import open_shards
 from arm.storage import LocalFolder
-from arm.training.config import StageConfig
 from arm.training.ledger.chain import Run
 from arm.training.ledger.query import query_uid
 from arm.training.ledger.verification import verify_all
@@ -89,14 +87,7 @@ def test_a_killed_stage_goes_on_and_gives_the_same_bytes(folder: Path, trained: 
 def prove_the_ledger(folder: Path, output: Path) -> None:
     """Saved after steps 3 and 6, then killed: verified down to the tokens, and every sample of a shard is accounted for."""
     inputs = {name: artifact(folder / name, name) for name in ("tokens", "base", "tokenizer")}
-    ledger = pq.read_table(output / "ledger" / "steps-00000.parquet").to_pydict()
-    manifest = Manifest(
-        kind="model", job="train-model", version=1, key="0" * 64, counts={
-            "steps": 8, "documents": sum(ledger["documents"]), "tokens": sum(ledger["tokens"]),
-        }, config=configs.identity(configs.from_json(StageConfig, json.dumps(CONFIG))), metrics={},
-        inputs={name: found.digest for name, found in inputs.items()}, files=entries_of(LocalFolder(output)),
-        folder=LocalFolder(output),
-    )  # fmt: skip
+    manifest = finished_run(folder, output, CONFIG)
     (line,) = verify_all([Run(manifest)], list(inputs.values()), tokens=True)
     assert "8 steps" in line
     assert "begun 2 times, 0 steps done again" in line
@@ -130,6 +121,27 @@ def test_the_model_is_stock_and_the_curves_fall(trained: Path) -> None:
     assert any("held_out/edit/codes" in record for record in curves)
 
 
+def test_the_curves_count_by_kind_what_the_plan_says_was_read(trained: Path) -> None:
+    plan = pq.read_table(trained / "plan" / "rows-00000.parquet").to_pandas()
+    curves = [json.loads(line) for line in (trained / "curves.jsonl").read_text().splitlines()]
+    for entry in (entry for entry in curves if "loss" in entry):
+        read = plan[plan["step"] < entry["step"]]
+        shares = read.groupby("kind", observed=False)["length"].sum() / read["length"].sum()
+        assert {kind: entry[f"share/{kind}"] for kind in KINDS} == pytest.approx(shares.to_dict(), abs=1e-6)
+        assert entry["fill"] == pytest.approx(read["length"].sum() / (entry["step"] * 4 * 64), abs=1e-6)
+        assert entry["share_target/text_to_image"] == pytest.approx(0.7)
+
+
+def test_the_speed_of_a_resumed_stage_goes_on_where_it_was_and_no_manifest_lists_it(
+    folder: Path, trained: Path
+) -> None:
+    entries = [json.loads(line) for line in (trained / "view" / "speed.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in entries] == [2, 4, 6, 8]
+    assert {entry["speed/slowest_rank"] for entry in entries} <= {0.0, 1.0}
+    assert "speed/checkpoint_seconds" in entries[1]  # saved after step 3
+    assert "view/speed.jsonl" not in {entry.path for entry in artifact(trained, "model").files}
+
+
 def test_no_published_file_says_where_the_store_lies(folder: Path, trained: Path) -> None:
     names = files_of(trained)
     assert "model/config.json" in names
@@ -154,11 +166,10 @@ def test_one_rank_consumes_the_same_documents_and_learns_the_same(folder: Path, 
         train(folder, outputs[-1], ranks=ranks, dtype="float32")
     ledgers = [pq.read_table(output / "ledger" / "steps-00000.parquet").to_pydict() for output in (*outputs, trained)]
     assert ledgers[0] == ledgers[1] == ledgers[2]
-    losses = [
-        [json.loads(line).get("loss", 0.0) for line in (output / "curves.jsonl").read_text().splitlines()]
-        for output in outputs
-    ]
-    torch.testing.assert_close(torch.tensor(losses[0]), torch.tensor(losses[1]), atol=1e-4, rtol=1e-4)
+    one, two = ([json.loads(line) for line in (path / "curves.jsonl").read_text().splitlines()] for path in outputs)
+    assert [entry.keys() for entry in one] == [entry.keys() for entry in two]
+    for a, b in zip(one, two, strict=True):  # by kind and modality, held out or not, logits and shares
+        torch.testing.assert_close(torch.tensor([*a.values()]), torch.tensor([*b.values()]), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.slow

@@ -31,8 +31,9 @@ def line_chart(title: str, points: Sequence[Point]) -> Markup:
     return tag("figure", caption, chart, class_="chart")
 
 
-def lines_chart(title: str, lines: Sequence[tuple[str, Sequence[Point]]]) -> Markup:
-    """Several curves on the same axes, each (class, points of (step, value)); later ones lie above earlier ones."""
+def lines_chart(title: str, lines: Sequence[tuple[str, Sequence[Point]]], *, said: str = "") -> Markup:
+    """Several curves on the same axes, each (class, points of (step, value)); later ones lie above earlier ones. `said`
+    stands beside the title."""
     shown = [(class_, thin(points, MAX_POINTS)) for class_, points in lines]
     every = [point for _, points in shown for point in points]
     low, high = min(y for _, y in every), max(y for _, y in every)
@@ -50,7 +51,8 @@ def lines_chart(title: str, lines: Sequence[tuple[str, Sequence[Point]]]) -> Mar
         tag("text", f"{last:,.0f}", x=WIDTH - RIGHT, y=HEIGHT - 5, class_="axis end"),
         viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img",
     )  # fmt: skip
-    return tag("figure", tag("figcaption", words(title)), chart, class_="chart")
+    caption = tag("figcaption", tag("span", words(title)), tag("b", said)) if said else tag("figcaption", words(title))
+    return tag("figure", caption, chart, class_="chart")
 
 
 def thin(points: Sequence[Point], limit: int) -> list[Point]:

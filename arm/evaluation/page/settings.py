@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from arm.evaluation.page.charts import share_bar
-from arm.evaluation.page.markup import Markup, details, join, number, section, table, tag, words
+from arm.evaluation.page.markup import Markup, count, details, join, number, section, table, tag, words
 from arm.evaluation.page.paper import Compared, compare
 from arm.evaluation.page.store import Step
 
@@ -53,7 +53,27 @@ def render_mixture(steps: Sequence[Step]) -> Markup:
         if step.manifest.job == "train-model" and isinstance(mixture := step.manifest.config.get("mixture"), dict)
     ]
     note = "Share of the tokens of each stage: the target of Table 1, and below it what the packed sequences held."
-    return section("Mixture", note, table(("Stage", *map(words, SHARES)), rows)) if rows else Markup("")
+    if not rows:
+        return Markup("")
+    return section("Mixture", note, table(("Stage", *map(words, SHARES)), rows), _tasks(steps))
+
+
+def _tasks(steps: Sequence[Step]) -> Markup | None:
+    """What each task read: tokens and their share beside the one asked for, and how many of them were learned."""
+    stages = [step for step in steps if any(name.startswith("tokens/") for name in step.manifest.counts)]
+    tasks = [task for tasks in SHARES.values() for task in tasks]
+    rows = [(words(task), *(_task_cell(step, task) for step in stages)) for task in tasks]
+    head = ("Task", *(step.name for step in stages))
+    told = tag("p", "Tokens that each task read, and how many of them were learned.", class_="note group")
+    return tag("div", told, table(head, rows)) if stages else None
+
+
+def _task_cell(step: Step, task: str) -> Markup:
+    counts, metrics = step.manifest.counts, step.manifest.metrics
+    share, wanted = metrics.get(f"share/{task}", 0.0), metrics.get(f"share_target/{task}")
+    asked = "" if wanted is None else f" of {wanted:.4f} asked for"
+    learned = f"{count(counts.get(f'targets/{task}', 0))} learned"
+    return tag("div", tag("b", count(counts.get(f"tokens/{task}", 0))), tag("br"), tag("small", f"{share:.4f}{asked}; {learned}"))  # fmt: skip
 
 
 def realised_share(step: Step, name: str) -> float | None:
@@ -78,10 +98,12 @@ def _schedule(points: Any) -> str:
 
 
 def _weights(config: Any) -> dict[str, float]:
-    """Every number of a config whose name ends in `_weight`, but the optimiser's."""
+    """Every number of a config whose name ends in `_weight`, but the optimiser's, and the kinds' that are not 1."""
     if not isinstance(config, dict):
         return {}
-    return {
+    by_kind = config.get("kind_weights")
+    kinds = {name: value for name, value in by_kind.items() if value != 1} if isinstance(by_kind, dict) else {}
+    return kinds | {
         name.removesuffix("_weight"): value
         for name, value in config.items()
         if name.endswith("_weight") and isinstance(value, int | float)

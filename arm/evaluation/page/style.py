@@ -47,6 +47,8 @@ figure{margin:0}
 .chart figcaption b{color:var(--ink);font-weight:600}
 .chart svg{width:100%;height:auto;display:block}
 .curve{fill:none;stroke:var(--accent);stroke-width:1.6;stroke-linejoin:round}
+.curve.beside{stroke:var(--soft);stroke-dasharray:3 2;stroke-width:1.2}
+.group{margin-top:14px}
 .rule{stroke:var(--rule);stroke-width:1}
 .axis{fill:var(--soft);font-size:9px}
 .end{text-anchor:end}

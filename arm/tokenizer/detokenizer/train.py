@@ -19,6 +19,7 @@ from arm.tokenizer.detokenizer.prepared import Prepared, prepare
 from arm.tokenizer.loop import Loop, Share, generator_at, rank_rows
 from arm.tokenizer.protocol import ImageTokenizer, load_tokenizer, tokenizer_folder
 from arm.tokenizer.resolution import Size
+from arm.training.checkpoint import Checkpoints
 from arm.training.engine import rank
 
 
@@ -37,7 +38,7 @@ def train_detokenizer(
     paths = shard_paths(images)
     loop = Loop(
         "train-detokenizer", detokenizer, config.optimizer, num_steps=config.num_steps, parts={},
-        checkpoints=output.scratch("checkpoints"), save_every=config.save_every, log_every=config.log_every,
+        checkpoints=Checkpoints.of(output), save_every=config.save_every, log_every=config.log_every,
         ema_decay=config.ema_decay, weights="bfloat16" if config.precision == "bfloat16_weights" else "float32",
     )  # fmt: skip
     prepared = prepare(paths, visual, detokenizer, output.scratch("latents"), config)

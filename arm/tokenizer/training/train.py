@@ -23,6 +23,7 @@ from arm.tokenizer.training.steps import CodeWatch, Steps
 from arm.tokenizer.training.trainer import TokenizerTrainer
 from arm.tokenizer.training.validation import HeldOut, Validation, probe_images, read_held_out
 from arm.tokenizer.visual import VisualTokenizer
+from arm.training.checkpoint import Checkpoints
 from arm.training.engine import rank, start_process_group
 
 
@@ -55,7 +56,7 @@ def fit(trainer: TokenizerTrainer, stream: PairStream, reader: PixelReader, watc
     config, steps = trainer.config, Steps(trainer, stream, reader)
     loop = Loop(
         "train-tokenizer", trainer, config.optimizer, num_steps=config.num_steps,
-        parts={"stream": stream, "watch": watch}, checkpoints=output.scratch("checkpoints"),
+        parts={"stream": stream, "watch": watch}, checkpoints=Checkpoints.of(output),
         save_every=config.save_every, log_every=config.log_every, ema_decay=config.ema_decay,
         after_step=steps.after, measure=watch.measure,
     )  # fmt: skip
