@@ -7,14 +7,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.parquet as pq
 from tiny_lmm import CODES, WORDS, saved_base, word_tokenizer
 from transformers import AutoTokenizer
 
+from arm import config as configs
 from arm.manifest import Manifest, entries_of
 from arm.model.token_shards import ShardFiles, index_bytes, text_fingerprint, write_lengths, write_shard
 from arm.model.vocabulary import text_ids
 from arm.records import Image, Sample, Text, make_uid
 from arm.storage import LocalFolder
+from arm.training.config import StageConfig
 
 COUNTS = {
     "text": 40, "caption": 60, "question": 50, "text_to_image": 120, "edit": 60,
@@ -45,6 +48,18 @@ def make_store(folder: Path, *, shards_per_task: int = 2) -> dict[str, Manifest]
             _write(folder / "tokens", f"{task}-{number:05d}", rows, tokenizer)
     kinds = {"tokens": "token-shards", "base": "weights", "tokenizer": "tokenizer"}
     return {name: artifact(folder / name, kind) for name, kind in kinds.items()}
+
+
+def finished_run(folder: Path, output: Path, config: dict[str, Any]) -> Manifest:
+    """The manifest that `jobs.run` would give an output of train-model on the store in `folder`."""
+    inputs = {name: artifact(folder / name, name).digest for name in ("tokens", "base", "tokenizer")}
+    steps = pq.read_table(output / "ledger" / "steps-00000.parquet").to_pydict()
+    counts = {"steps": len(steps["step"]), "documents": sum(steps["documents"]), "tokens": sum(steps["tokens"])}
+    local, identity = LocalFolder(output), configs.identity(configs.from_dict(StageConfig, config))
+    return Manifest(
+        kind="model", job="train-model", version=1, key="0" * 64, config=identity, inputs=inputs, counts=counts,
+        metrics={}, files=entries_of(local), folder=local,
+    )  # fmt: skip
 
 
 def image(rng: random.Random) -> npt.NDArray[np.uint16]:
@@ -91,4 +106,4 @@ def _write(folder: Path, unit: str, rows: list[tuple[Sample, list[npt.NDArray[np
     write_lengths(folder / files.lengths, lengths, held_out, text_fingerprint=text_fingerprint(tokenizer))
 
 
-__all__ = ["COUNTS", "artifact", "image", "make_store", "text", "word_tokenizer"]
+__all__ = ["COUNTS", "artifact", "finished_run", "image", "make_store", "text", "word_tokenizer"]

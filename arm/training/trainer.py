@@ -189,9 +189,8 @@ class Trainer:
         )
         dist.all_reduce(values)
         documents, tokens, *halves, flops, save, stop = values.tolist()[:9]
-        digest, identity = ((high * 2**31 + low) % MODULUS for high, low in (halves[:2], halves[2:]))
-        kinds = KindCounts.from_list(values.tolist()[9:])
-        return [documents, tokens, digest, identity, flops, save, stop], kinds
+        sums = [(high * 2**31 + low) % MODULUS for high, low in (halves[:2], halves[2:])]
+        return [documents, tokens, *sums, flops, save, stop], KindCounts.from_list(values.tolist()[9:])
 
     def _flops(self, batches: list[Batch]) -> float:
         code_rows, text_rows = self._packed.rows()

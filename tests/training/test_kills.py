@@ -16,10 +16,12 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from token_store import make_store
+from token_store import finished_run, make_store
 
 from arm.storage import sha256_of
-from tests.training.ranks import Server
+from arm.training.ledger.chain import Run
+from arm.training.ledger.verification import verify
+from tests.training.ranks import CONFIG, Server
 
 SEED = int(os.environ.get("KILLS_SEED", "20261128"))
 STEPS = 48
@@ -54,6 +56,9 @@ def test_twenty_kills_on_one_and_two_ranks_by_turns(server: Server, whole: tuple
     assert hits == 20
     output = server.folder / "turns"
     assert ledger_of(output) == ledger_of(whole[0])
+    proof = verify(Run(finished_run(server.folder, output, {**CONFIG, **LONG})))
+    print(proof.line())
+    assert sum(len(attempt.lost) for attempt in proof.attempts) > 0
     losses, undisturbed = losses_of(output), losses_of(whole[0])
     assert losses.keys() == undisturbed.keys()
     print(f"largest difference of a loss: {max(abs(losses[step] - undisturbed[step]) for step in losses):.2e}")

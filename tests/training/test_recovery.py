@@ -40,7 +40,7 @@ def losses_of(output: Path) -> dict[int, float]:
 
 
 def ledger_of(output: Path) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = pq.read_table(output / "ledger.parquet").to_pydict()
+    found: dict[str, list[int]] = pq.read_table(output / "ledger" / "steps-00000.parquet").to_pydict()
     return found
 
 

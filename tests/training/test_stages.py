@@ -12,15 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from tiny_lmm import CODES
-from token_store import artifact, make_store
+from token_store import artifact, finished_run, make_store
 from transformers import AutoModelForCausalLM
 
-from arm import config as configs
-from arm.manifest import Manifest, entries_of
+from arm.manifest import entries_of
 from arm.model.documents import KINDS
 from arm.model.token_shards import open_shards
 from arm.storage import LocalFolder
-from arm.training.config import StageConfig
 from arm.training.ledger.chain import Run
 from arm.training.ledger.query import query_uid
 from arm.training.ledger.verification import verify_all
@@ -89,14 +87,7 @@ def test_a_killed_stage_goes_on_and_gives_the_same_bytes(folder: Path, trained: 
 def prove_the_ledger(folder: Path, output: Path) -> None:
     """Saved after steps 3 and 6, then killed: verified down to the tokens, and every sample of a shard is accounted for."""
     inputs = {name: artifact(folder / name, name) for name in ("tokens", "base", "tokenizer")}
-    ledger = pq.read_table(output / "ledger" / "steps-00000.parquet").to_pydict()
-    manifest = Manifest(
-        kind="model", job="train-model", version=1, key="0" * 64, counts={
-            "steps": 8, "documents": sum(ledger["documents"]), "tokens": sum(ledger["tokens"]),
-        }, config=configs.identity(configs.from_json(StageConfig, json.dumps(CONFIG))), metrics={},
-        inputs={name: found.digest for name, found in inputs.items()}, files=entries_of(LocalFolder(output)),
-        folder=LocalFolder(output),
-    )  # fmt: skip
+    manifest = finished_run(folder, output, CONFIG)
     (line,) = verify_all([Run(manifest)], list(inputs.values()), tokens=True)
     assert "8 steps" in line
     assert "begun 2 times, 0 steps done again" in line
