@@ -80,7 +80,7 @@ def run_with_kills(server: Server, name: str, *, kills: int, ranks: tuple[int, .
     for number, num_ranks in zip(range(kills), cycle(ranks), strict=False):
         server.start(name, num_ranks, **LONG)
         if draw.random() < 0.2:
-            time.sleep(draw.uniform(0, start_seconds))
+            _await_start(server, name, draw.uniform(0, start_seconds))
         else:
             _await_steps(server, name, draw.randint(1, 4))
             time.sleep(draw.uniform(0, 0.1))
@@ -94,6 +94,13 @@ def run_with_kills(server: Server, name: str, *, kills: int, ranks: tuple[int, .
         print(f"kill {number}: {num_ranks} ranks at step {at}, codes {codes}", flush=True)
     print(f"{hits} of {kills} kills met a living run, {time.monotonic() - started:.0f} s")
     return hits
+
+
+def _await_start(server: Server, name: str, seconds: float) -> None:
+    """Wait so long, but not into the steps: another start may be faster than the first was."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and server.step(name) is None:
+        time.sleep(0.002)
 
 
 def _await_steps(server: Server, name: str, steps: int) -> None:

@@ -110,6 +110,7 @@ def test_a_nan_on_one_rank_skips_the_update_on_all_and_the_data_go_on(server: Se
     assert [json.loads(line)["skipped_steps"] for line in text.splitlines() if "skipped" in line][-1] == 1
 
 
+@pytest.mark.slow
 def test_too_many_nans_stop_the_run_in_a_sentence(server: Server) -> None:
     codes = server.run("nans", 2, nan=(0, [2, 3, 4]), max_skipped=2)
     assert codes == [1, 1]
@@ -146,7 +147,7 @@ def test_a_rank_that_stands_still_has_the_others_dump_their_stacks_and_ask_to_be
     assert "all_reduce" in stacks.read_text() or "step" in stacks.read_text()
 
 
-@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+@pytest.mark.parametrize(("before", "after"), [(2, 1), pytest.param(1, 2, marks=pytest.mark.slow)])
 def test_another_number_of_ranks_goes_on_with_the_same_batches(
     server: Server, whole: Path, before: int, after: int
 ) -> None:
