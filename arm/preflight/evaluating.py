@@ -27,7 +27,7 @@ def plan_evaluation(setting: Setting, step: str) -> StepPlan:
     codes = max(config.image_size // encoder.patch, 1) ** 2
     batch = min(config.batch_size, max(drawn, asked, 1))
     plan.memory = [
-        memory.frozen_language(model, "model", 2 if config.bfloat16 else 4),
+        memory.frozen_language(model, "model", 4 if config.dtype == "float32" else 2),
         memory.cache(model, batch * (2 if drawn else 1), codes),
     ]
     if drawn:

@@ -10,6 +10,7 @@ P parameters on N ranks, bfloat16 (ZeRO, arXiv 1910.02054, section 3; K = 12 byt
 
 Activations of a decoder layer per token, by what its backward pass needs (counted as in arXiv 2205.05198, for grouped
 keys and a gated MLP): 9 widths, 4 key widths, 4 MLP widths; in bfloat16 11 widths, because norms keep float32 copies.
+The dtype `auto` counts as bfloat16.
 """
 
 from dataclasses import dataclass
