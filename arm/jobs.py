@@ -72,7 +72,7 @@ JOBS: tuple[Job, ...] = (
         function="arm.toy.world_job:make_world", config="arm.toy.config:WorldConfig",
     ),
     Job(
-        name="train-teachers", phase="toy", makes="teachers", version=2,
+        name="train-teachers", phase="toy", makes="teachers", version=3,
         purpose="Train small stand-ins for SigLIP2, Qwen2.5 and a VAE, saved as Hugging Face checkpoints.",
         function="arm.toy.teacher:train_teachers", config="arm.toy.config:TeacherConfig",
     ),
@@ -113,7 +113,7 @@ JOBS: tuple[Job, ...] = (
         inputs=(_optional("crawled"), _optional("imported"), _optional("scorer", "judge"), _optional("evaluation", "judge")),
     ),
     Job(
-        name="train-tokenizer", phase="model", makes="tokenizer", version=3, distributed=True,
+        name="train-tokenizer", phase="model", makes="tokenizer", version=4, distributed=True,
         purpose="Train the visual tokenizer: frozen SigLIP2, projections, FSQ, four losses.",
         function="arm.tokenizer.training.train:train_tokenizer", config="arm.tokenizer.config:TokenizerConfig",
         inputs=(Input("images"), Input("encoder", "init"), Input("caption_model", "init")),
@@ -128,7 +128,7 @@ JOBS: tuple[Job, ...] = (
         ),
     ),
     Job(
-        name="train-detokenizer", phase="model", makes="detokenizer", version=3, distributed=True,
+        name="train-detokenizer", phase="model", makes="detokenizer", version=4, distributed=True,
         purpose="Train the detokenizer that renders codes as pixels: a flow over the latents of a frozen autoencoder.",
         function="arm.tokenizer.detokenizer.train:train_detokenizer",
         config="arm.tokenizer.config:DetokenizerConfig",
@@ -147,19 +147,19 @@ JOBS: tuple[Job, ...] = (
     ),
     Job(
         name="train-model", phase="model", makes="model", stages=("pretrain", "continue", "finetune"), distributed=True,
-        version=2,
+        version=3,
         purpose="Train the language model on packed token shards under DeepSpeed, one stage a run.",
         function="arm.training.stages:train_model", config="arm.training.config:StageConfig",
         inputs=(Input("tokens"), Input("base", "init"), Input("tokenizer", "init")),
     ),
     Job(
-        name="train-policy", phase="model", makes="model", stages=("t2i", "edit", "joint"), distributed=True, version=2,
+        name="train-policy", phase="model", makes="model", stages=("t2i", "edit", "joint"), distributed=True, version=3,
         purpose="Improve the model with GRPO against rewards, one stage a run.",
         function="arm.rl.training:train_policy", config="arm.rl.config:PolicyConfig",
         inputs=(Input("model", "init"), Input("prompts"), Input("tokenizer", "init"), Input("detokenizer", "judge")),
     ),
     Job(
-        name="evaluate-model", phase="release", makes="evaluation", version=2,
+        name="evaluate-model", phase="release", makes="evaluation", version=3,
         purpose="Score every training stage on held-out prompts, questions and edits; write the report.",
         function="arm.evaluation.evaluate:evaluate_model", config="arm.evaluation.config:EvaluateConfig",
         inputs=(
