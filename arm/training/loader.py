@@ -151,8 +151,8 @@ class Loader:
             raise UserError(
                 "The token shards' lengths are of another text tokenizer; tokenize again with this model's."
             )
-        columns = (rows.kinds, self._keys[rows.shards], rows.rows, rows.epochs)
-        identity = identity_sum(*(column[places] for column in columns))
+        keys = self._keys[rows.shards[places]]
+        identity = identity_sum(rows.kinds[places], keys, rows.rows[places], rows.epochs[places])
         return replace(collate(documents, self._vocabulary), identity=identity)
 
 
