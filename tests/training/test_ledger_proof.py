@@ -120,6 +120,18 @@ def test_another_plan_does_not_verify(run: Path) -> None:
     assert failure(run) == "step 4 fed 9 tokens, the plan has 8."
 
 
+def test_rows_that_fill_no_step_may_follow_where_a_source_stopped_the_stage(run: Path) -> None:
+    """The plan's last row is number 5: of two rows a step it is half of step 2, and of one row a step the whole step 5."""
+    path = run / "plan" / "rows-00001.parquet"
+    table = pq.read_table(path)
+    more = table.slice(len(table) - 1).to_pylist()[0] | {"step": 5, "row": 5}
+    pq.write_table(pa.concat_tables([table, pa.Table.from_pylist([more], schema=table.schema)]), path)
+    publish(run)
+    assert failure(run) == "the plan goes on at step 5, where the ledger ends."
+    publish(run, rows_per_step=2)
+    assert verify(open_chains([str(run)])[0]).steps.step.tolist() == [0, 1, 2, 3, 4]
+
+
 def test_an_epoch_that_comes_before_the_one_before_it_does_not_verify(tmp_path: Path) -> None:
     """One open row of 10 tokens holds at most two documents of five: three that come late were not waiting there."""
     late = [columns(*(("text", 0, row, epoch, 5) for row in range(3))) for epoch in (1, 0)]
