@@ -222,6 +222,10 @@ def test_a_run_that_does_not_verify_ends_with_one_sentence_and_code_1(
         (["query", "--uid", "xyz", "RUN"], "--uid is 'xyz'; give the 32 hexadecimal digits of a sample."),
         (["query", "--uid", "0" * 32, "RUN"], "(111111111111) are not found; give --store with the store that holds"),
         (["seen", "--step", "6", "RUN"], "--step is 6; pretrain"),
+        (
+            ["seen", "--write", "absent/seen.parquet", "RUN"],
+            "--write 'absent/seen.parquet' is no file that can be written",
+        ),
         (["forget"], "invalid choice: 'forget' (choose from"),
     ],
 )
@@ -247,6 +251,11 @@ def test_a_shard_is_seen_by_every_model_that_came_after(chain: list[Path], capsy
         f"seen by the model of {labels[1]} and all its checkpoints: first at step 1 of {labels[0]}",
         f"seen by the model of {labels[2]} and all its checkpoints: first at step 1 of {labels[0]}",
     ]
+
+
+def test_all_runs_that_are_given_are_asked(chain: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    lines = printed(capsys, "query", "--shard", SHARDS[1], chain[1], chain[0])
+    assert [line.split()[0] for line in lines] == ["pretrain"] * 2 + ["continue"] * 2 + ["seen"] * 2
 
 
 def test_an_unknown_shard_lists_the_known(run: Path) -> None:
