@@ -25,7 +25,6 @@ from arm.model.lmm import VisualCodes, initial_values, initialise, load_base, lo
 from arm.model.sequence import check_heads, sequence_group
 from arm.model.vocabulary import Vocabulary
 from arm.storage import Folder, publish_tree
-from arm.tracking import tracker
 from arm.training.checkpoint import Checkpoints
 from arm.training.config import StageConfig
 from arm.training.engine import Engine, num_ranks, rank, start_process_group
@@ -221,7 +220,6 @@ def _publish_model(trainer: Trainer, text_tokenizer: Any, vocabulary: Vocabulary
 def _publish_curves(history: History, output: Folder) -> None:
     for name, records in (("curves.jsonl", history.curves), ("view/speed.jsonl", history.speeds)):
         output.write(name, "".join(json.dumps(record, sort_keys=True) + "\n" for record in records).encode())
-    tracker.log({name: value for record in history.curves[-2:] for name, value in record.items()}, step=0)
 
 
 def _outcome(trainer: Trainer, planned: PlanFiles, config: StageConfig) -> Outcome:
