@@ -122,7 +122,7 @@ def ledger(arguments: list[str]) -> None:
     places = given or _of_store(options.store, "train-model")
     if not places:
         raise UserError(f"The store {options.store} holds no output of train-model; give its folder.")
-    runs = chain.open_chains(places if options.action == "verify" else places[-1:], others)
+    runs = chain.open_chains(places if given or options.action == "verify" else places[-1:], others)
     if options.action == "verify":
         lines = verification.verify_all(runs, others, tokens=options.tokens)
     elif options.action == "query":

@@ -12,7 +12,7 @@ worker on a cluster; here they are plain children, which saves torchrun's own im
     ARM_PART        k/n: which units this process makes, where the parts of a job run apart (see `launch_part`)
 
 A rank that exits with 75 (EX_TEMPFAIL: it hung, see `arm.training.heartbeat`) has all of them run again, a few times. On
-Ctrl-C or SIGTERM the ranks have a minute to save.
+Ctrl-C or SIGTERM the ranks have two minutes to save.
 """
 
 import contextlib
@@ -43,8 +43,8 @@ from arm.tracking.spool import store_of
 POLL_SECONDS = 0.1
 RESTARTS = 3
 """How often ranks that ask for it are run again, unless an hour lies between."""
-SAVE_SECONDS = 60.0
-"""How long ranks that are asked to stop may take to save."""
+SAVE_SECONDS = 120.0
+"""How long ranks that are asked to stop may take: to end the step, to save, and a minute for the copy in the store."""
 STACKS_SECONDS = 5.0
 """How long the others may take to write down where they hang, after the first has given up."""
 BRIEF_SPIN = "20000"

@@ -24,15 +24,16 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from arm.device import make_deterministic
+from arm.device import computing_dtype, make_deterministic
 from arm.model.attention import NAME as DOCUMENTS
 from arm.model.documents import Document
 from arm.model.vocabulary import Vocabulary
+from arm.training.checkpoint import Checkpoints
 from arm.training.config import StageConfig
 from arm.training.engine import Engine
-from arm.training.engine_config import computing_dtype
 from arm.training.loader import Batch, collate
 from arm.training.loss import PackedModel
+from arm.training.metrics import Meter
 from arm.training.stages import engine_config
 from arm.training.trainer import Trainer
 
@@ -115,8 +116,16 @@ def contenders(geometry: Geometry) -> dict[str, Callable[[], None]]:
     module = packed_model(geometry, config)
     loader = Loader(documents_of(geometry), module.vocabulary)
     engine = Engine(module, engine_config(config))
-    folder = Path(tempfile.mkdtemp())
-    trainer = Trainer(engine, loader, config, held_out={}, folder=folder, name="step")  # type: ignore[arg-type]
+    checkpoints = Checkpoints(Path(tempfile.mkdtemp()))
+    trainer = Trainer(
+        engine,
+        loader,  # type: ignore[arg-type]
+        config,
+        held_out={},
+        checkpoints=checkpoints,
+        name="step",
+        meter=Meter(config),
+    )
     (batch,) = loader.micro_batches(0)
     count = len(batch.code_targets_M) + len(batch.text_targets_M)
     deepspeed = engine._backend._engine  # type: ignore[attr-defined]

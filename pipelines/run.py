@@ -236,9 +236,10 @@ def _output_to(path: Path) -> Iterator[None]:
 
 
 def _last_error(log: Path, start: int) -> str:
-    """The exception that ended the task: the last line of its traceback, above the runner's own."""
+    """What ended the task: the last line of its traceback, above the runner's own, or why it asks to be run again."""
     lines = log.read_bytes()[start:].decode(errors="replace").splitlines()
-    errors = [line.strip() for line in lines if re.match(r"\s*[\w.]+(Error|Exception|Interrupt)\b", line)]
+    wanted = re.compile(r"\s*([\w.]+(Error|Exception|Interrupt)\b|No step has ended for|Stopped after step)")
+    errors = [line.strip() for line in lines if wanted.match(line)]
     return next((line for line in reversed(errors) if "finished with status" not in line), "no exception was printed")
 
 

@@ -68,17 +68,19 @@ def write_plan(output: Path, steps: list[Columns]) -> None:
         kinds, shards, rows, epochs, lengths = found
         step = np.repeat(part, [len(steps[s][0]) for s in part])
         table = pa.table({
-            "step": step, "kind": [KINDS[k] for k in kinds], "shard": [SHARDS[s] for s in shards],
+            "step": step, "row": step, "kind": [KINDS[k] for k in kinds], "shard": [SHARDS[s] for s in shards],
             "shard_row": rows, "epoch": epochs, "length": lengths,
         })  # fmt: skip
         (output / "plan").mkdir(parents=True, exist_ok=True)
         pq.write_table(table, output / "plan" / f"rows-{number:05d}.parquet")
 
 
-def publish(output: Path, *, stage: str = "pretrain", base: str = "0" * 64, **counts: int) -> Manifest:
+def publish(
+    output: Path, *, stage: str = "pretrain", base: str = "0" * 64, rows_per_step: int = 1, **counts: int
+) -> Manifest:
     """Write the manifest of a finished train-model over what lies in a folder."""
     folder = LocalFolder(output)
-    config = {"stage": stage, "sequence_length": 10, "mixture": {"window_rows": 1}}
+    config = {"stage": stage, "rows_per_step": rows_per_step, "sequence_length": 10, "mixture": {"window_rows": 1}}
     declared = {"steps": 5, "documents": 9, "tokens": 59, **counts}
     made = Manifest(
         kind="model", job="train-model", version=1, key="0" * 64, config=config,

@@ -91,13 +91,6 @@ class Documents:
         return cls(num_tokens=starts[-1], blocks=moved, long_spans=spans, home_N=home[:-1].to(device), group=group)
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """One new token per sequence against its cached keys: `mask_BT` hides the columns that are not its own."""
-
-    mask_BT: Tensor
-
-
 def attend(
     module: torch.nn.Module,
     query_1HNE: Tensor,
@@ -105,15 +98,13 @@ def attend(
     value_1KNE: Tensor,
     attention_mask: Tensor | None,
     scaling: float | None = None,
-    documents: Documents | Columns | None = None,
+    documents: Documents | None = None,
     **unused: Any,
 ) -> tuple[Tensor, None]:
-    """Attend inside each document of one packed row; returns (1, N, H, E). With `Columns`: one token a sequence."""
+    """Attend inside each document of one packed row; returns (1, N, H, E)."""
     if documents is None:
         raise ValueError("the attention 'documents' needs the keyword documents=Documents.of(lengths)")
     scale = scaling if scaling is not None else query_1HNE.shape[-1] ** -0.5
-    if isinstance(documents, Columns):
-        return _attend_columns(query_1HNE * scale, key_1KNE, value_1KNE, documents), None
     if documents.group is None:
         return _attend_documents(query_1HNE, key_1KNE, value_1KNE, documents, scale), None
     group = documents.group
@@ -160,15 +151,6 @@ def _attend_block(query_NHE: Tensor, key_NHE: Tensor, value_NHE: Tensor, block: 
 def _attend_long(query_NHE: Tensor, key_NHE: Tensor, value_NHE: Tensor, span: tuple[int, int]) -> Tensor:
     q, k, v = (x[span[0] : span[1]].transpose(0, 1).unsqueeze(0) for x in (query_NHE, key_NHE, value_NHE))
     return functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0)[0].transpose(0, 1)
-
-
-def _attend_columns(query_BH1E: Tensor, key_BKTE: Tensor, value_BKTE: Tensor, columns: Columns) -> Tensor:
-    """(B, 1, H, E): the query heads of one key-value head are taken together, so that no key is copied."""
-    batch, heads, _, width = query_BH1E.shape
-    query_BKGE = query_BH1E.reshape(batch, key_BKTE.shape[1], -1, width)
-    scores_BKGT = query_BKGE @ key_BKTE.transpose(2, 3) + columns.mask_BT[:, None, None]
-    weights_BKGT = functional.softmax(scores_BKGT, dim=-1)
-    return (weights_BKGT @ value_BKTE).reshape(batch, 1, heads, width)
 
 
 def _rows(x: Tensor, index: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from arm.preflight import memory, models
 from arm.preflight.hardware import FORWARD_MFU
-from arm.preflight.outline import Setting, StepPlan, human, refuse_memory
+from arm.preflight.outline import Setting, StepPlan, human, joined, refuse_memory
 from arm.preflight.policy import generate_seconds
 from arm.preflight.visual import render_flops, rendering_memory
 
@@ -20,7 +20,8 @@ def plan_evaluation(setting: Setting, step: str) -> StepPlan:
         config.max_edits if "editing" in config.benchmarks else 0
     )
     asked = config.max_questions if "understanding" in config.benchmarks else 0
-    plan.work = f"{human(drawn)} images and {human(asked)} questions at each of {STAGES} stages"
+    parts = [f"{human(number)} {what}" for number, what in ((drawn, "images"), (asked, "questions")) if number]
+    plan.work = f"{joined(parts) if parts else 'nothing'} at each of {STAGES} stages"
     encoder = models.encoder(setting.recipe)
     stage = setting.recipe.config("train-model-finetune")
     model = models.with_codes(models.language_model(setting.recipe), stage.num_shapes, models.num_codes(setting.recipe))

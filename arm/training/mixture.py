@@ -93,10 +93,11 @@ def held_out_places(
     shards: Sequence[Shard], mixture: MixtureConfig, num_documents: int
 ) -> dict[str, list[tuple[int, int]]]:
     """By kind, (shard, row) of the first held-out samples in the order of the shards; no more shards are opened than
-    that needs."""
+    that needs, and none for a kind without a share: of that there may be no sample in any."""
     found: dict[str, list[tuple[int, int]]] = {kind: [] for kind in KINDS}
+    wanted = [kind for kind, schedule in kind_schedules(mixture).items() if any(point[1] for point in schedule)]
     for number in range(len(shards)):
-        missing = [kind for kind in KINDS if len(found[kind]) < num_documents]
+        missing = [kind for kind in wanted if len(found[kind]) < num_documents]
         if not missing:
             break
         for kind, rows in _held_out_rows(shards[number], missing, mixture):

@@ -25,7 +25,6 @@ from arm.model.lmm import VisualCodes, initial_values, initialise, load_base, lo
 from arm.model.sequence import check_heads, sequence_group
 from arm.model.vocabulary import Vocabulary
 from arm.storage import Folder, publish_tree
-from arm.tracking import tracker
 from arm.training.checkpoint import Checkpoints
 from arm.training.config import StageConfig
 from arm.training.engine import Engine, num_ranks, rank, start_process_group
@@ -33,6 +32,7 @@ from arm.training.engine_config import EngineConfig
 from arm.training.ledger.recorder import Recorder
 from arm.training.loader import Loader, evened, held_out_batches
 from arm.training.loss import PackedModel
+from arm.training.metrics import Meter
 from arm.training.plan.files import PlanFiles, PlanWriter, num_segments, plan_identity
 from arm.training.plan.index import ShardIndex
 from arm.training.plan.planner import Planner, StageShape
@@ -53,10 +53,11 @@ def train_model(
     weights = tokenizer.local(f"tokenizer/{codes.features_file}") if features else None
     with closing(open_later(tokens, codes, config.variants)) as shards:
         planned = plan_stage(shards, config, output)
-        config = replace(config, steps=planned.num_rows // config.rows_per_step)  # fewer where a source stops the stage
+        meter = Meter(config)  # schedules stretch over the declared steps
+        config = replace(config, steps=_whole_steps(planned, config))
         model, text_tokenizer, vocabulary = _model(base, codes, weights, config)
         check_text_tokenizer(shards[0].text_fingerprint, text_tokenizer)
-        trainer = _trainer(model, text_tokenizer, vocabulary, shards, planned, output, config)
+        trainer = _trainer(model, text_tokenizer, vocabulary, shards, planned, output, config, meter)
         with closing(trainer.loader):
             history = trainer.run()
     if config.ema_decay:
@@ -91,6 +92,17 @@ def written_plan(shards: Shards, config: StageConfig, output: Folder) -> PlanFil
     return PlanFiles(output, stage, shards.names, identity=identity)
 
 
+def _whole_steps(planned: PlanFiles, config: StageConfig) -> int:
+    """The steps that a plan fills: fewer than declared where a source stops the stage."""
+    steps = planned.num_rows // config.rows_per_step
+    if not steps:
+        raise UserError(
+            "A kind of document whose limit says 'stop' ends before the first step is full; raise its max_epochs, or let "
+            "it repeat."
+        )
+    return steps
+
+
 def stage_shape(config: StageConfig) -> StageShape:
     """How large the stage is."""
     return StageShape(steps=config.steps, rows_per_step=config.rows_per_step, sequence_length=config.sequence_length)
@@ -123,6 +135,7 @@ def _trainer(
     planned: PlanFiles,
     output: Folder,
     config: StageConfig,
+    meter: Meter,
 ) -> Trainer:
     model.train().set_attn_implementation(DOCUMENTS)
     if config.activation_checkpointing:
@@ -150,17 +163,25 @@ def _trainer(
         max_tokens=config.sequence_length * config.rows_per_micro_batch,
         **here,
     )
+    if config.zero_stage == 3:
+        held_out = evened(held_out, vocabulary)
     batches: Loader | SplitLoader = loader
     if group is not None:
         batches = SplitLoader(loader, group)
         held_out = {kind: [split(batch, group) for batch in found] for kind, found in held_out.items()}
-    if config.zero_stage == 3:
-        held_out = evened(held_out, vocabulary)
     engine = Engine(PackedModel(model, vocabulary, config), engine_config(config))
     checkpoints = Checkpoints.of(output, keep=config.checkpoints_kept, keep_every=config.checkpoint_kept_every_steps)
     recorder = Recorder(output, loader.documents_of, loader.shard_names, num_ranks=num_ranks()) if rank() == 0 else None
-    name = f"train-model {config.stage}"
-    return Trainer(engine, batches, config, held_out=held_out, checkpoints=checkpoints, name=name, recorder=recorder)
+    return Trainer(
+        engine,
+        batches,
+        config,
+        held_out=held_out,
+        checkpoints=checkpoints,
+        name=f"train-model {config.stage}",
+        meter=meter,
+        recorder=recorder,
+    )
 
 
 def engine_config(config: StageConfig) -> EngineConfig:
@@ -199,7 +220,6 @@ def _publish_model(trainer: Trainer, text_tokenizer: Any, vocabulary: Vocabulary
 def _publish_curves(history: History, output: Folder) -> None:
     for name, records in (("curves.jsonl", history.curves), ("view/speed.jsonl", history.speeds)):
         output.write(name, "".join(json.dumps(record, sort_keys=True) + "\n" for record in records).encode())
-    tracker.log({name: value for record in history.curves[-2:] for name, value in record.items()}, step=0)
 
 
 def _outcome(trainer: Trainer, planned: PlanFiles, config: StageConfig) -> Outcome:

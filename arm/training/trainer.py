@@ -66,6 +66,7 @@ class Trainer:
         held_out: Mapping[str, list[Batch]],
         checkpoints: Checkpoints,
         name: str,
+        meter: Meter,
         recorder: Recorder | None = None,
     ) -> None:
         self.engine, self.loader, self.config, self.held_out, self.name = engine, loader, config, held_out, name
@@ -75,7 +76,7 @@ class Trainer:
         self._spikes = SpikeRule(config.spike_deviations, config.spike_window) if config.spike_deviations else None
         self._stop = StopWish()
         model = self._packed.model
-        self.meter = Meter(config)
+        self.meter = meter
         self._num_parameters = layer_parameters(model)
         self._num_layers, self._width = model.config.num_hidden_layers, model.config.hidden_size
         self._saved_at = time.monotonic()

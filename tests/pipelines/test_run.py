@@ -175,3 +175,16 @@ def _processes_of(store: Path) -> list[int]:
         except OSError:
             continue
     return found
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Stopped after step 12 of 100 and saved; the same command goes on.",
+        "No step has ended for 312 s (process 7): stopping, to be run again. The stacks are in stacks-rank-0.txt.",
+    ],
+)
+def test_a_task_that_asks_to_be_run_again_says_why(tmp_path: Path, line: str) -> None:
+    log = tmp_path / "kfp.log"
+    log.write_text(f"ValueError: of a run before\n\n{line}\nTask 'train-model' finished with status FAILURE\n")
+    assert run._last_error(log, 0) == line

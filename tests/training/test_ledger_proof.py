@@ -120,6 +120,18 @@ def test_another_plan_does_not_verify(run: Path) -> None:
     assert failure(run) == "step 4 fed 9 tokens, the plan has 8."
 
 
+def test_rows_that_fill_no_step_may_follow_where_a_source_stopped_the_stage(run: Path) -> None:
+    """The plan's last row is number 5: of two rows a step it is half of step 2, and of one row a step the whole step 5."""
+    path = run / "plan" / "rows-00001.parquet"
+    table = pq.read_table(path)
+    more = table.slice(len(table) - 1).to_pylist()[0] | {"step": 5, "row": 5}
+    pq.write_table(pa.concat_tables([table, pa.Table.from_pylist([more], schema=table.schema)]), path)
+    publish(run)
+    assert failure(run) == "the plan goes on at step 5, where the ledger ends."
+    publish(run, rows_per_step=2)
+    assert verify(open_chains([str(run)])[0]).steps.step.tolist() == [0, 1, 2, 3, 4]
+
+
 def test_an_epoch_that_comes_before_the_one_before_it_does_not_verify(tmp_path: Path) -> None:
     """One open row of 10 tokens holds at most two documents of five: three that come late were not waiting there."""
     late = [columns(*(("text", 0, row, epoch, 5) for row in range(3))) for epoch in (1, 0)]
@@ -210,6 +222,10 @@ def test_a_run_that_does_not_verify_ends_with_one_sentence_and_code_1(
         (["query", "--uid", "xyz", "RUN"], "--uid is 'xyz'; give the 32 hexadecimal digits of a sample."),
         (["query", "--uid", "0" * 32, "RUN"], "(111111111111) are not found; give --store with the store that holds"),
         (["seen", "--step", "6", "RUN"], "--step is 6; pretrain"),
+        (
+            ["seen", "--write", "absent/seen.parquet", "RUN"],
+            "--write 'absent/seen.parquet' is no file that can be written",
+        ),
         (["forget"], "invalid choice: 'forget' (choose from"),
     ],
 )
@@ -235,6 +251,11 @@ def test_a_shard_is_seen_by_every_model_that_came_after(chain: list[Path], capsy
         f"seen by the model of {labels[1]} and all its checkpoints: first at step 1 of {labels[0]}",
         f"seen by the model of {labels[2]} and all its checkpoints: first at step 1 of {labels[0]}",
     ]
+
+
+def test_all_runs_that_are_given_are_asked(chain: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    lines = printed(capsys, "query", "--shard", SHARDS[1], chain[1], chain[0])
+    assert [line.split()[0] for line in lines] == ["pretrain"] * 2 + ["continue"] * 2 + ["seen"] * 2
 
 
 def test_an_unknown_shard_lists_the_known(run: Path) -> None:

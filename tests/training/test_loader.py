@@ -13,10 +13,10 @@ from transformers import AutoTokenizer
 from arm.errors import UserError
 from arm.model.documents import TextEncoder
 from arm.model.token_shards import Shard, open_shards
-from arm.training.config import MixtureConfig
+from arm.training.config import SOURCES, MixtureConfig
 from arm.training.ledger.identity import MODULUS, identity_sum, shard_keys
 from arm.training.loader import Loader, held_out_batches
-from arm.training.mixture import plan
+from arm.training.mixture import held_out_places, plan
 
 _, _, VOCABULARY = tiny_lmm()
 
@@ -113,6 +113,25 @@ def test_held_out_batches_hold_only_held_out_samples(opened: tuple[list[Shard], 
     count = sum(batch.num_documents for batch in batches["edit"])
     assert count == sum(int((shard.held_out & (shard.tasks == "edit")).sum()) for shard in shards)
     assert all(len(batch.ids_N) <= 128 for group in batches.values() for batch in group)
+
+
+def test_no_shard_is_opened_for_held_out_samples_of_a_kind_without_a_share(
+    opened: tuple[list[Shard], TextEncoder],
+) -> None:
+    """All shards are asked for edits as long as edits have a share; without one the search ends before the last shard."""
+    wanted = MixtureConfig(text_only=((0.0, 1.0),), **dict.fromkeys(SOURCES[1:], ((0.0, 0.0),)))
+    for mixture, all_of_them in ((MixtureConfig(), True), (wanted, False)):
+        asked: list[int] = []
+
+        class Counted(list[Shard]):
+            def __getitem__(self, number: Any) -> Any:
+                asked.append(number)  # noqa: B023
+                return super().__getitem__(number)
+
+        found = held_out_places(Counted(opened[0]), mixture, 1 if mixture is wanted else 1000)
+        assert (len(asked) == len(opened[0])) == all_of_them
+        assert bool(found["edit"]) == all_of_them
+        assert found["text"]
 
 
 def test_codes_of_another_tokenizer_are_refused(tmp_path: Path) -> None:

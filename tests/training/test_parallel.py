@@ -7,7 +7,7 @@ import pytest
 import torch
 from engine_runs import rows_of
 from tiny_lmm import tiny_lmm
-from token_store import artifact, make_store
+from token_store import artifact, finished_run, make_store
 from transformers import AutoModelForCausalLM
 
 from arm import config as configs
@@ -15,8 +15,11 @@ from arm.errors import UserError
 from arm.model.attention import NAME as DOCUMENTS
 from arm.storage import LocalFolder
 from arm.training.config import StageConfig
+from arm.training.ledger.chain import Run
+from arm.training.ledger.verification import verify_all
 from arm.training.loss import PackedModel
 from arm.training.stages import engine_config, train_model
+from tests.training.ranks import Server
 
 CONFIG = {
     "steps": 3, "sequence_length": 64, "rows_per_step": 2, "warmup_steps": 1, "learning_rate": 0.003, "num_shapes": 4,
@@ -27,7 +30,11 @@ RUNS: dict[str, dict[str, object]] = {
     "zero-3": {"zero_stage": 3, "activation_checkpointing": True},
     "torch": {"engine": "torch"},
     "average": {"ema_decay": 0.5},
-}
+    "stopped": {"steps": 60, "rows_per_step": 3, "validate_every": 100, "mixture": {
+        "text_to_image": [[0, 0.7], [1, 0.5]], "text_only": [[0, 0.05], [1, 0.25]],
+        "limits": {"text": {"max_epochs": 1, "at_end": "stop"}},
+    }},
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +71,35 @@ def test_an_average_is_published_in_place_of_the_last_weights(trained: Path) -> 
     assert 0 < float((last - average).abs().max()) < 0.01
     curves = [(trained / run / "curves.jsonl").read_text() for run in ("zero-1", "average")]
     assert curves[0] == curves[1]  # the average only watches
+
+
+def test_a_stage_that_a_source_stops_verifies_and_asks_for_the_shares_of_the_declared_one(trained: Path) -> None:
+    """.70 falling to .50 over 60 steps of 192 places: .70 − .10 · tokens read / 11,520 on the mean so far."""
+    output = trained / "stopped"
+    entry = [json.loads(line) for line in (output / "curves.jsonl").read_text().splitlines()][-2]
+    assert entry["step"] < 30
+    assert entry["share_target/text_to_image"] == pytest.approx(0.7 - 0.1 * entry["tokens"] / 11_520, abs=1e-3)
+    inputs = [artifact(trained / name, name) for name in ("tokens", "base", "tokenizer")]
+    (line,) = verify_all([Run(finished_run(trained, output, {**CONFIG, **RUNS["stopped"]}))], inputs, tokens=True)
+    assert f": {entry['step']} steps, " in line
+
+
+@pytest.mark.slow
+def test_zero_3_evens_out_the_held_out_batches_of_sequence_groups(trained: Path) -> None:
+    """Two groups of two ranks and one held-out document of a kind: the second group measures padding, split like a row."""
+    server = Server(trained)
+    try:
+        for name, changes in (("groups", {"zero_stage": 3, "sequence_parallel": 2}), ("alone", {"zero_stage": 3})):
+            ranks = 4 if name == "groups" else 1
+            codes = server.run(name, ranks, steps=2, validate_every=2, validation_documents=1, **changes)
+            assert codes == [0] * ranks, server.said(name)
+    finally:
+        server.close()
+    ours, alone = (
+        [json.loads(line) for line in (trained / name / "curves.jsonl").read_text().splitlines()][-1]
+        for name in ("groups", "alone")
+    )
+    assert ours == pytest.approx(alone, abs=1e-4)
 
 
 def test_recomputed_layers_and_chunks_have_the_gradients_of_kept_ones() -> None:

@@ -129,8 +129,10 @@ def seen(runs: Sequence[Run], step: int | None, path: str | None) -> Iterator[st
     """Count what the checkpoint of a chain's last run after `step` steps has seen, or list it in a Parquet file."""
     if path is None:
         yield from count_seen(runs, step)
-    else:
-        yield f"{write_seen(runs, step, Path(path)):,} documents listed in {path}"
+        return
+    if not Path(path).absolute().parent.is_dir() or Path(path).is_dir():
+        raise UserError(f"--write {path!r} is no file that can be written; give a name in a folder that exists.")
+    yield f"{write_seen(runs, step, Path(path)):,} documents listed in {path}"
 
 
 def count_seen(runs: Sequence[Run], step: int | None) -> Iterator[str]:

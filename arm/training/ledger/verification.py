@@ -30,7 +30,9 @@ from arm.training.ledger.identity import identities, shard_keys, sums_by_step
 from arm.training.ledger.repeats import SeenDocuments, last_files
 
 PLAN = "plan/rows-"
-_PLAN_COLUMNS = ("step", "kind", "shard", "shard_row", "epoch", "length")
+_PLAN_COLUMNS = ("step", "row", "kind", "shard", "shard_row", "epoch", "length")
+
+PlanColumns = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.uint64], npt.NDArray[np.int64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,14 +160,20 @@ def _most_open(run: Run, shortest: int) -> int:
 
 
 def _check_plan(run: Run, steps: Steps) -> int:
-    """The plan beside the ledger holds the same documents and tokens at each step; returns the shortest length."""
-    num_steps, shortest = len(steps.step), 2**32
+    """The plan beside the ledger holds the same documents and tokens at each step; returns the shortest length.
+
+    Where a source stopped the stage, rows that do not fill a step follow the last one, and nobody read them.
+    """
+    num_steps, shortest, rows_per_step = len(steps.step), 2**32, int(run.manifest.config["rows_per_step"])
     planned = Steps(**{name: np.zeros(num_steps, getattr(steps, name).dtype) for name in Steps.__slots__})
-    for step, hashes, lengths in _planned(run):
+    for step, row, hashes, lengths in _planned(run):
+        read = step < num_steps
+        if not read.all():
+            if row.max() + 1 >= (num_steps + 1) * rows_per_step:
+                raise IntegrityError(f"the plan goes on at step {num_steps}, where the ledger ends.")
+            step, hashes, lengths = step[read], hashes[read], lengths[read]
         if not len(step):
             continue
-        if step.max() >= num_steps:
-            raise IntegrityError(f"the plan goes on at step {num_steps}, where the ledger ends.")
         shortest = min(shortest, int(lengths.min(initial=shortest)))
         first, last = int(step.min()), int(step.max())
         here, size = slice(first, last + 1), last + 1 - first
@@ -185,8 +193,8 @@ def _compare(what: str, fed: npt.NDArray[np.int64], planned: npt.NDArray[np.int6
     _raise_first(fed != planned, lambda i: f"step {i} fed {fed[i]} {what}, the plan has {planned[i]}.")
 
 
-def _planned(run: Run) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64], npt.NDArray[np.int64]]]:
-    """Steps, hashes and lengths of the plan's documents, row group by row group."""
+def _planned(run: Run) -> Iterator[PlanColumns]:
+    """Steps, rows, hashes and lengths of the plan's documents, row group by row group."""
     entries = run.manifest.select(PLAN, ".parquet")
     if not entries:
         raise IntegrityError(f"there is no plan beside the ledger in {run.manifest.folder.url}.")
@@ -199,14 +207,14 @@ def _planned(run: Run) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.u
             raise IntegrityError(f"{run.where(entry)} is no file of a plan ({error}).") from None
 
 
-def _columns(table: pa.Table) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
-    step, rows, epochs, lengths = (
-        np.asarray(table[name]).astype(np.int64) for name in ("step", "shard_row", "epoch", "length")
+def _columns(table: pa.Table) -> PlanColumns:
+    step, row, rows, epochs, lengths = (
+        np.asarray(table[name]).astype(np.int64) for name in ("step", "row", "shard_row", "epoch", "length")
     )
     kinds, kind_names = _encoded(table["kind"])
     shards, shard_names = _encoded(table["shard"])
     keys = shard_keys(shard_names)[shards]
-    return step, identities(_kind_numbers(kind_names)[kinds], keys, rows, epochs), lengths
+    return step, row, identities(_kind_numbers(kind_names)[kinds], keys, rows, epochs), lengths
 
 
 def _encoded(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int64], list[str]]:
