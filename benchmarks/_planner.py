@@ -3,7 +3,8 @@
 plan_rows     the same plan as `arm.training.plan`, written to be read: the oracle of the tests
 plan_before   the loop of the planner that this project had before, which knew straight lines only: the benchmark's peer
 
-plan_rows(shares, edges, streams, capacity=8, max_open=2, num_rows=3)   ->   [(kind, number), …] and rows of places in it
+plan_rows(shares, edges, streams, capacity=8, max_open=2, segment_rows=9, num_rows=3)   ->   [(kind, number), …] and rows
+of places in it
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,9 +21,13 @@ def plan_rows(
     *,
     capacity: int,
     max_open: int,
+    segment_rows: int,
     num_rows: int,
 ) -> tuple[list[tuple[int, int]], list[list[int]]]:
-    """Choose documents by the largest lag, the first of equals, and pack them by best fit; `streams` give lengths."""
+    """Choose documents by the largest lag, the first of equals, and pack them by best fit; `streams` give lengths.
+
+    Every `segment_rows` rows all open rows are closed.
+    """
     lags, counts = [0] * len(streams), [0] * len(streams)
     chosen: list[tuple[int, int]] = []
     rows: list[list[int]] = []
@@ -41,6 +46,8 @@ def plan_rows(
             lags = [lag + share * span for lag, share in zip(lags, shares[tick], strict=True)]
             tokens, left = tokens + span, left - span
         lags[kind] -= UNIT * length
+        if packer.num_opened % segment_rows == 0 and not packer.holds(length):
+            rows.extend(packer.close_all())
         rows.extend(packer.add(len(chosen), length))
         chosen.append((kind, counts[kind]))
         counts[kind] += 1
@@ -54,6 +61,7 @@ class Packer:
     capacity: int
     max_open: int
     rows: dict[int, list[list[int]]] = field(default_factory=dict)
+    num_opened: int = 0
     _mask: int = 0
     _num_open: int = 0
 
@@ -67,11 +75,21 @@ class Packer:
             if self._num_open == self.max_open:
                 yield self._take((self._mask & -self._mask).bit_length() - 1)
             space, row = self.capacity, []
+            self.num_opened += 1
         row.append(document)
         if space == length:
             yield row
         else:
             self._put(space - length, row)
+
+    def holds(self, length: int) -> bool:
+        """Whether an open row has so much space."""
+        return self._mask >> length > 0
+
+    def close_all(self) -> Iterator[list[int]]:
+        """Close every open row, the fullest first."""
+        while self._num_open:
+            yield self._take((self._mask & -self._mask).bit_length() - 1)
 
     def _take(self, space: int) -> list[int]:
         """Remove the oldest row with exactly this space."""

@@ -14,7 +14,8 @@ The lengths are a rule of (shard, row), no files: 15,000 shards of 200,000 docum
 
 The stage is the paper's pretraining made 2.5T tokens (305 rows of 80K a step, 100,000 steps), text-to-image falling from
 .70 to .55 along a cosine. The cursor of step 90,000 is not reached by planning 2.7 billion documents: each stream is put
-where the sum of its shards' tokens says it is by then (`cursor_at`), one step is planned there, and that state is written.
+where the sum of its shards' tokens says it is by then (`cursor_at`), one step is planned there as a segment of its own,
+and the state at its end is written.
 A new process reads it: what a seek and a segment cost, from the same kind of state that a plan records every 1,000 steps.
 """
 
@@ -23,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,14 +33,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from arm.model.documents import DROP_TEXT, KEEP_ALL, KINDS
 from arm.storage import LocalFolder
 from arm.training.config import MixtureConfig
-from arm.training.plan import files
-from arm.training.plan.planner import Planner, StageShape, State
+from arm.training.plan import files, kernel
+from arm.training.plan.planner import Planner, StageShape
 from arm.training.plan.rows import Choice, Found, packed_choices
 from arm.training.plan.shares import UNIT, parts_of_kinds, tick_edges, tick_shares
 from arm.training.plan.streams import Stream
 from benchmarks._planner import plan_before
 
 SEED, STEP = 0, 90_000
+SMALL_SEGMENT, SMALL_STEPS = 7, 21
 STAGE = StageShape(steps=100_000, rows_per_step=305, sequence_length=81_920)
 MIXTURE = MixtureConfig(
     text_to_image=((0.0, 0.70, "cosine"), (1.0, 0.55)), interleaved_web=((0.0, 0.05, "cosine"), (1.0, 0.20))
@@ -89,16 +92,16 @@ def main() -> None:
 
 
 def small() -> None:
-    """Rate against the peer, fill, shares."""
+    """Rate against the peer, fill, shares; segments of seven steps, so that there are three ends of them."""
     index = RuleIndex(500, 20_000)
-    planner = Planner(index, MIXTURE, STAGE, seed=SEED)
+    planner = Planner(index, MIXTURE, replace(STAGE, segment_steps=SMALL_SEGMENT), seed=SEED)
     given = planner.take(STAGE.rows_per_step).tokens_of_kinds()  # compiles, and fills the window
-    lags, behind, fills, documents, longest = 0.0, 0.0, [], 0, 0
+    lags, off, fills, documents, longest = 0.0, [], [], 0, 0
     shares = tick_shares(list(parts_of_kinds(MIXTURE).values()), MIXTURE, step=1, total=STAGE.num_tokens)
     edges = tick_edges(STAGE.num_tokens, len(shares))
     integrals = np.concatenate([np.zeros((1, len(KINDS))), np.cumsum(shares / UNIT * np.diff(edges)[:, None], axis=0)])
     spent = -time.process_time()
-    for _ in range(20):
+    for _ in range(1, SMALL_STEPS):
         rows = planner.take(STAGE.rows_per_step)
         documents += len(rows.kinds)
         spent += time.process_time()
@@ -106,7 +109,7 @@ def small() -> None:
         fills.append(rows.fill(STAGE.sequence_length))
         given += rows.tokens_of_kinds()
         wanted = [np.interp(given.sum(), edges, integrals[:, kind]) for kind in range(len(KINDS))]
-        behind = max(behind, float(np.abs(given - wanted).max()))
+        off.append(float(np.abs(given - wanted).max()))
         spent -= time.process_time()
     spent += time.process_time()
     ours = documents / spent
@@ -117,7 +120,11 @@ def small() -> None:
     print(
         f"fill {np.mean(fills):.4%} (least of a step {min(fills):.4%}); largest lag {lags:,.0f} of {longest:,} tokens"
     )
-    print(f"in the order of rows, after each of {len(fills)} steps: at most {behind:,.0f} tokens off the schedule")
+    ends = off[SMALL_SEGMENT - 2 :: SMALL_SEGMENT]
+    print(
+        f"in the order of rows: at most {max(off):,.0f} tokens off the schedule after each of {len(off)} steps, "
+        f"{max(ends):,.0f} at the ends of {len(ends)} segments"
+    )
 
 
 def _peer_rate(index: RuleIndex) -> float:
@@ -138,20 +145,20 @@ def _peer_rate(index: RuleIndex) -> float:
 
 
 def cursor_at(step: int, folder: Path) -> int:
-    """Write the state of a planner at a step; returns the bytes of the file."""
+    """Write the state of a planner at a step, the first of a segment; returns the bytes of the file."""
     index = RuleIndex(15_000, 200_000)
-    planner = Planner(index, MIXTURE, STAGE, seed=SEED)
+    planner = Planner(index, MIXTURE, replace(STAGE, segment_steps=1), seed=SEED)
     shares = tick_shares(list(parts_of_kinds(MIXTURE).values()), MIXTURE, step=1, total=STAGE.num_tokens)
     tick = len(shares) * step // STAGE.steps
     widths = np.diff(tick_edges(STAGE.num_tokens, len(shares)))[:tick, None]
     read = (shares[:tick] / UNIT * widths).sum(axis=0)
-    numbers = dict(planner.state().numbers)
-    numbers["clock"] = [int(widths.sum()), tick, 0, 0, 0, 0]
-    numbers["streams"] = [_stream_at(index, kind, float(tokens)) for kind, tokens in zip(KINDS, read, strict=True)]
-    planner.put_back(State(numbers, planner.state().waiting))
+    state = planner.state()
+    state["clock"] = [int(widths.sum()), tick, 0, (step - 1) * STAGE.rows_per_step, 0, 0]
+    state["streams"] = [_stream_at(index, kind, float(tokens)) for kind, tokens in zip(KINDS, read, strict=True)]
+    planner.put_back(state)
     planner.take(STAGE.rows_per_step)
-    number = step // files.SEGMENT_STEPS
-    files.write_cursor(LocalFolder(folder), number, planner.state(), {})
+    number = step // STAGE.segment_steps
+    files.write_cursor(LocalFolder(folder), number, planner.state(), "")
     return (folder / files.cursor_name(number)).stat().st_size
 
 
@@ -175,12 +182,15 @@ def _stream_at(index: RuleIndex, kind: str, tokens: float) -> dict[str, object]:
 
 def measure_from(folder: Path, *, segment: bool) -> None:
     """In a process of its own: go to the cursor; make one step, or the whole segment."""
-    index, number = RuleIndex(15_000, 200_000), STEP // files.SEGMENT_STEPS
+    index, number = RuleIndex(15_000, 200_000), STEP // STAGE.segment_steps
     started, busy = time.perf_counter(), time.process_time()
     planner = Planner(index, MIXTURE, STAGE, seed=SEED)
     if segment:
+        before = files.read_cursor(LocalFolder(folder), number)[0]["clock"][kernel.TOKENS]
         digest = files.recomputed_digest(LocalFolder(folder), number, planner, STAGE)
-        what = f"segment {number} made again, digest {digest[:12]}"
+        fill = (planner.tokens - before) / (STAGE.segment_rows * STAGE.sequence_length)  # no row is open at either end
+        off = max(map(abs, planner.lags.values()))
+        what = f"segment {number} made again, digest {digest[:12]}, fill {fill:.4%}, {off:,.0f} tokens off at its end"
     else:
         planner.put_back(files.read_cursor(LocalFolder(folder), number)[0])
         rows = planner.take(STAGE.rows_per_step)

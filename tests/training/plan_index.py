@@ -7,7 +7,7 @@ import numpy as np
 
 from arm.model.documents import KINDS
 from arm.training.config import SOURCES, MixtureConfig
-from arm.training.plan.planner import Planner, StageShape
+from arm.training.plan.planner import SEGMENT_STEPS, Planner, StageShape
 from arm.training.plan.rows import Choice, Found, Rows, packed_choices
 
 
@@ -38,10 +38,17 @@ def mixture_of(shares: Mapping[str, Any], **changes: Any) -> MixtureConfig:
 
 
 def planner(
-    index: CountedIndex, shares: Mapping[str, Any], *, capacity: int, num_rows: int, seed: int = 0, **changes: Any
+    index: CountedIndex,
+    shares: Mapping[str, Any],
+    *,
+    capacity: int,
+    num_rows: int,
+    segment_steps: int = SEGMENT_STEPS,
+    seed: int = 0,
+    **changes: Any,
 ) -> Planner:
     """A planner of `num_rows` steps of one row."""
-    stage = StageShape(steps=num_rows, rows_per_step=1, sequence_length=capacity)
+    stage = StageShape(steps=num_rows, rows_per_step=1, sequence_length=capacity, segment_steps=segment_steps)
     return Planner(index, mixture_of(shares, **changes), stage, seed=seed)
 
 

@@ -113,8 +113,12 @@ def test_the_next_kind_is_the_one_that_lags_most() -> None:
 
 
 @settings(max_examples=10, deadline=None)
-@given(st.integers(0, 2**32), st.lists(st.integers(1, 40), min_size=1, max_size=9), st.integers(1, 12))
-def test_the_compiled_planner_makes_the_plan_of_the_plain_one(seed: int, lengths: list[int], window: int) -> None:
+@given(
+    st.integers(0, 2**32), st.lists(st.integers(1, 40), min_size=1, max_size=9), st.integers(1, 12), st.integers(1, 25)
+)
+def test_the_compiled_planner_makes_the_plan_of_the_plain_one(
+    seed: int, lengths: list[int], window: int, segment: int
+) -> None:
     index = CountedIndex({**MIX, "text": lengths})
     shares = SHARES | {
         "text_to_image": ((0.0, 0.5, "cosine"), (1.0, 0.2)), "interleaved_web": ((0.0, 0.2, "cosine"), (1.0, 0.5)),
@@ -127,9 +131,10 @@ def test_the_compiled_planner_makes_the_plan_of_the_plain_one(seed: int, lengths
         for number, kind in enumerate(KINDS)
     ]  # fmt: skip
     chosen, wanted = plan_rows(
-        table.tolist(), tick_edges(30 * 40, len(table)).tolist(), streams, capacity=40, max_open=window, num_rows=30
-    )
-    rows = made_plan(index, shares, capacity=40, num_rows=30, seed=seed, window_rows=window)
+        table.tolist(), tick_edges(30 * 40, len(table)).tolist(), streams,
+        capacity=40, max_open=window, segment_rows=segment, num_rows=30,
+    )  # fmt: skip
+    rows = made_plan(index, shares, capacity=40, num_rows=30, segment_steps=segment, seed=seed, window_rows=window)
     assert [rows.selected[rows.row(n)].tolist() for n in range(30)] == wanted
     assert rows.kinds.tolist() == [chosen[place][0] for place in rows.selected.tolist()]
 
@@ -137,31 +142,31 @@ def test_the_compiled_planner_makes_the_plan_of_the_plain_one(seed: int, lengths
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from(["linear", "cosine", "constant"]), st.sampled_from([0.0, 0.4]))
 def test_shares_stay_within_one_longest_document_of_their_schedule(seed: int, shape: Any, late: float) -> None:
-    """At every document in the order of selection, and at every window boundary in the order of rows."""
+    """At every document in the order of selection, and at the end of every segment in the order of rows: never ahead by
+    more than the kind's own longest document, nor, in this mix, behind by more than the longest of all."""
     end = 0.5 if shape == "constant" else 1.0
     shares = SHARES | {
         "text_to_image": ((0.0, 0.5, shape), (end, late)), "interleaved_web": ((0.0, 0.2, shape), (end, 0.7 - late)),
     }  # fmt: skip
-    index, num_rows, window = CountedIndex(MIX), 120, 8
-    rows = made_plan(index, shares, capacity=LENGTH, num_rows=num_rows + window, seed=seed, window_rows=window)
-    table = ticks(mixture_of(shares), (num_rows + window) * LENGTH)
-    edges = tick_edges((num_rows + window) * LENGTH, len(table))
+    num_rows, segment = 120, 24
+    rows = made_plan(
+        CountedIndex(MIX), shares, capacity=LENGTH, num_rows=num_rows, segment_steps=segment, seed=seed, window_rows=8
+    )
+    table = ticks(mixture_of(shares), num_rows * LENGTH)
+    edges = tick_edges(num_rows * LENGTH, len(table))
     integrals = np.concatenate([np.zeros((1, len(KINDS))), np.cumsum(table / UNIT * np.diff(edges)[:, None], axis=0)])
-    order = np.argsort(rows.selected)
-    whole = np.flatnonzero(rows.selected[order] != np.arange(len(order)))
-    order = order[: whole[0] if len(whole) else len(order)]  # later ones were left in open rows
-    taken = np.zeros((len(order), len(KINDS)))
-    taken[np.arange(len(order)), rows.kinds[order]] = rows.lengths[order]
-    taken = np.cumsum(taken, axis=0)
-    tokens = taken.sum(axis=1)
-    longest = max(max(lengths) for lengths in MIX.values())
-    for kind in range(len(KINDS)):
-        assert np.abs(taken[:, kind] - np.interp(tokens, edges, integrals[:, kind])).max() <= longest
-    for row in range(window, num_rows, window):
-        here = slice(0, rows.starts[row])
-        inside = np.bincount(rows.kinds[here], rows.lengths[here], len(KINDS))
-        wanted = [np.interp(inside.sum(), edges, integrals[:, kind]) for kind in range(len(KINDS))]
-        assert np.abs(inside - wanted).max() <= longest + window * LENGTH / 4
+    taken = np.zeros((len(rows.kinds), len(KINDS)))
+    taken[np.arange(len(taken)), rows.kinds] = rows.lengths
+    ends = rows.starts[segment::segment] - 1
+    by_choice, by_row = np.cumsum(taken[np.argsort(rows.selected)], axis=0), np.cumsum(taken, axis=0)[ends]
+    assert sorted(rows.selected.tolist()) == list(range(len(taken)))
+    assert len(by_row) == 5
+    for placed in (by_choice, by_row):
+        wanted = [np.interp(placed.sum(axis=1), edges, integrals[:, kind]) for kind in range(len(KINDS))]
+        ahead = placed - np.transpose(wanted)
+        own = np.asarray([max(MIX.get(kind, [0])) for kind in KINDS])
+        assert (ahead <= own + 1e-6).all()
+        assert ahead.min() >= -own.max()
 
 
 def test_units_do_not_overflow_at_two_and_a_half_trillion_tokens() -> None:
@@ -180,7 +185,8 @@ def test_units_do_not_overflow_at_two_and_a_half_trillion_tokens() -> None:
 
 def test_the_planner_goes_on_from_a_state_with_the_same_rows() -> None:
     def fresh() -> Any:
-        return planner(CountedIndex(MIX, num_shards=40), SHARES, capacity=LENGTH, num_rows=400, shuffle_shards=4)
+        index = CountedIndex(MIX, num_shards=40)
+        return planner(index, SHARES, capacity=LENGTH, num_rows=400, segment_steps=80, shuffle_shards=4)
 
     whole, parts = fresh().take(400), fresh()
     for first in range(0, 400, 80):

@@ -7,13 +7,20 @@ from plan_index import CountedIndex, made_plan, share_of
 from arm.model.documents import KINDS
 from arm.training.packing import deal
 from arm.training.plan.rows import Rows
-from benchmarks._planner import Packer
+from benchmarks._planner import UNIT, Packer, plan_rows
 
 
-def packed(lengths: list[int], capacity: int, max_open: int, num_rows: int) -> Rows:
+def packed(lengths: list[int], capacity: int, max_open: int, num_rows: int, segment_steps: int = 1_000) -> Rows:
     """The first rows of a plan of texts of these lengths, in their order, over and over."""
     index = CountedIndex({"text": lengths}, num_shards=1)
-    return made_plan(index, {"text_only": 1.0}, capacity=capacity, window_rows=max_open, num_rows=num_rows)
+    return made_plan(
+        index,
+        {"text_only": 1.0},
+        capacity=capacity,
+        window_rows=max_open,
+        num_rows=num_rows,
+        segment_steps=segment_steps,
+    )
 
 
 def pack(lengths: list[int], capacity: int, max_open: int) -> tuple[list[list[int]], list[list[int]]]:
@@ -31,6 +38,20 @@ def test_a_document_goes_into_the_fullest_row_that_holds_it() -> None:
 def test_the_fullest_row_is_closed_when_one_too_many_would_be_open() -> None:
     """6 -> A (2 left), 5 -> B (3 left); 4 fits nowhere: A is closed as it is."""
     assert pack([6, 5, 4], 8, 2) == ([[0]], [[1], [2]])
+
+
+def test_every_row_is_closed_before_the_first_of_another_segment() -> None:
+    """6 -> A (2 left), 5 -> B (3 left), 1 -> A (1 left); 4 fits nowhere, and a segment has two rows: A and B are closed."""
+    rest = {"capacity": 8, "max_open": 9, "segment_rows": 2}
+    assert plan_rows([[UNIT]], [0, 99], [iter([6, 5, 1, 4])], **rest, num_rows=2)[1] == [[0, 2], [1]]
+
+
+def test_the_rows_of_segments_hold_exactly_the_documents_chosen_before_their_end() -> None:
+    rows = packed([3, 5, 7, 11], 16, 4, 40, segment_steps=10)
+    for row in (10, 20, 30, 40):
+        assert sorted(rows.selected[: rows.starts[row]].tolist()) == list(range(rows.starts[row]))
+    across = packed([3, 5, 7, 11], 16, 4, 40)
+    assert sorted(across.selected[: across.starts[10]].tolist()) != list(range(across.starts[10]))
 
 
 def test_short_documents_fill_rows_nearly_whole() -> None:

@@ -3,8 +3,8 @@
     next kind      the one whose tokens lag most behind the integral of its declared share (`shares`, whole numbers)
     next document  the next of that kind: shards in a keyed order, documents shuffled inside open shards (`streams`)
     its choices    drop, text variant, frame stride, resolution: drawn from (seed, uid, epoch, kind) (`choices`)
-    its row        best fit over the open rows (`kernel`)
+    its row        best fit over the open rows; before a segment of a thousand steps begins all are closed (`kernel`)
 
-A planner makes rows one after another and can be put back to any recorded state (`planner`); `files` writes segments
-of a thousand steps ahead, each with the state at its start and a digest, and reads single steps back.
+A planner makes rows one after another and can be put back to the start of any segment (`planner`); `files` writes
+segments ahead, each with the state at its start and a digest, and reads single steps back.
 """

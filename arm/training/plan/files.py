@@ -1,8 +1,7 @@
 """The plan as an artifact, written ahead in segments of a thousand steps.
 
-    plan/cursor-00007.parquet   the planner's state at the start of segment 7: numbers in its metadata, and the documents of
-                                the rows that were open
-    plan/rows-00007.parquet     step row kind shard shard_row epoch drop variant stride length, in row groups of whole steps
+    plan/cursor-00007.json    the planner's state at the start of segment 7, where no row is open
+    plan/rows-00007.parquet   step row kind shard shard_row epoch drop variant stride length, in row groups of whole steps
 
 A segment's digest covers its documents step by step; the digests are chained, and the last link is the plan's digest.
 Whoever has a cursor can make its segment again and compare. A killed writer goes on at the last cursor.
@@ -28,11 +27,10 @@ from arm.training.plan.planner import Planner, StageShape, State
 from arm.training.plan.rows import Choice, Rows, joined_rows, packed_choices, unpacked_choices
 from arm.training.plan.streams import Index
 
-SEGMENT_STEPS = 1_000
 GROUP_ROWS = 4_096
 """At most so many rows lie in one row group, but at least one step: what is read for a single step."""
 GROUPS_IN_MEMORY = 4
-VERSION = 1
+VERSION = 2
 _METADATA = b"arm_plan"
 Values = dict[str, Any]
 
@@ -41,14 +39,14 @@ def plan_identity(index: Index, mixture: MixtureConfig, stage: StageShape, *, se
     """What decides a plan: the data, the mixture, the stage's shape, the seed and the version of the planner."""
     values = {
         "version": VERSION, "index": index.identity, "mixture": configs.to_dict(mixture), "seed": seed,
-        "stage": [stage.steps, stage.rows_per_step, stage.sequence_length], "segment_steps": SEGMENT_STEPS,
+        "stage": [stage.steps, stage.rows_per_step, stage.sequence_length], "segment_steps": stage.segment_steps,
     }  # fmt: skip
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def num_segments(stage: StageShape) -> int:
     """Segments of a stage that does not stop early."""
-    return -(-stage.steps // SEGMENT_STEPS)
+    return -(-stage.steps // stage.segment_steps)
 
 
 class PlanWriter:
@@ -69,7 +67,7 @@ class PlanWriter:
         if number < self._first or self._planner.stopped:
             return
         if number == 0:
-            write_cursor(self._folder, 0, self._planner.state(), self._values())
+            write_cursor(self._folder, 0, self._planner.state(), self._chain)
         hasher, kinds = hashlib.sha256(), np.zeros(len(KINDS), np.int64)
         counts = {"rows": 0, "documents": 0}
         with (
@@ -78,34 +76,34 @@ class PlanWriter:
         ):
             for group in _groups(self._planner, self._stage, number):
                 _hash_steps(hasher, group, self._stage.rows_per_step)
-                first_row = number * SEGMENT_STEPS * self._stage.rows_per_step + counts["rows"]
+                first_row = number * self._stage.segment_rows + counts["rows"]
                 writer.write_table(_table(group, first_row, self._stage.rows_per_step, self._names))
-                counts["rows"], counts["documents"] = (
-                    counts["rows"] + len(group),
-                    counts["documents"] + len(group.kinds),
-                )
+                counts["rows"] += len(group)
+                counts["documents"] += len(group.kinds)
                 kinds += group.tokens_of_kinds()
             before, digest = self._chain, hasher.hexdigest()
             self._chain = hashlib.sha256(f"{before} {digest}".encode()).hexdigest()
             values = {"identity": self._identity, "before": before, "digest": digest, "chain": self._chain}
             totals = {"tokens": dict(zip(KINDS, kinds.tolist(), strict=True)), "too_long": self._planner.too_long}
             writer.add_key_value_metadata({_METADATA: json.dumps({**values, **counts, **totals}, sort_keys=True)})
-        write_cursor(self._folder, number + 1, self._planner.state(), self._values())
-
-    def _values(self) -> Values:
-        return {"identity": self._identity, "chain": self._chain}
+        if number + 1 < num_segments(self._stage):
+            write_cursor(self._folder, number + 1, self._planner.state(), self._chain)
 
     def _goes_on_at(self, number: int) -> bool:
-        """Put the planner back to a cursor, where one lies there that follows whole segments of this plan."""
-        names = [cursor_name(number), *(rows_name(n) for n in range(number))]
-        if not all(self._folder.exists(name) for name in names):
+        """Put the planner to the start of a segment, where all before it are this plan's and its cursor lies there too."""
+        if not all(self._folder.exists(rows_name(n)) for n in range(number)):
             return False
-        state, values = read_cursor(self._folder, number)
-        if values.get("identity") != self._identity:
+        before = _segment_values(self._folder, number - 1)
+        if before.get("identity") != self._identity:
             return False
         if number < num_segments(self._stage):
+            if not self._folder.exists(cursor_name(number)):
+                return False
+            state, chain = read_cursor(self._folder, number)
+            if chain != before["chain"]:
+                return False
             self._planner.put_back(state)
-        self._chain, self._first = values["chain"], number
+        self._chain, self._first = before["chain"], number
         return True
 
 
@@ -122,7 +120,7 @@ class PlanFiles:
         for number in range(num_segments(stage)):
             if not folder.exists(rows_name(number)):
                 break
-            self.segments.append(_values_of(pq.read_metadata(folder.fetch(rows_name(number))).metadata or {}))
+            self.segments.append(_segment_values(folder, number))
         if not self.segments or any(values.get("identity") != identity for values in self.segments):
             raise IntegrityError(f"{folder.url}/plan holds no plan of this stage; delete it and run again.")
 
@@ -140,7 +138,7 @@ class PlanFiles:
 
     def rows(self, first: int, last: int) -> Rows:
         """The rows from `first` to `last`."""
-        size, segment = self._group_rows, SEGMENT_STEPS * self._stage.rows_per_step
+        size, segment = self._group_rows, self._stage.segment_rows
         pieces = []
         while first < last:
             number, inside = divmod(first, segment)
@@ -153,20 +151,9 @@ class PlanFiles:
             first += end - start
         return pieces[0] if len(pieces) == 1 else joined_rows(pieces)
 
-    def share_of_tokens(self) -> dict[str, float]:
-        """Realised share of tokens by kind, over the rows."""
-        tokens = {kind: sum(values["tokens"][kind] for values in self.segments) for kind in KINDS}
-        return {kind: count / max(sum(tokens.values()), 1) for kind, count in tokens.items()}
-
     def too_long(self) -> dict[str, int]:
         """Documents of each kind that were left out, being longer than a row."""
         return dict(self.segments[-1]["too_long"])
-
-    def fill(self) -> float:
-        """Share of the rows' places that hold a token."""
-        tokens = sum(sum(values["tokens"].values()) for values in self.segments)
-        rows = sum(values["rows"] for values in self.segments)
-        return float(tokens / max(rows * self._stage.sequence_length, 1))
 
     @property
     def _group_rows(self) -> int:
@@ -180,7 +167,7 @@ class PlanFiles:
                     self._groups.pop(next(iter(self._groups)))
                 path = self._folder.fetch(rows_name(number))
                 table = pq.ParquetFile(path, read_dictionary=["shard", "kind"]).read_row_group(group)
-                first_row = number * SEGMENT_STEPS * self._stage.rows_per_step + group * self._group_rows
+                first_row = number * self._stage.segment_rows + group * self._group_rows
                 self._groups[key] = _rows(table, first_row, self._numbers)
             return self._groups[key]
 
@@ -195,25 +182,20 @@ def recomputed_digest(folder: Folder, number: int, planner: Planner, stage: Stag
     return hasher.hexdigest()
 
 
-def write_cursor(folder: Folder, number: int, state: State, values: Values) -> None:
-    """Write the state at the start of a segment."""
-    text = json.dumps({**values, "numbers": state.numbers}, sort_keys=True)
-    table = pa.table({name: pa.array(column) for name, column in state.waiting.items()})
-    with folder.publish(cursor_name(number)) as path:
-        pq.write_table(table.replace_schema_metadata({_METADATA: text}), path, compression="zstd")
+def write_cursor(folder: Folder, number: int, state: State, chain: str) -> None:
+    """Write the state at the start of a segment, and the link of the chain that it follows."""
+    folder.write(cursor_name(number), json.dumps({"chain": chain, "state": state}, sort_keys=True).encode())
 
 
-def read_cursor(folder: Folder, number: int) -> tuple[State, Values]:
-    """The state at the start of a segment, and what was written beside it."""
-    table = pq.read_table(folder.fetch(cursor_name(number)))
-    values = _values_of(table.schema.metadata or {})
-    waiting = {name: np.asarray(table[name]) for name in table.column_names}
-    return State(values.pop("numbers"), waiting), values
+def read_cursor(folder: Folder, number: int) -> tuple[State, str]:
+    """The state at the start of a segment, and the link of the chain that it follows."""
+    values = json.loads(folder.read(cursor_name(number)))
+    return values["state"], values["chain"]
 
 
 def cursor_name(number: int) -> str:
     """The file of a cursor."""
-    return f"plan/cursor-{number:05d}.parquet"
+    return f"plan/cursor-{number:05d}.json"
 
 
 def rows_name(number: int) -> str:
@@ -223,7 +205,7 @@ def rows_name(number: int) -> str:
 
 def _groups(planner: Planner, stage: StageShape, number: int) -> Any:
     """The rows of a segment, some whole steps at a time."""
-    left = min(SEGMENT_STEPS, stage.steps - number * SEGMENT_STEPS)
+    left = min(stage.segment_steps, stage.steps - number * stage.segment_steps)
     while left > 0:
         steps = min(left, _group_steps(stage))
         group = planner.take(steps * stage.rows_per_step)
@@ -234,7 +216,7 @@ def _groups(planner: Planner, stage: StageShape, number: int) -> Any:
 
 
 def _group_steps(stage: StageShape) -> int:
-    return max(1, min(SEGMENT_STEPS, GROUP_ROWS // stage.rows_per_step))
+    return max(1, min(stage.segment_steps, GROUP_ROWS // stage.rows_per_step))
 
 
 def _hash_steps(hasher: Any, group: Rows, rows_per_step: int) -> None:
@@ -294,7 +276,8 @@ def _codes(column: Any, numbers: dict[str, int]) -> npt.NDArray[np.int32]:
     return found
 
 
-def _values_of(metadata: dict[bytes, bytes]) -> Values:
-    """What a file of ours says about itself."""
+def _segment_values(folder: Folder, number: int) -> Values:
+    """What a segment's file says about itself."""
+    metadata = pq.read_metadata(folder.fetch(rows_name(number))).metadata or {}
     values: Values = json.loads(metadata.get(_METADATA, b"{}"))
     return values

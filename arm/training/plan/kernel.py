@@ -1,6 +1,7 @@
 """The planner's inner loops, compiled: whole numbers only, so the same on every platform.
 
     advance     choose the kind that lags most, take its next document, put it into the fullest open row that holds it
+                before a segment's first row is opened all others are closed: they hold exactly the documents chosen so far
     arrange     documents of closed rows, row after row
     interleave  draw from open shards in proportion to what is left in them
     shuffle     the keyed order of a shard's documents
@@ -46,13 +47,14 @@ def advance(
     clock: Integers,
     capacity: Number,
     max_open: Number,
+    segment_rows: Number,
     want: Number,
     kinds_out: npt.NDArray[np.int8],
     places_out: npt.NDArray[np.int32],
     rows_out: Integers,
     closed_out: Integers,
 ) -> tuple[int, int, int]:
-    """Plan documents until `want` rows have closed; returns (why, documents, closed rows)."""
+    """Plan documents until `want` rows have closed, at most `max_open` more; returns (why, documents, closed rows)."""
     num_documents, num_closed = 0, 0
     while num_closed < want:
         if num_documents == len(kinds_out):
@@ -62,15 +64,19 @@ def advance(
             clock[CHOSEN] = kind
             return RUN_DRY, num_documents, num_closed
         length = np.int64(lengths[kind, places[kind]])
+        slot = _best(open_keys, clock[NUM_OPEN], length)
+        if slot < 0 and clock[NUM_OPEN] > 0 and clock[NEXT_ROW] % segment_rows == 0:
+            while clock[NUM_OPEN] > 0:
+                closed_out[num_closed] = _close_fullest(open_keys, open_rows, clock)
+                num_closed += 1
+            continue  # the document is chosen again, unless these rows were enough
         _pass(shares, edges, lags, clock, length)
         lags[kind] -= _UNIT * length
         kinds_out[num_documents], places_out[num_documents] = kind, places[kind]
         places[kind] += 1
-        slot = _best(open_keys, clock[NUM_OPEN], length)
         if slot < 0:
             if clock[NUM_OPEN] == max_open:
-                fullest = _best(open_keys, clock[NUM_OPEN], 0)
-                closed_out[num_closed] = _close(open_keys, open_rows, clock, fullest)
+                closed_out[num_closed] = _close_fullest(open_keys, open_rows, clock)
                 num_closed += 1
             slot = clock[NUM_OPEN]
             open_keys[slot], open_rows[slot] = np.int64(capacity) << SPACE_SHIFT, clock[NEXT_ROW]
@@ -93,7 +99,7 @@ def close_all(open_keys: Integers, open_rows: Integers, clock: Integers) -> Inte
     """Close every open row, the fullest first."""
     closed = np.empty(clock[NUM_OPEN], np.int64)
     for number in range(len(closed)):
-        closed[number] = _close(open_keys, open_rows, clock, _best(open_keys, clock[NUM_OPEN], 0))
+        closed[number] = _close_fullest(open_keys, open_rows, clock)
     return closed
 
 
@@ -198,6 +204,11 @@ def _best(open_keys: Integers, num_open: Number, length: Number) -> int:
         if lowest <= key < best:
             best, slot = key, number
     return slot
+
+
+@numba.njit(cache=True)
+def _close_fullest(open_keys: Integers, open_rows: Integers, clock: Integers) -> int:
+    return _close(open_keys, open_rows, clock, _best(open_keys, clock[NUM_OPEN], 0))
 
 
 @numba.njit(cache=True)

@@ -2,14 +2,14 @@
 
     planner = Planner(index, mixture, stage, seed=0)
     rows = planner.take(200)          the next 200 rows, fewer where the stage stops
-    state = planner.state()           lags, tokens, the open shards, the documents of the open rows
+    state = planner.state()           at the start of a segment: lags, tokens, the open shards
     planner.put_back(state)           go on from there: the same rows follow
 
 Every document is chosen by the largest lag of its kind behind the integral of its share; Σ lags = 0, so that a kind is
-never ahead by more than its own longest document.
+never ahead by more than its own longest document. In the order of rows the same holds at the end of every segment: no
+row is open there, so that the rows so far hold exactly the documents chosen so far.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +25,11 @@ from arm.training.plan.shares import UNIT, parts_of_kinds, renormalised, tick_ed
 from arm.training.plan.streams import LARGEST_BLOCK, Documents, Index, Stream
 
 Integers = npt.NDArray[np.int64]
+SEGMENT_STEPS = 1_000
 CALL_DOCUMENTS = 1 << 18
 """Documents planned in one call of the compiled loop."""
+State = dict[str, Any]
+"""All that a planner needs to go on at the start of a segment, as plain JSON."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,24 +39,21 @@ class StageShape:
     steps: int
     rows_per_step: int
     sequence_length: int
+    segment_steps: int = SEGMENT_STEPS
+    """After so many steps all open rows are closed: the window at whose boundaries shares are exact in the order of rows."""
 
     @property
     def num_rows(self) -> int:
         return self.steps * self.rows_per_step
 
     @property
+    def segment_rows(self) -> int:
+        return self.segment_steps * self.rows_per_step
+
+    @property
     def num_tokens(self) -> int:
         """Places of the stage; its schedules are spread over them."""
         return self.num_rows * self.sequence_length
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """All that a planner needs to go on: `numbers` is plain JSON, `waiting` the documents of rows not given out yet."""
-
-    numbers: Mapping[str, Any]
-    waiting: Mapping[str, npt.NDArray[Any]]
-    """Columns of documents, with the number of the row that each lies in."""
 
 
 class Planner:
@@ -78,7 +78,9 @@ class Planner:
         self._open_keys, self._open_rows = np.zeros(self._max_open, np.int64), np.zeros(self._max_open, np.int64)
         self._clock = np.zeros(6, np.int64)
         self._waiting = _no_columns()
+        """Documents of rows not given out yet, with the number of the row that each lies in."""
         self._closed: list[int] = []
+        """Rows that are closed and not given out yet."""
         self._selected, self._stopped = 0, False
         self._kinds_out, self._places_out = np.empty(CALL_DOCUMENTS, np.int8), np.empty(CALL_DOCUMENTS, np.int32)
         self._rows_out = np.empty(CALL_DOCUMENTS, np.int64)
@@ -117,33 +119,26 @@ class Planner:
         return Rows(**{name: columns[name][order] for name in (*COLUMNS, "selected")}, starts=starts)
 
     def state(self) -> State:
-        """The state now."""
-        slots = slice(int(self._clock[kernel.NUM_OPEN]))
-        numbers = {
+        """The state at the start of a segment: no document waits."""
+        assert not len(self._waiting["in_row"]), "a state is taken between two segments"
+        return {
             "lags": self._lags.tolist(),
             "clock": self._clock.tolist(),
             "selected": self._selected,
             "stopped": self._stopped,
-            "closed": list(self._closed),
-            "open_keys": self._open_keys[slots].tolist(),
-            "open_rows": self._open_rows[slots].tolist(),
             "active": self._active.tolist(),
             "streams": [
                 {"before": stream.before, "at_hand": block is not None, "place": place}
                 for stream, block, place in zip(self._streams, self._blocks, self._places.tolist(), strict=True)
             ],
         }
-        return State(numbers, dict(self._waiting))
 
     def put_back(self, state: State) -> None:
         """Go on from a state."""
-        numbers = state.numbers
-        self._lags[:], self._clock[:], self._active[:] = numbers["lags"], numbers["clock"], numbers["active"]
-        self._selected, self._stopped, self._closed = numbers["selected"], numbers["stopped"], list(numbers["closed"])
-        slots = slice(len(numbers["open_keys"]))
-        self._open_keys[slots], self._open_rows[slots] = numbers["open_keys"], numbers["open_rows"]
-        self._waiting = {name: np.asarray(state.waiting[name], values.dtype) for name, values in _no_columns().items()}
-        for kind, values in enumerate(numbers["streams"]):
+        self._lags[:], self._clock[:], self._active[:] = state["lags"], state["clock"], state["active"]
+        self._selected, self._stopped = state["selected"], state["stopped"]
+        self._waiting, self._closed = _no_columns(), []
+        for kind, values in enumerate(state["streams"]):
             self._streams[kind].put_back(values["before"])
             self._blocks[kind] = None
             self._places[kind] = self._ends[kind] = 0
@@ -154,11 +149,11 @@ class Planner:
 
     def _advance(self, want: int) -> dict[str, npt.NDArray[Any]]:
         """One call of the compiled loop: the columns of what it chose."""
-        closed = np.empty(want + 1, np.int64)
+        closed = np.empty(want + self._max_open, np.int64)
         why, num_documents, num_closed = kernel.advance(
             self._shares, self._edges, self._lags, self._lengths, self._places, self._ends, self._active,
-            self._open_keys, self._open_rows, self._clock, self._stage.sequence_length, self._max_open, want,
-            self._kinds_out, self._places_out, self._rows_out, closed,
+            self._open_keys, self._open_rows, self._clock, self._stage.sequence_length, self._max_open,
+            self._stage.segment_rows, want, self._kinds_out, self._places_out, self._rows_out, closed,
         )  # fmt: skip
         self._closed += closed[:num_closed].tolist()
         columns = self._columns(num_documents)
