@@ -73,7 +73,8 @@ def write_ours(folder: Path, codes: np.ndarray) -> token_shards.Shard:
     index = token_shards.write_shard(folder / files.shard, samples, list(codes), **identity)
     (folder / files.index).write_bytes(token_shards.index_bytes(index))
     lengths = [[[SIDE * SIDE + token_shards.SPECIALS_PER_IMAGE]]] * len(samples)
-    token_shards.write_lengths(folder / files.lengths, lengths, [False] * len(samples), text_fingerprint="t")
+    batch = token_shards.lengths_batch(samples, list(codes), lengths, [False] * len(samples))
+    token_shards.write_lengths(folder / files.lengths, [batch], text_fingerprint="t")
     local = LocalFolder(folder)
     manifest = Manifest(
         kind="token-shards", job="benchmark", version=1, key="", config={}, inputs={}, counts={}, metrics={},

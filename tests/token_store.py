@@ -13,7 +13,14 @@ from transformers import AutoTokenizer
 
 from arm import config as configs
 from arm.manifest import Manifest, entries_of
-from arm.model.token_shards import ShardFiles, index_bytes, text_fingerprint, write_lengths, write_shard
+from arm.model.token_shards import (
+    ShardFiles,
+    index_bytes,
+    lengths_batch,
+    text_fingerprint,
+    write_lengths,
+    write_shard,
+)
 from arm.model.vocabulary import text_ids
 from arm.records import Image, Sample, Text, make_uid
 from arm.storage import LocalFolder
@@ -103,7 +110,8 @@ def _write(folder: Path, unit: str, rows: list[tuple[Sample, list[npt.NDArray[np
         for sample in samples
     ]
     held_out = [bytes.fromhex(sample.uid)[0] < 16 for sample in samples]
-    write_lengths(folder / files.lengths, lengths, held_out, text_fingerprint=text_fingerprint(tokenizer))
+    batch = lengths_batch(samples, grids, lengths, held_out)
+    write_lengths(folder / files.lengths, [batch], text_fingerprint=text_fingerprint(tokenizer))
 
 
 __all__ = ["COUNTS", "artifact", "finished_run", "image", "make_store", "text", "word_tokenizer"]

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arm.errors import UserError
-from arm.model.token_shards import Part, Shard, text_fingerprint
+from arm.model.token_shards import Part, ShardLengths, text_fingerprint
 from arm.model.vocabulary import Vocabulary, text_ids
 
 KINDS = ("text", "caption", "question", "text_to_image", "interleaved_video", "edit", "interleaved_web")
@@ -75,7 +75,7 @@ def check_text_tokenizer(fingerprint: str, tokenizer: Any) -> None:
 
 
 def document_lengths(
-    shard: Shard,
+    shard: ShardLengths,
     rows: npt.NDArray[np.integer[Any]],
     kind: str,
     drops: npt.NDArray[np.int64],
@@ -200,9 +200,9 @@ def _learned(ids: Ids, vocabulary: Vocabulary) -> Mask:
     return np.ones(len(ids), dtype=np.bool_)
 
 
-def _part_lengths(shard: Shard, parts: Ids, owners: Ids, variants: Ids | None) -> Ids:
+def _part_lengths(shard: ShardLengths, parts: Ids, owners: Ids, variants: Ids | None) -> Ids:
     """Tokens of parts; of a text that is exchanged for a variant, the variant's."""
-    own: Ids = shard.lengths[parts]
+    own: Ids = shard.lengths[parts].astype(np.int64)
     if variants is None or not variants.any():
         return own
     first = shard.variant_starts[parts]

@@ -27,7 +27,7 @@ from arm.training.ledger.identity import identity_sum, shard_keys
 from arm.training.mixture import Planned, held_out_places, names_of
 from arm.training.packing import deal
 from arm.training.plan.rows import Rows, unpacked_choices
-from arm.training.shards import Shards
+from arm.training.shards import Shards, lengths_of
 
 SHAPE_STEP = 64
 """Batches are padded to a multiple of this many tokens, and targets in the loss too: on CPU every new shape costs a new
@@ -169,7 +169,7 @@ def held_out_batches(
 ) -> dict[str, list[Batch]]:
     """By kind, the first held-out documents, undropped: this rank's part, in batches of at most `max_tokens`."""
     batches = {}
-    for kind, places in held_out_places(shards, mixture, num_documents).items():
+    for kind, places in held_out_places(lengths_of(shards), mixture, num_documents).items():
         documents = (
             build(kind, shards[shard].parts(row), KEEP_ALL, vocabulary, encode)
             for shard, row in places[rank::num_ranks]

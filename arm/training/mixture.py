@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from arm.model.documents import KINDS
-from arm.model.token_shards import Shard
+from arm.model.token_shards import Shard, ShardLengths
 from arm.training.config import MixtureConfig, Schedule
 from arm.training.plan.index import ShardIndex, wanted_rows
 from arm.training.plan.rows import Rows
@@ -90,10 +90,10 @@ def kind_schedules(mixture: MixtureConfig) -> dict[str, Schedule]:
 
 
 def held_out_places(
-    shards: Sequence[Shard], mixture: MixtureConfig, num_documents: int
+    shards: Sequence[ShardLengths], mixture: MixtureConfig, num_documents: int
 ) -> dict[str, list[tuple[int, int]]]:
-    """By kind, (shard, row) of the first held-out samples in the order of the shards; no more shards are opened than
-    that needs, and none for a kind without a share: of that there may be no sample in any."""
+    """By kind, (shard, row) of the first held-out samples in the order of the shards; no shard is opened, no more lengths are
+    read than that needs, and none for a kind without a share: of that there may be no sample in any."""
     found: dict[str, list[tuple[int, int]]] = {kind: [] for kind in KINDS}
     wanted = [kind for kind, schedule in kind_schedules(mixture).items() if any(point[1] for point in schedule)]
     for number in range(len(shards)):
@@ -105,6 +105,8 @@ def held_out_places(
     return found
 
 
-def _held_out_rows(shard: Shard, kinds: Sequence[str], mixture: MixtureConfig) -> Iterator[tuple[str, list[int]]]:
+def _held_out_rows(
+    shard: ShardLengths, kinds: Sequence[str], mixture: MixtureConfig
+) -> Iterator[tuple[str, list[int]]]:
     for kind in kinds:
         yield kind, wanted_rows(shard, kind, mixture, held_out=True).tolist()

@@ -1,6 +1,7 @@
 """Token shards, opened when they are first needed and ahead of that: a bounded number is open at once.
 
 shards = open_later(tokens, codes, ("understanding", "images-512"))
+shards.lengths[7].held_out  reads the sidecar of shard 7: what a plan asks, a hundredth of the shard's bytes
 shards[7].parts(3)          opens shard 7: fetched through the cache, verified, mapped
 shards.prefetch([8, 9])     opens them in the background
 """
@@ -14,12 +15,59 @@ from typing import overload
 from arm.errors import UserError
 from arm.manifest import Manifest
 from arm.model.lmm import VisualCodes
-from arm.model.token_shards import Shard, ShardFiles, open_shard, shard_files
+from arm.model.token_shards import (
+    Shard,
+    ShardFiles,
+    ShardLengths,
+    check_tokenizer,
+    open_lengths,
+    open_shard,
+    shard_files,
+)
 
 MAX_OPEN = 256
 """Shards open at once: more than the windows of all kinds together (7 × 16)."""
+MAX_LENGTHS = 16
+"""Sidecars in memory at once, some 13 MB each of 200,000 captioned images: what a plan takes of one, it keeps itself."""
 NUM_FETCHES = 4
 """Shards fetched at once."""
+
+
+class Lengths(Sequence[ShardLengths]):
+    """The sidecars of shards in their order, read one by one; the last few stay in memory."""
+
+    def __init__(self, tokens: Manifest, files: Sequence[ShardFiles]) -> None:
+        self._tokens, self._files = tokens, files
+        self._read: OrderedDict[int, ShardLengths] = OrderedDict()
+        self._lock = threading.Lock()
+        self._fingerprint: str | None = None
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    @overload
+    def __getitem__(self, number: int) -> ShardLengths: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[ShardLengths]: ...
+    def __getitem__(self, number: int | slice) -> ShardLengths | list[ShardLengths]:
+        if isinstance(number, slice):
+            return [self[n] for n in range(*number.indices(len(self)))]
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        with self._lock:
+            if number not in self._read:
+                self._read[number] = self.checked(open_lengths(self._tokens, self._files[number]))
+            self._read.move_to_end(number)
+            if len(self._read) > MAX_LENGTHS:
+                self._read.popitem(last=False)
+            return self._read[number]
+
+    def checked(self, lengths: ShardLengths) -> ShardLengths:
+        """Refuse lengths of another text tokenizer than the ones before."""
+        self._fingerprint = self._fingerprint or lengths.text_fingerprint
+        if lengths.text_fingerprint != self._fingerprint:
+            raise UserError(f"{lengths.name}: its lengths are of another text tokenizer than the other shards'.")
+        return lengths
 
 
 class Shards(Sequence[Shard]):
@@ -32,7 +80,8 @@ class Shards(Sequence[Shard]):
         self._opened: OrderedDict[int, Future[Shard]] = OrderedDict()
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(NUM_FETCHES, thread_name_prefix="shards")
-        self._fingerprint: str | None = None
+        self.lengths = Lengths(tokens, self._files)
+        """What a plan asks of them, without opening any."""
         self.names = tuple(f"{item.variant}/{item.unit}" for item in files)
         """`variant/unit` of each."""
 
@@ -87,16 +136,19 @@ class Shards(Sequence[Shard]):
             with self._lock:
                 self._opened.pop(number, None)
             raise
-        self._check_text_tokenizer(shard)
+        self.lengths.checked(shard)
         return shard
 
-    def _check_text_tokenizer(self, shard: Shard) -> None:
-        with self._lock:
-            self._fingerprint = self._fingerprint or shard.text_fingerprint
-            if shard.text_fingerprint != self._fingerprint:
-                raise UserError(f"{shard.name}: its lengths are of another text tokenizer than the other shards'.")
+
+def lengths_of(shards: Sequence[Shard]) -> Sequence[ShardLengths]:
+    """The lengths of shards, without opening those that are opened on demand."""
+    return shards.lengths if isinstance(shards, Shards) else shards
 
 
 def open_later(tokens: Manifest, codes: VisualCodes, variants: Sequence[str] = ()) -> Shards:
-    """The shards of the chosen variants, in their order; none: the only one."""
-    return Shards(tokens, [item for variant in variants or (None,) for item in shard_files(tokens, variant)], codes)
+    """The shards of the chosen variants, in their order; none: the only one. Those of another visual tokenizer are refused
+    by the first index of each variant, before a plan is made of their lengths; each shard is checked when it is opened."""
+    found = [shard_files(tokens, variant) for variant in variants or (None,)]
+    for files in found:
+        check_tokenizer(tokens, files[0], tokenizer_fingerprint=codes.fingerprint, num_codes=codes.num_codes)
+    return Shards(tokens, [item for files in found for item in files], codes)

@@ -56,7 +56,7 @@ def train_model(
         meter = Meter(config)  # schedules stretch over the declared steps
         config = replace(config, steps=_whole_steps(planned, config))
         model, text_tokenizer, vocabulary = _model(base, codes, weights, config)
-        check_text_tokenizer(shards[0].text_fingerprint, text_tokenizer)
+        check_text_tokenizer(shards.lengths[0].text_fingerprint, text_tokenizer)
         trainer = _trainer(model, text_tokenizer, vocabulary, shards, planned, output, config, meter)
         with closing(trainer.loader):
             history = trainer.run()
@@ -73,7 +73,7 @@ def train_model(
 
 def plan_stage(shards: Shards, config: StageConfig, output: Folder) -> PlanFiles:
     """The plan of a stage, written ahead by rank 0 and read by all: the same on every rank."""
-    stage, index = stage_shape(config), ShardIndex(shards, shards.names, config.mixture, seed=config.seed)
+    stage, index = stage_shape(config), _index(shards, config)
     identity = plan_identity(index, config.mixture, stage, seed=config.seed)
     if rank() == 0:
         planner = Planner(index, config.mixture, stage, seed=config.seed)
@@ -87,7 +87,7 @@ def plan_stage(shards: Shards, config: StageConfig, output: Folder) -> PlanFiles
 
 def written_plan(shards: Shards, config: StageConfig, output: Folder) -> PlanFiles:
     """The plan that a finished run left beside its ledger; UserError or IntegrityError where it is another stage's."""
-    stage, index = stage_shape(config), ShardIndex(shards, shards.names, config.mixture, seed=config.seed)
+    stage, index = stage_shape(config), _index(shards, config)
     identity = plan_identity(index, config.mixture, stage, seed=config.seed)
     return PlanFiles(output, stage, shards.names, identity=identity)
 
@@ -101,6 +101,10 @@ def _whole_steps(planned: PlanFiles, config: StageConfig) -> int:
             "it repeat."
         )
     return steps
+
+
+def _index(shards: Shards, config: StageConfig) -> ShardIndex:
+    return ShardIndex(shards.lengths, shards.names, config.mixture, seed=config.seed)
 
 
 def stage_shape(config: StageConfig) -> StageShape:

@@ -1,13 +1,15 @@
-"""Token shards: what is written is read back; nothing in a file is trusted; a record batch is checked on its own."""
+"""Token shards: what is written is read back; the sidecar says it alone; nothing in a file is trusted."""
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -42,7 +44,6 @@ def write(
     files: ShardFiles = FILES,
     *,
     batch_rows: int = 2,
-    lengths: Any = LENGTHS,
     text: str = "t",
     **identity: Any,
 ) -> Manifest:
@@ -53,7 +54,8 @@ def write(
         folder / files.shard, SAMPLES, GRIDS, batch_rows=batch_rows, **(IDENTITY | identity)
     )
     (folder / files.index).write_bytes(token_shards.index_bytes(index))
-    token_shards.write_lengths(folder / files.lengths, lengths, [False, True, False], text_fingerprint=text)
+    batch = token_shards.lengths_batch(SAMPLES, GRIDS, LENGTHS, [False, True, False])
+    token_shards.write_lengths(folder / files.lengths, [batch], text_fingerprint=text)
     return artifact(folder, "token-shards")
 
 
@@ -109,7 +111,8 @@ def test_any_shapes_in_any_record_batches_are_read_back(
     flat = [grid for row in grids for grid in row]
     token_shards.write_shard(folder / FILES.shard, samples, flat, batch_rows=batch_rows, **IDENTITY)
     lengths = [[[grid.size + 5] for grid in row] for row in grids]
-    token_shards.write_lengths(folder / FILES.lengths, lengths, [False] * len(grids), text_fingerprint="t")
+    batch = token_shards.lengths_batch(samples, flat, lengths, [False] * len(grids))
+    token_shards.write_lengths(folder / FILES.lengths, [batch], text_fingerprint="t")
     (shard,) = token_shards.open_shards(artifact(folder, "token-shards"), **IDENTITY)
     found = [[_grid(part) for part in shard.parts(row)] for row in range(len(shard))]
     assert found == [[grid.tolist() for grid in row] for row in grids]
@@ -152,19 +155,86 @@ def test_lengths_of_two_text_tokenizers_do_not_mix(tmp_path: Path) -> None:
         token_shards.open_shards(tokens, **IDENTITY)
 
 
+def change_lengths(folder: Path, change: Callable[[list[dict[str, Any]]], Any], **metadata: str) -> Manifest:
+    """The three samples with a sidecar that says something else."""
+    write(folder)
+    table = pq.read_table(folder / FILES.lengths)
+    rows = table.to_pylist()
+    change(rows)
+    changed = {name.encode(): value.encode() for name, value in metadata.items()}
+    layout = table.schema.with_metadata(table.schema.metadata | changed)
+    pq.write_table(pa.Table.from_pylist(rows, schema=layout), folder / FILES.lengths)
+    return artifact(folder, "token-shards")
+
+
 @pytest.mark.parametrize(
-    "lengths",
+    ("change", "message"),
     [
-        [*LENGTHS[:2], [[6], [2]]],
-        [[[11], [4]], *LENGTHS[1:]],
-        [[[12], [4, 7]], *LENGTHS[1:]],
-        [[[11], [-4, 7]], *LENGTHS[1:]],
+        (lambda rows: rows[2]["parts"].pop(), "its lengths describe other parts"),
+        (lambda rows: rows[0].update(uid=bytes(16)), "its lengths describe other samples"),
+        (lambda rows: rows[0].update(task="edit"), "its lengths describe other tasks"),
+        (lambda rows: rows[2]["parts"][1].update(is_answer=False), "its lengths describe other answers"),
+        (lambda rows: rows[0]["parts"][0].update(height=3, width=2), "its lengths describe other heights"),
+        (
+            lambda rows: rows[0]["parts"][1].update(is_text=False, height=2, width=1, lengths=[7]),
+            "its lengths describe other kinds of parts",
+        ),
+        (lambda rows: rows[0]["parts"][1]["lengths"].pop(), "its lengths describe other texts"),
+        (lambda rows: rows[0]["parts"][1].update(lengths=[]), "its lengths leave out a part"),
+        (lambda rows: rows[0]["parts"][0].update(lengths=[12]), "its lengths are out of bounds"),
+        (lambda rows: rows[0]["parts"][1].update(lengths=[-4, 7]), "its lengths are out of bounds"),
+        (lambda rows: rows[0]["parts"][1].update(height=1), "its lengths are out of bounds"),
+        (lambda rows: rows[0].update(held_out=None), "holds a missing value"),
+        (lambda rows: rows[0]["parts"][0].update(width=None), "holds a missing value"),
     ],
-    ids=["a part is missing", "a variant is missing", "an image counts wrongly", "negative"],
 )
-def test_lengths_that_do_not_fit_the_parts_are_refused(tmp_path: Path, lengths: Any) -> None:
-    with pytest.raises(IntegrityError, match="its lengths"):
-        token_shards.open_shards(write(tmp_path, lengths=lengths), **IDENTITY)
+def test_lengths_that_do_not_fit_the_shard_are_refused(
+    tmp_path: Path, change: Callable[[list[dict[str, Any]]], Any], message: str
+) -> None:
+    with pytest.raises(IntegrityError, match=message):
+        token_shards.open_shards(change_lengths(tmp_path, change), **IDENTITY)
+
+
+def test_format_2_is_refused(tmp_path: Path) -> None:
+    tokens = change_lengths(tmp_path, list, format_version="2")
+    with pytest.raises(
+        UserError, match=r"lengths .*garden-00000\.parquet have format 2, not 3; run tokenize-images again"
+    ):
+        token_shards.open_lengths(tokens, FILES)
+    layout = token_shards.schema(**IDENTITY)
+    old = layout.with_metadata({**layout.metadata, b"format_version": b"2"})
+    with pa.OSFile(str(tmp_path / FILES.shard), "wb") as sink, pa.ipc.new_file(sink, old):
+        pass
+    with pytest.raises(UserError, match="token-shard format 2, not 3; run tokenize-images again"):
+        token_shards.open_shards(artifact(tmp_path, "token-shards"), **IDENTITY)
+
+
+def test_the_sidecar_alone_says_what_the_shard_says_and_where_a_uid_lies(tmp_path: Path) -> None:
+    tokens = write(tmp_path)
+    (shard,) = token_shards.open_shards(tokens, **IDENTITY)
+    (tmp_path / FILES.shard).unlink()
+    lengths = token_shards.open_lengths(tokens, FILES)
+    for field in dataclasses.fields(token_shards.ShardLengths):
+        assert np.array_equal(getattr(lengths, field.name), getattr(shard, field.name)), field.name
+    assert lengths.tasks.tolist() == ["caption", "text", "edit"]
+    assert lengths.uid_keys.tolist() == [int.from_bytes(bytes.fromhex(s.uid)[:8], "little") for s in SAMPLES]
+    assert lengths.is_text.tolist() == [False, True, True, False, True, False]
+    assert lengths.is_answer.tolist() == [False, False, False, False, True, False]
+    assert (lengths.heights.tolist(), lengths.widths.tolist()) == ([2, 0, 0, 1, 0, 1], [3, 0, 0, 1, 0, 2])
+    assert (lengths.variant_starts.tolist(), lengths.variant_lengths.tolist()) == ([0, 0, 1, 1, 1, 1, 1], [7])
+    assert list(token_shards.find_uid(tokens, bytes.fromhex(make_uid("b")))) == [("default/garden-00000", 1, True)]
+    assert list(token_shards.find_uid(tokens, bytes.fromhex(make_uid("z")))) == []
+
+
+def test_a_captioned_image_costs_19_bytes_in_the_sidecar_beside_2048_of_codes(tmp_path: Path) -> None:
+    """16 of the uid; about one each of two lengths of texts that are uniform among 40 and 160 (5.3 and 7.3 bits)."""
+    rng, grid = np.random.default_rng(0), np.zeros((32, 32), np.uint16)
+    samples = [dataclasses.replace(SAMPLES[0], uid=make_uid(str(row))) for row in range(20_000)]
+    counts = zip(rng.integers(10, 50, 20_000).tolist(), rng.integers(60, 220, 20_000).tolist(), strict=True)
+    lengths = [[[1029], [caption, description]] for caption, description in counts]
+    batch = token_shards.lengths_batch(samples, [grid] * 20_000, lengths, [False] * 20_000)
+    token_shards.write_lengths(tmp_path / "lengths.parquet", [batch], text_fingerprint="t")
+    assert 17 < (tmp_path / "lengths.parquet").stat().st_size / 20_000 < 19.5
 
 
 def hostile(folder: Path, **part: Any) -> Manifest:
@@ -184,7 +254,9 @@ def hostile(folder: Path, **part: Any) -> Manifest:
         (folder / name).parent.mkdir(parents=True)
     with pa.OSFile(str(folder / FILES.shard), "wb") as sink, pa.ipc.new_file(sink, layout) as writer:
         writer.write_table(pa.Table.from_pylist([row], schema=layout))
-    token_shards.write_lengths(folder / FILES.lengths, [[[7]]], [False], text_fingerprint="t")
+    sample = Sample(uid="00" * 16, task="caption", parts=(IMAGE,), source="")
+    batch = token_shards.lengths_batch([sample], [np.zeros((1, 2), np.uint16)], [[[7]]], [False])
+    token_shards.write_lengths(folder / FILES.lengths, [batch], text_fingerprint="t")
     return artifact(folder, "token-shards")
 
 
@@ -270,8 +342,8 @@ def test_a_record_batch_is_read_by_range_and_checked_on_its_own(tmp_path: Path) 
 @pytest.mark.parametrize(
     "index",
     [
-        b"[]", b"{", b'{"format_version": 2}', *(
-            b'{"format_version": 2, "tokenizer_fingerprint": "", "num_codes": 1, "batches": [%s]}' % entry
+        b"[]", b"{", b'{"format_version": 3}', *(
+            b'{"format_version": 3, "tokenizer_fingerprint": "", "num_codes": 1, "batches": [%s]}' % entry
             for entry in (
                 b'{"offset": -1, "length": 1, "rows": 1, "sha256": ""}',
                 b'{"offset": 0.5, "length": 1, "rows": 1, "sha256": ""}',

@@ -12,7 +12,7 @@ from token_store import artifact
 from arm.errors import UserError
 from arm.manifest import Manifest
 from arm.model.documents import KEEP_ALL, TextEncoder, build, document_lengths, strided
-from arm.model.token_shards import ShardFiles, index_bytes, open_shards, write_lengths, write_shard
+from arm.model.token_shards import ShardFiles, index_bytes, lengths_batch, open_shards, write_lengths, write_shard
 from arm.records import Image, Sample, Text, make_uid
 from arm.storage import LocalFolder
 from arm.training.config import MixtureConfig, StageConfig
@@ -31,7 +31,8 @@ def write(folder: Path, variant: str, samples: Sequence[Sample], lengths: list[l
     identity = {"tokenizer_fingerprint": CODES.fingerprint, "num_codes": CODES.num_codes}
     index = write_shard(folder / files.shard, samples, grids, **identity)  # type: ignore[arg-type]
     (folder / files.index).write_bytes(index_bytes(index))
-    write_lengths(folder / files.lengths, lengths, [False] * len(samples), text_fingerprint="t")
+    batch = lengths_batch(samples, grids, lengths, [False] * len(samples))
+    write_lengths(folder / files.lengths, [batch], text_fingerprint="t")
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def tokens(tmp_path: Path) -> Manifest:
 
 
 def index_of(shards: Shards, **changes: object) -> ShardIndex:
-    return ShardIndex(shards, shards.names, MixtureConfig(**changes), seed=0)  # type: ignore[arg-type]
+    return ShardIndex(shards.lengths, shards.names, MixtureConfig(**changes), seed=0)  # type: ignore[arg-type]
 
 
 def test_the_shards_of_the_chosen_variants_are_read_in_their_order(tokens: Manifest) -> None:
@@ -70,7 +71,8 @@ def test_a_shard_is_fetched_when_it_is_needed_and_released_when_others_were_used
     manifest = Manifest(**{name: getattr(tokens, name) for name in tokens.__slots__} | {"folder": watched})
     shards = Shards(manifest, [ShardFiles(name, "s-00000") for name in ("small", "large")], CODES, max_open=1)
     assert shards[1].tasks.tolist() == ["edit"]
-    assert watched.calls == ["shards/large/s-00000.arrow", "lengths/large/s-00000.parquet"]
+    lengths = "lengths/large/s-00000.parquet"
+    assert watched.calls == ["shards/large/s-00000.arrow", lengths, f"release {lengths}"]
     assert len(shards[0]) == 2
     assert "release shards/large/s-00000.arrow" in watched.calls
     shards.close()

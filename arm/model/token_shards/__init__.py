@@ -2,6 +2,7 @@
 
     with ShardWriter(path, schema(tokenizer_fingerprint=…, num_codes=…)) as writer:
         writer.write(sample_batch(samples, grids, writer.layout))
+    write_lengths(sidecar, [lengths_batch(samples, grids, lengths, held_out)], text_fingerprint=…)
     shards = open_shards(tokens, tokenizer_fingerprint=…, num_codes=…)       shards[0].parts(7)
 
 The format stands in `arm.model.token_shards.format`.
@@ -22,8 +23,24 @@ from arm.model.token_shards.format import (
     text_fingerprint,
     text_variants,
 )
-from arm.model.token_shards.reading import Part, Shard, open_shard, open_shards, read_batch, shard_files
-from arm.model.token_shards.writing import Grid, ShardWriter, sample_batch, write_lengths, write_shard
+from arm.model.token_shards.reading import (
+    Part,
+    Shard,
+    check_tokenizer,
+    open_shard,
+    open_shards,
+    read_batch,
+    shard_files,
+)
+from arm.model.token_shards.sidecar import ShardLengths, find_uid, open_lengths
+from arm.model.token_shards.writing import (
+    Grid,
+    ShardWriter,
+    lengths_batch,
+    sample_batch,
+    write_lengths,
+    write_shard,
+)
 
 __all__ = [
     "FORMAT_VERSION",
@@ -34,10 +51,15 @@ __all__ = [
     "Part",
     "Shard",
     "ShardFiles",
+    "ShardLengths",
     "ShardWriter",
+    "check_tokenizer",
+    "find_uid",
     "index_bytes",
     "is_held_out",
+    "lengths_batch",
     "lengths_schema",
+    "open_lengths",
     "open_shard",
     "open_shards",
     "part_texts",

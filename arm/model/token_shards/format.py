@@ -1,13 +1,16 @@
-"""What lies where in token shards, format 2.
+"""What lies where in token shards, format 3.
 
     shards/default/garden-00000.arrow      uid  task  parts  source  licence  scores  meta      in record batches
-    lengths/default/garden-00000.parquet   lengths (tokens of each part's texts)  held_out
+    lengths/default/garden-00000.parquet   uid  task  held_out  parts                           the sidecar
     index/default/garden-00000.json        offset, length, rows and sha256 of each record batch
 
-    parts   [{kind 'image', role '', text '', codes [7 0 …], height 3, width 3, variants []},
-             {kind 'text', role 'caption', text 'a red circle', codes [], height 0, width 0, variants ['A red circle on …']}]
-    lengths [[14], [4, 9]]                an image counts its codes and five tokens around them; text ids without specials
+    parts    [{kind 'image', role '', text '', codes [7 0 …], height 3, width 3, variants []},
+              {kind 'text', role 'caption', text 'a red circle', codes [], height 0, width 0, variants ['A red circle on …']}]
+    sidecar  [{is_text no, is_answer no, height 3, width 3, lengths [14]},
+              {is_text yes, is_answer no, height 0, width 0, lengths [4, 9]}]
 
+The sidecar says all that a plan asks of a sample, so that planning reads no shard. Its lengths are tokens, of a text and
+each variant of it: an image counts its codes and five tokens around them; text ids are counted without specials.
 `default` is the resolution variant: each has its own files, of the samples whose task it takes. Codes are uint16 in
 raster order without an offset; text is text, its ids are made at load. The schema's metadata name the format, the visual
 tokenizer (`tokenizer_fingerprint`, `num_codes`), the sidecar's the text tokenizer.
@@ -24,8 +27,9 @@ import pyarrow as pa  # type: ignore[import-untyped]
 from arm.errors import IntegrityError, UserError
 from arm.records import Sample, Text
 
-FORMAT_VERSION = 2
-"""2: a folder per variant, an index with checksums, variants of texts; codes are bounded by num_codes."""
+FORMAT_VERSION = 3
+"""2: a folder per variant, an index with checksums, variants of texts; codes are bounded by num_codes. 3: the sidecar knows
+uids, tasks, kinds of parts and grids, too."""
 MAX_CODES = 1 << 16
 """A code is a uint16."""
 HELD_OUT_FRACTION = 0.01
@@ -41,6 +45,15 @@ PART = pa.struct(
         ("height", pa.uint16()),
         ("width", pa.uint16()),
         ("variants", pa.list_(pa.string())),
+    ]
+)
+PART_LENGTHS = pa.struct(
+    [
+        ("is_text", pa.bool_()),
+        ("is_answer", pa.bool_()),
+        ("height", pa.uint16()),
+        ("width", pa.uint16()),
+        ("lengths", pa.list_(pa.int32())),
     ]
 )
 
@@ -92,7 +105,13 @@ def schema(*, tokenizer_fingerprint: str, num_codes: int) -> pa.Schema:
 def lengths_schema(*, text_fingerprint: str) -> pa.Schema:
     """The schema of the sidecar, with its metadata."""
     metadata = {"format_version": str(FORMAT_VERSION), "text_fingerprint": text_fingerprint}
-    return pa.schema([("lengths", pa.list_(pa.list_(pa.int32()))), ("held_out", pa.bool_())], metadata=metadata)
+    fields = [
+        ("uid", pa.binary(16)),
+        ("task", pa.string()),
+        ("held_out", pa.bool_()),
+        ("parts", pa.list_(PART_LENGTHS)),
+    ]
+    return pa.schema(fields, metadata=metadata)
 
 
 def check_identity(metadata: dict[bytes, bytes] | None, where: str, fingerprint: str, num_codes: int) -> None:

@@ -6,7 +6,7 @@ the file once. After that a sample costs a few lookups: every text and grid is k
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -16,8 +16,9 @@ import pyarrow as pa  # type: ignore[import-untyped]
 
 from arm.errors import IntegrityError, UserError
 from arm.manifest import Manifest
-from arm.model.token_shards.columns import Columns, columns_of, joined, sidecar_columns
+from arm.model.token_shards.columns import columns_of, joined
 from arm.model.token_shards.format import BatchEntry, ShardFiles, check_identity, read_index, schema
+from arm.model.token_shards.sidecar import ShardLengths, check_agreement, open_lengths
 
 
 class Part(NamedTuple):
@@ -31,42 +32,21 @@ class Part(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shard:
-    """An open shard with its lengths, flat: the parts of row r are `starts[r]` to `starts[r + 1]`. Texts and codes are
-    read where they lie (memory map)."""
+class Shard(ShardLengths):
+    """An open shard with its lengths. Texts and codes are read where they lie (memory map)."""
 
-    name: str
-    """`variant/unit`."""
-    text_fingerprint: str
-    """Of the text tokenizer that counted the lengths."""
-    tasks: npt.NDArray[np.str_]
-    uid_keys: npt.NDArray[np.uint64]
-    """First eight bytes of each uid: the key of every random choice about it."""
-    held_out: npt.NDArray[np.bool_]
-    starts: npt.NDArray[np.int64]
-    is_text: npt.NDArray[np.bool_]
-    is_answer: npt.NDArray[np.bool_]
-    lengths: npt.NDArray[np.int64]
-    """Tokens of each part, a text's by its first variant."""
-    heights: npt.NDArray[np.int64]
-    widths: npt.NDArray[np.int64]
     places: npt.NDArray[np.int64]
     """Where each part's text (in bytes) or codes (in codes) start in the file."""
     ends: npt.NDArray[np.int64]
-    variant_starts: npt.NDArray[np.int64]
-    """The further texts of part p are `variant_starts[p]` to `variant_starts[p + 1]`."""
     variant_places: npt.NDArray[np.int64]
     variant_ends: npt.NDArray[np.int64]
-    variant_lengths: npt.NDArray[np.int64]
+    """Where the further texts lie."""
     data: pa.Buffer
     """The file, memory-mapped."""
     _parts: Callable[[int], list[Part]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_parts", _parts_reader(self))
-
-    def __len__(self) -> int:
-        return len(self.tasks)
 
     def parts(self, row: int, variant: int = 0) -> list[Part]:
         """The parts of one sample; with a variant, each text that has further ones is exchanged for text number
@@ -144,6 +124,13 @@ def open_shard(tokens: Manifest, files: ShardFiles, *, tokenizer_fingerprint: st
     return _Opened(tokens, files, tokenizer_fingerprint, num_codes).shard()
 
 
+def check_tokenizer(tokens: Manifest, files: ShardFiles, *, tokenizer_fingerprint: str, num_codes: int) -> None:
+    """Refuse codes of another visual tokenizer, and another format, by the index of a shard: before any is opened."""
+    data, where = tokens.local(files.index).read_bytes(), f"{tokens.folder.url}/{files.index}"
+    tokens.folder.release(files.index)
+    read_index(data, where, tokenizer_fingerprint=tokenizer_fingerprint, num_codes=num_codes)
+
+
 def read_batch(
     tokens: Manifest, files: ShardFiles, number: int, *, tokenizer_fingerprint: str, num_codes: int
 ) -> pa.RecordBatch:
@@ -191,14 +178,15 @@ class _Opened:
         """The shard with its sidecar."""
         data = _mapped(self.tokens.local(self.files.shard))
         columns = joined([columns_of(batch, data, self.num_codes, self.where) for batch in self._batches(data)])
-        sidecar = sidecar_columns(self.tokens.local(self.files.lengths), columns, self.where)
-        variant_starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(columns.num_variants)])
+        lengths = open_lengths(self.tokens, self.files)
+        check_agreement(lengths, columns, self.where)
         return Shard(
-            name=f"{self.files.variant}/{self.files.unit}",
+            **{column.name: getattr(lengths, column.name) for column in fields(ShardLengths)},
+            places=columns.places,
+            ends=columns.ends,
+            variant_places=columns.variant_places,
+            variant_ends=columns.variant_ends,
             data=data,
-            variant_starts=variant_starts,
-            **_fields(columns),
-            **_fields(sidecar),
         )
 
     def _batches(self, data: pa.Buffer) -> list[pa.RecordBatch]:
@@ -215,7 +203,3 @@ class _Opened:
 def _mapped(path: Path) -> pa.Buffer:
     with pa.memory_map(str(path)) as source:
         return source.read_buffer()
-
-
-def _fields(columns: Columns | Any) -> dict[str, Any]:
-    return {name: getattr(columns, name) for name in columns.__slots__ if not name.startswith("num_")}

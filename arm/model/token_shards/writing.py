@@ -17,6 +17,7 @@ from arm.errors import UserError
 from arm.model.token_shards.format import (
     FORMAT_VERSION,
     PART,
+    PART_LENGTHS,
     BatchEntry,
     lengths_schema,
     part_texts,
@@ -141,22 +142,54 @@ def write_shard(
     return writer.index
 
 
-def write_lengths(
-    path: Path, lengths: Sequence[Sequence[Sequence[int]]], held_out: Sequence[bool], *, text_fingerprint: str
-) -> None:
-    """Write the sidecar of one shard: per row and part, the tokens of its text and of each variant of it."""
-    parts = [part for row in lengths for part in row]
-    flat = pa.array([length for part in parts for length in part], pa.int32())
-    nested = _lists([len(row) for row in lengths], _lists([len(part) for part in parts], flat))
-    columns = {"lengths": nested, "held_out": pa.array(list(held_out), pa.bool_())}
-    pq.write_table(pa.table(columns, schema=lengths_schema(text_fingerprint=text_fingerprint)), path)
+def lengths_batch(
+    samples: Sequence[Sample],
+    grids: Sequence[Grid],
+    lengths: Sequence[Sequence[Sequence[int]]],
+    held_out: Sequence[bool],
+) -> pa.RecordBatch:
+    """What the sidecar says of samples; `lengths` are, per sample and part, tokens of its text and each variant of it."""
+    parts = [part for sample in samples for part in sample.parts]
+    is_text, shapes = _shapes(parts, grids)
+    tokens = [part for sample in lengths for part in sample]
+    flat = pa.array([length for part in tokens for length in part], pa.int32())
+    columns = {
+        "is_text": pa.array(is_text),
+        "is_answer": pa.array([isinstance(part, Text) and part.role == "answer" for part in parts], pa.bool_()),
+        "height": pa.array(shapes[:, 0]),
+        "width": pa.array(shapes[:, 1]),
+        "lengths": _lists([len(part) for part in tokens], flat),
+    }
+    nested = pa.StructArray.from_arrays(list(columns.values()), fields=list(PART_LENGTHS))
+    uids = pa.array([bytes.fromhex(sample.uid) for sample in samples], pa.binary(16))
+    tasks = pa.array([sample.task for sample in samples], pa.string())
+    rows = [
+        uids,
+        tasks,
+        pa.array(list(held_out), pa.bool_()),
+        _lists([len(sample.parts) for sample in samples], nested),
+    ]
+    return pa.RecordBatch.from_arrays(rows, schema=lengths_schema(text_fingerprint=""))
+
+
+def write_lengths(path: Path, batches: Sequence[pa.RecordBatch], *, text_fingerprint: str) -> None:
+    """Write the sidecar of one shard from its `lengths_batch`es. Uids are random: no dictionary of them, no compression."""
+    layout = lengths_schema(text_fingerprint=text_fingerprint)
+    table = pa.Table.from_batches([batch.replace_schema_metadata(layout.metadata) for batch in batches], layout)
+    leaves = ["task", "held_out", *(f"parts.list.element.{field.name}" for field in PART_LENGTHS)]
+    leaves[-1] += ".list.element"
+    pq.write_table(
+        table,
+        path,
+        row_group_size=max(len(table), 1),
+        compression={"uid": "none", **dict.fromkeys(leaves, "zstd")},
+        use_dictionary=leaves,
+    )
 
 
 def _parts(samples: Sequence[Sample], parts: Sequence[Any], grids: Sequence[Grid]) -> pa.StructArray:
     """The parts of all samples, one after the other."""
-    is_text = np.asarray([isinstance(part, Text) for part in parts], dtype=np.bool_)
-    shapes = np.zeros((len(parts), 2), np.uint16)
-    shapes[~is_text] = np.asarray([grid.shape for grid in grids], np.uint16).reshape(-1, 2)
+    is_text, shapes = _shapes(parts, grids)
     codes = np.concatenate([np.zeros(0, np.uint16), *(grid.reshape(-1) for grid in grids)])
     if codes.dtype != np.uint16:
         raise UserError(f"Codes are uint16, not {codes.dtype}.")
@@ -171,6 +204,14 @@ def _parts(samples: Sequence[Sample], parts: Sequence[Any], grids: Sequence[Grid
         "variants": pa.array(variants, pa.list_(pa.string())),
     }
     return pa.StructArray.from_arrays(list(columns.values()), fields=list(PART))
+
+
+def _shapes(parts: Sequence[Any], grids: Sequence[Grid]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.uint16]]:
+    """Which parts are texts, and the height and width of the others' grids."""
+    is_text = np.asarray([isinstance(part, Text) for part in parts], dtype=np.bool_)
+    shapes = np.zeros((len(parts), 2), np.uint16)
+    shapes[~is_text] = np.asarray([grid.shape for grid in grids], np.uint16).reshape(-1, 2)
+    return is_text, shapes
 
 
 def _lists(counts: Sequence[int] | npt.NDArray[np.int64], values: pa.Array) -> pa.ListArray:

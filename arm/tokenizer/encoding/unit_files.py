@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import pyarrow as pa  # type: ignore[import-untyped]
+
 from arm.model import token_shards
 from arm.storage import Folder
 from arm.tokenizer.config import EncodeConfig
@@ -95,8 +97,7 @@ class VariantFile:
         layout = token_shards.schema(tokenizer_fingerprint=tools.visual.fingerprint, num_codes=tools.visual.num_codes)
         self._writer = token_shards.ShardWriter(path, layout)
         self._checks = Checks(tools.config.check_samples)
-        self._lengths: list[list[list[int]]] = []
-        self._held_out: list[bool] = []
+        self._lengths: list[pa.RecordBatch] = []
         self._num_batches = self._num_images = 0
 
     def write(self, rows: list[Row]) -> None:
@@ -104,8 +105,8 @@ class VariantFile:
         samples = [row.sample for row in rows]
         grids = [picture.codes[picture.sizes[self.variant]] for row in rows for picture in row.pictures]
         self._writer.write(token_shards.sample_batch(samples, grids, self._writer.layout))
-        self._lengths += self.tools.measure(samples, grids)
-        self._held_out += [token_shards.is_held_out(bytes.fromhex(sample.uid)) for sample in samples]
+        held_out = [token_shards.is_held_out(bytes.fromhex(sample.uid)) for sample in samples]
+        self._lengths.append(token_shards.lengths_batch(samples, grids, self.tools.measure(samples, grids), held_out))
         for number, row in enumerate(rows):
             self._checks.offer(row, self.variant, (self._num_batches, number))
         self._num_batches, self._num_images = self._num_batches + 1, self._num_images + len(grids)
@@ -129,5 +130,5 @@ class VariantFile:
         """Publish the lengths and the index."""
         fingerprint = str(self.tools.identity["text_fingerprint"])
         with output.publish(files.lengths) as target:
-            token_shards.write_lengths(target, self._lengths, self._held_out, text_fingerprint=fingerprint)
+            token_shards.write_lengths(target, self._lengths, text_fingerprint=fingerprint)
         output.write(files.index, token_shards.index_bytes(self._writer.index))

@@ -1,7 +1,7 @@
 """Who saw a sample: the steps that consumed it, and the models that were made of them.
 
-A uid is looked up in the token shards that the runs read, then in their ledgers. The answer is one line a use, or plainly
-why there is none: never offered, held out, or offered and never consumed.
+A uid is looked up in the sidecars of the token shards that the runs read, then in their ledgers. The answer is one line
+a use, or plainly why there is none: never offered, held out, or offered and never consumed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,9 +13,9 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
-from arm.errors import IntegrityError, UserError
+from arm.errors import UserError
 from arm.manifest import Manifest
-from arm.model.token_shards import ShardFiles
+from arm.model.token_shards import find_uid
 from arm.training.ledger.chain import Run, base_of, find_input
 from arm.training.ledger.format import Group, read_documents, read_groups
 
@@ -56,7 +56,7 @@ def query_uid(runs: Sequence[Run], uid: str, others: Sequence[Manifest] = ()) ->
     """Lines that say which steps consumed a sample and which models saw it."""
     key = _key(uid)
     sources = {run.manifest.inputs["tokens"]: _tokens(run, others) for run in runs}
-    places = {digest: list(find_uid(tokens, key)) for digest, tokens in sources.items()}
+    places = {digest: [Place(*found) for found in find_uid(tokens, key)] for digest, tokens in sources.items()}
     for digest, tokens in sources.items():
         for place in places[digest]:
             kept = ", held out: no run of training reads it" if place.held_out else ""
@@ -112,17 +112,6 @@ def shards_of(run: Run) -> set[str]:
         for entry in files
         for name in read_groups(run.manifest.local(entry), run.where(entry))["shard"].unique().to_pylist()
     }
-
-
-def find_uid(tokens: Manifest, key: bytes) -> Iterator[Place]:
-    """Every place of a uid in token shards: only their uid column is read."""
-    entries = tokens.select("shards/", ".arrow")
-    for entry, path in zip(entries, tokens.stream(entries), strict=True):
-        variant, unit = Path(entry.path).parts[1], Path(entry.path).stem
-        for row in _rows_of(path, key, f"{tokens.folder.url}/{entry.path}"):
-            lengths = tokens.local(ShardFiles(variant, unit).lengths)
-            held_out = pq.read_table(lengths, columns=["held_out"])["held_out"][row].as_py()
-            yield Place(f"{variant}/{unit}", row, held_out)
 
 
 def seen(runs: Sequence[Run], step: int | None, path: str | None) -> Iterator[str]:
@@ -231,16 +220,3 @@ def _key(uid: str) -> bytes:
     if len(key) != 16:
         raise UserError(f"--uid is {uid!r}; give the 32 hexadecimal digits of a sample.")
     return key
-
-
-def _rows_of(path: Path, key: bytes, where: str) -> Iterator[int]:
-    """The rows of a shard with this uid."""
-    try:
-        with pa.memory_map(str(path)) as source:
-            reader, first = pa.ipc.open_file(source), 0
-            for number in range(reader.num_record_batches):
-                uids = reader.get_batch(number)["uid"]
-                yield from (first + np.flatnonzero(np.asarray(pc.equal(uids, pa.scalar(key, uids.type))))).tolist()
-                first += len(uids)
-    except (pa.ArrowException, OSError) as error:
-        raise IntegrityError(f"{where} is no token shard, or damaged ({error}); tokenize again.") from None

@@ -1,7 +1,7 @@
 """The documents that token shards hold, for the planner: which samples, with what choices, how long.
 
-A shard is looked at when a stream opens it; held-out samples, images outside the wanted grids, and samples that another
-resolution variant gives in this epoch are left out.
+The sidecar of a shard is read when a stream opens it, the shard itself never. Held-out samples, images outside the wanted
+grids, and samples that another resolution variant gives in this epoch are left out.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from arm.errors import UserError
 from arm.model.documents import TASKS_OF_KIND, document_lengths
-from arm.model.token_shards import Shard
+from arm.model.token_shards import ShardLengths
 from arm.training.config import MixtureConfig
 from arm.training.plan.choices import draw_drops, draw_strides, draw_variants, reads_resolution
 from arm.training.plan.rows import MAX_VARIANTS, Choice, Found, packed_choices
@@ -21,14 +21,16 @@ _NOTHING = Found(*(np.zeros(0, np.int32) for _ in range(3)))
 
 
 class ShardIndex:
-    """An `Index` over token shards, opened or opened on demand."""
+    """An `Index` over the lengths of token shards, read or read on demand."""
 
-    def __init__(self, shards: Sequence[Shard], names: Sequence[str], mixture: MixtureConfig, *, seed: int) -> None:
+    def __init__(
+        self, shards: Sequence[ShardLengths], names: Sequence[str], mixture: MixtureConfig, *, seed: int
+    ) -> None:
         self._shards, self._names, self._mixture, self._seed = shards, names, mixture, seed
         self._variants = list(dict.fromkeys(name.partition("/")[0] for name in names))
         self._variant_of_task: dict[str, str] = {}
         self._tasks: dict[int, frozenset[str]] = {}
-        """Shard -> its tasks, once it was opened: for other kinds it is not opened again."""
+        """Shard -> its tasks, once its lengths were read: for other kinds they are not read again."""
         if mixture.variant_weights and len(mixture.variant_weights) != len(self._variants):
             raise UserError(
                 f"MixtureConfig.variant_weights has {len(mixture.variant_weights)} weights for the variants "
@@ -50,7 +52,7 @@ class ShardIndex:
     def find(self, kind: str, shard: int, epoch: int) -> Found:
         """The documents of a kind in a shard, with what this epoch draws for them."""
         if shard not in self._tasks:
-            self._tasks[shard] = frozenset(np.unique(self._shards[shard].tasks).tolist())
+            self._tasks[shard] = frozenset(self._shards[shard].task_names)
             self._check_tasks(shard)
         if self._tasks[shard].isdisjoint(TASKS_OF_KIND[kind]):
             return _NOTHING
@@ -87,13 +89,14 @@ class ShardIndex:
                 )
 
 
-def wanted_rows(shard: Shard, kind: str, mixture: MixtureConfig, *, held_out: bool) -> npt.NDArray[np.int32]:
+def wanted_rows(shard: ShardLengths, kind: str, mixture: MixtureConfig, *, held_out: bool) -> npt.NDArray[np.int32]:
     """The rows of a shard that give documents of a kind: of the held-out samples, or of all others."""
-    wanted = np.isin(shard.tasks, TASKS_OF_KIND[kind]) & (shard.held_out == held_out) & _fits_grid(shard, mixture)
+    tasks = [number for number, name in enumerate(shard.task_names) if name in TASKS_OF_KIND[kind]]
+    wanted = np.isin(shard.task_numbers, tasks) & (shard.held_out == held_out) & _fits_grid(shard, mixture)
     return np.flatnonzero(wanted).astype(np.int32)
 
 
-def _fits_grid(shard: Shard, mixture: MixtureConfig) -> npt.NDArray[np.bool_]:
+def _fits_grid(shard: ShardLengths, mixture: MixtureConfig) -> npt.NDArray[np.bool_]:
     """Per row: whether every image's sides lie inside the wanted ones."""
     shortest, longest = mixture.grid_sides
     sides = np.stack([shard.heights, shard.widths])
@@ -103,7 +106,7 @@ def _fits_grid(shard: Shard, mixture: MixtureConfig) -> npt.NDArray[np.bool_]:
     return fits
 
 
-def _num_variants(shard: Shard, rows: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+def _num_variants(shard: ShardLengths, rows: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
     """Per row, the most further texts that a part of it has."""
     counts = np.diff(shard.variant_starts)
     if not counts.any():

@@ -158,11 +158,11 @@ def test_the_sidecar_has_the_length_of_every_text_variant(inputs: dict[str, Mani
 
     tokenizer = AutoTokenizer.from_pretrained(inputs["text_tokenizer"].local_folder("model"))
     caption, description = (len(ids) for ids in text_ids(tokenizer, ["a cat", "a cat that sleeps"]))
-    lengths = pq.read_table(made.local("lengths/small/garden-00000.parquet"))["lengths"].to_pylist()
+    parts = pq.read_table(made.local("lengths/small/garden-00000.parquet"))["parts"].to_pylist()
     shard = opened(inputs, made, "small")[0]
     row = [str(task) for task in shard.tasks].index("caption")
     image = int(shard.heights[shard.starts[row]] * shard.widths[shard.starts[row]]) + 5
-    assert lengths[row] == [[image], [caption, description]]
+    assert [part["lengths"] for part in parts[row]] == [[image], [caption, description]]
 
 
 def test_the_account_and_the_index_describe_the_file(made: Manifest) -> None:
