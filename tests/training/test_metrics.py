@@ -1,10 +1,7 @@
 """What is measured: losses by kind and modality, sizes of logits, shares of tokens, whatever the ranks and kills."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
-import torch.distributed as dist
 
 from arm.model.documents import KINDS
 from arm.training.config import KindWeights, MixtureConfig, StageConfig
@@ -32,17 +29,6 @@ SUMS = table(
     measured={(0, EDIT): 1},
     squared_logits={(0, EDIT): 9},
 )
-
-
-@pytest.fixture
-def alone() -> Iterator[None]:
-    """A process group of one: that of an engine of another test, or one that ends with this."""
-    if dist.is_initialized():
-        yield
-        return
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
-    yield
-    dist.destroy_process_group()
 
 
 def test_mean_losses_by_modality_and_kind() -> None:

@@ -1,12 +1,10 @@
 """What is read of a store: planning and choosing held-out samples read sidecars alone, training the shards of its plan."""
 
 import dataclasses
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-import torch.distributed as dist
 from tiny_lmm import CODES, tiny_lmm
 from token_store import make_store
 from transformers import AutoTokenizer
@@ -66,14 +64,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
 def counted(store: tuple[Path, Manifest]) -> tuple[Manifest, Counted]:
     folder = Counted(store[0] / "tokens")
     return dataclasses.replace(store[1], folder=folder), folder
-
-
-@pytest.fixture
-def alone() -> Iterator[None]:
-    """The only rank."""
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
 
 
 @pytest.mark.usefixtures("alone")
