@@ -3,7 +3,7 @@
 model/              what plain transformers loads, with vocabulary.json and the text tokenizer
 curves.jsonl        losses by modality and kind of document, held-out and not; shares, logits, gradient norms
 view/speed.jsonl    tokens a second, step times, waiting, checkpoints, slowest rank: no digest covers it
-plan/*.parquet      every document in the order of the rows: what step reads what, written ahead (arm.training.plan.files)
+plan/               every document in the order of the rows: what step reads what, written ahead (arm.training.plan.files)
 ledger/*.parquet    what was consumed at each step: documents, tokens, digests; written as training goes
 """
 

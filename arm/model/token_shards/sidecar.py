@@ -54,7 +54,8 @@ class ShardLengths:
     @property
     def tasks(self) -> npt.NDArray[np.str_]:
         """The task of each row."""
-        return np.asarray(self.task_names, np.str_)[self.task_numbers]
+        tasks: npt.NDArray[np.str_] = np.asarray(self.task_names, np.str_)[self.task_numbers]
+        return tasks
 
     @property
     def uid_keys(self) -> npt.NDArray[np.uint64]:
