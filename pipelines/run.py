@@ -10,6 +10,7 @@ Killed or failed, the same command goes on: a job whose output is complete retur
 """
 
 import argparse
+import builtins
 import contextlib
 import os
 import re
@@ -220,7 +221,8 @@ def _run(pipeline: Any, store: str, files: _Files, num_jobs: int) -> int:
 
 @contextlib.contextmanager
 def _output_to(path: Path) -> Iterator[None]:
-    """Send what KFP and the tasks print to a file."""
+    """Send what KFP and the tasks print to a file. KFP's tasks side by side may leave `print` indented (2.17): put it back."""
+    plain_print = builtins.print
     with (
         path.open("a", buffering=1) as stream,
         contextlib.redirect_stdout(stream),
@@ -233,6 +235,8 @@ def _output_to(path: Path) -> Iterator[None]:
         except Exception:
             traceback.print_exc()
             raise
+        finally:
+            builtins.print = plain_print
 
 
 def _last_error(log: Path, start: int) -> str:

@@ -188,3 +188,19 @@ def test_a_task_that_asks_to_be_run_again_says_why(tmp_path: Path, line: str) ->
     log = tmp_path / "kfp.log"
     log.write_text(f"ValueError: of a run before\n\n{line}\nTask 'train-model' finished with status FAILURE\n")
     assert run._last_error(log, 0) == line
+
+
+def test_print_is_put_back_after_tasks_that_ran_side_by_side(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two tasks indent `print`, and the first to begin is the first to end: KFP then leaves the indentation of the second."""
+    from kfp.local.logging_utils import indented_print
+
+    with run._output_to(tmp_path / "kfp.log"):
+        first, second = indented_print(), indented_print()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        second.__exit__(None, None, None)
+    print("The report")
+    assert capsys.readouterr().out == "The report\n"
