@@ -73,20 +73,21 @@ def train_model(
 
 def plan_stage(shards: Shards, config: StageConfig, output: Folder) -> PlanFiles:
     """The plan of a stage, written ahead by rank 0 and read by all: the same on every rank."""
-    stage, index = stage_shape(config), _index(shards, config)
-    identity = plan_identity(index, config.mixture, stage, seed=config.seed)
+    stage = stage_shape(config)
     if rank() == 0:
+        index = _index(shards, config)
+        identity = plan_identity(index, config.mixture, stage, seed=config.seed)
         planner = Planner(index, config.mixture, stage, seed=config.seed)
         writer = PlanWriter(planner, stage, identity=identity, names=shards.names, folder=output)
     for number in range(num_segments(stage)):
         if rank() == 0:
             writer.write(number)
         dist.barrier()  # once a segment: nobody waits longer than the collectives' timeout
-    return PlanFiles(output, stage, shards.names, identity=identity)
+    return written_plan(shards, config, output)
 
 
 def written_plan(shards: Shards, config: StageConfig, output: Folder) -> PlanFiles:
-    """The plan that a finished run left beside its ledger; UserError or IntegrityError where it is another stage's."""
+    """The plan that lies in a run's output; UserError or IntegrityError where it is another stage's."""
     stage, index = stage_shape(config), _index(shards, config)
     identity = plan_identity(index, config.mixture, stage, seed=config.seed)
     return PlanFiles(output, stage, shards.names, identity=identity)

@@ -8,6 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
+from arm.storage import sha256_of
+
 CONFIG = {
     "steps": 8, "sequence_length": 64, "rows_per_step": 4, "rows_per_micro_batch": 1, "warmup_steps": 2,
     "learning_rate": 0.001, "num_shapes": 4, "validate_every": 100, "validation_documents": 4, "log_every": 1,
@@ -74,3 +78,21 @@ class Server:
         line = next(line for line in self._process.stdout if line.startswith("ranks: "))
         found: list[int] = json.loads(line.removeprefix("ranks: "))
         return found
+
+
+def losses_of(output: Path) -> dict[int, float]:
+    """The loss after each logged step."""
+    curves = [json.loads(line) for line in (output / "curves.jsonl").read_text().splitlines()]
+    return {record["step"]: record["loss"] for record in curves if "loss" in record}
+
+
+def ledger_of(output: Path) -> dict[str, list[int]]:
+    """The columns of the ledger's steps."""
+    found: dict[str, list[int]] = pq.read_table(output / "ledger" / "steps-00000.parquet").to_pydict()
+    return found
+
+
+def files_of(output: Path) -> dict[str, str]:
+    """Published files and their checksums, without what no digest covers."""
+    paths = [path for path in sorted(output.rglob("*")) if path.is_file() and not {".work", "view"} & set(path.parts)]
+    return {path.relative_to(output).as_posix(): sha256_of(path) for path in paths}

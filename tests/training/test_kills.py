@@ -5,7 +5,6 @@ and a part of the next one, in whatever it is at then. Ranks die together, or a 
 """
 
 import contextlib
-import json
 import os
 import random
 import signal
@@ -14,14 +13,12 @@ from collections.abc import Iterator
 from itertools import cycle
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 from token_store import finished_run, make_store
 
-from arm.storage import sha256_of
 from arm.training.ledger.chain import Run
 from arm.training.ledger.verification import verify
-from tests.training.ranks import CONFIG, Server
+from tests.training.ranks import CONFIG, Server, files_of, ledger_of, losses_of
 
 SEED = int(os.environ.get("KILLS_SEED", "20261128"))
 STEPS = 48
@@ -110,18 +107,3 @@ def _await_steps(server: Server, name: str, steps: int) -> None:
         first = server.step(name) if first is None else first
         assert time.monotonic() < deadline
         time.sleep(0.002)
-
-
-def losses_of(output: Path) -> dict[int, float]:
-    curves = [json.loads(line) for line in (output / "curves.jsonl").read_text().splitlines()]
-    return {record["step"]: record["loss"] for record in curves if "loss" in record}
-
-
-def ledger_of(output: Path) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = pq.read_table(output / "ledger" / "steps-00000.parquet").to_pydict()
-    return found
-
-
-def files_of(output: Path) -> dict[str, str]:
-    paths = [path for path in sorted(output.rglob("*")) if path.is_file() and not {".work", "view"} & set(path.parts)]
-    return {path.relative_to(output).as_posix(): sha256_of(path) for path in paths}

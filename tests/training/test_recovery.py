@@ -7,15 +7,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 from token_store import make_store
 
 from arm.errors import UserError
-from arm.storage import sha256_of
 from arm.training.heartbeat import allowed
 from arm.training.recovery import SpikeRule, check_skipped
-from tests.training.ranks import Server
+from tests.training.ranks import Server, files_of, ledger_of, losses_of
 
 
 @pytest.fixture(scope="module")
@@ -32,21 +30,6 @@ def whole(server: Server) -> Path:
     """An undisturbed run of two ranks."""
     assert server.run("whole", 2) == [0, 0], server.said("whole")
     return server.folder / "whole"
-
-
-def losses_of(output: Path) -> dict[int, float]:
-    curves = [json.loads(line) for line in (output / "curves.jsonl").read_text().splitlines()]
-    return {record["step"]: record["loss"] for record in curves if "loss" in record}
-
-
-def ledger_of(output: Path) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = pq.read_table(output / "ledger" / "steps-00000.parquet").to_pydict()
-    return found
-
-
-def files_of(output: Path) -> dict[str, str]:
-    paths = [path for path in sorted(output.rglob("*")) if path.is_file() and not {".work", "view"} & set(path.parts)]
-    return {path.relative_to(output).as_posix(): sha256_of(path) for path in paths}
 
 
 def wait_for(question: Callable[[], object]) -> None:
