@@ -7,6 +7,7 @@ plan_rows(shares, edges, streams, capacity=8, max_open=2, segment_rows=9, num_ro
 of places in it
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -24,21 +25,29 @@ def plan_rows(
     segment_rows: int,
     num_rows: int,
 ) -> tuple[list[tuple[int, int]], list[list[int]]]:
-    """Choose documents by the largest lag, the first of equals, and pack them by best fit; `streams` give lengths.
+    """Choose, among the kinds that are not ahead, the one whose next document the schedule finishes first, the first of
+    equals, and pack by best fit; `streams` give lengths.
 
     Every `segment_rows` rows all open rows are closed.
     """
     lags, counts = [0] * len(streams), [0] * len(streams)
+    heads: list[int | None] = [None] * len(streams)
     chosen: list[tuple[int, int]] = []
     rows: list[list[int]] = []
     packer = Packer(capacity, max_open)
     tokens = tick = 0
     while len(rows) < num_rows:
-        now = [lag + share if stream else None for lag, share, stream in zip(lags, shares[tick], streams, strict=True)]
-        kind = max((k for k, lag in enumerate(now) if lag is not None), key=lambda k: (now[k], -k))
-        stream = streams[kind]
-        assert stream is not None
-        length = left = next(stream)
+        now = shares[tick]
+        fair = [k for k in range(len(lags)) if streams[k] and (lags[k] > 0 or (lags[k] == 0 and now[k] > 0))]
+        for k in fair:
+            if heads[k] is None:
+                heads[k] = next(streams[k])
+        owed = {k: UNIT * heads[k] - lags[k] for k in fair}
+        kind = min(
+            fair, key=lambda k: (owed[k] * 32 // now[k] if now[k] else math.inf if owed[k] > 0 else -math.inf, k)
+        )
+        length = left = heads[kind]
+        heads[kind] = None
         while left:
             while tick < len(shares) - 1 and tokens >= edges[tick + 1]:
                 tick += 1

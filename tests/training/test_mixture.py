@@ -105,7 +105,7 @@ def test_places_may_be_steps_or_tokens() -> None:
         ticks(mixture_of({"text_only": ((0.0, 1.0), (5.0, 1.0))}, schedule_unit="steps"), 400, step=100)
 
 
-def test_the_next_kind_is_the_one_that_lags_most() -> None:
+def test_the_next_kind_is_the_one_that_the_schedule_finishes_first() -> None:
     """Shares .75 and .25 of documents of one token: in every four, the second comes once."""
     index = CountedIndex({"text": [1], "text_to_image": [1]})
     rows = made_plan(index, {"text_only": 0.75, "text_to_image": 0.25}, capacity=4, num_rows=10)
@@ -139,18 +139,31 @@ def test_the_compiled_planner_makes_the_plan_of_the_plain_one(
     assert rows.kinds.tolist() == [chosen[place][0] for place in rows.selected.tolist()]
 
 
-@settings(max_examples=10, deadline=None)
-@given(st.integers(0, 2**32), st.sampled_from(["linear", "cosine", "constant"]), st.sampled_from([0.0, 0.4]))
-def test_shares_stay_within_one_longest_document_of_their_schedule(seed: int, shape: Any, late: float) -> None:
+EQUAL = {kind: [10] for kind in ("text", "caption", "text_to_image", "interleaved_web")}
+TABLE_1 = {"text_only": 0.05, "text_to_image": 0.7, "image_to_text": 0.1, "interleaved_web": 0.15}
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    st.integers(0, 2**32),
+    st.sampled_from(["linear", "cosine", "constant"]),
+    st.sampled_from([0.0, 0.4]),
+    st.sampled_from([(MIX, SHARES), (EQUAL, TABLE_1)]),
+)
+def test_shares_stay_within_one_longest_document_of_their_schedule(
+    seed: int, shape: Any, late: float, data: tuple[dict[str, list[int]], dict[str, float]]
+) -> None:
     """At every document in the order of selection, and at the end of every segment in the order of rows: never ahead by
-    more than the kind's own longest document, nor, in this mix, behind by more than the longest of all."""
-    end = 0.5 if shape == "constant" else 1.0
-    shares = SHARES | {
-        "text_to_image": ((0.0, 0.5, shape), (end, late)), "interleaved_web": ((0.0, 0.2, shape), (end, 0.7 - late)),
+    more than the kind's own longest document, nor behind by more than the longest of all. (The largest deficit alone
+    falls behind by 1.3 documents of Table 1's mix.)"""
+    mix, start = data
+    end, image, web = (0.5 if shape == "constant" else 1.0), start["text_to_image"], start["interleaved_web"]
+    shares = start | {
+        "text_to_image": ((0.0, image, shape), (end, late)), "interleaved_web": ((0.0, web, shape), (end, image + web - late)),
     }  # fmt: skip
     num_rows, segment = 120, 24
     rows = made_plan(
-        CountedIndex(MIX), shares, capacity=LENGTH, num_rows=num_rows, segment_steps=segment, seed=seed, window_rows=8
+        CountedIndex(mix), shares, capacity=LENGTH, num_rows=num_rows, segment_steps=segment, seed=seed, window_rows=8
     )
     table = ticks(mixture_of(shares), num_rows * LENGTH)
     edges = tick_edges(num_rows * LENGTH, len(table))
@@ -164,9 +177,9 @@ def test_shares_stay_within_one_longest_document_of_their_schedule(seed: int, sh
     for placed in (by_choice, by_row):
         wanted = [np.interp(placed.sum(axis=1), edges, integrals[:, kind]) for kind in range(len(KINDS))]
         ahead = placed - np.transpose(wanted)
-        own = np.asarray([max(MIX.get(kind, [0])) for kind in KINDS])
+        own = np.asarray([max(mix.get(kind, [0])) for kind in KINDS])
         assert (ahead <= own + 1e-6).all()
-        assert ahead.min() >= -own.max()
+        assert ahead.min() >= -own.max() - 1e-6
 
 
 def test_units_do_not_overflow_at_two_and_a_half_trillion_tokens() -> None:
@@ -302,5 +315,5 @@ def test_a_source_without_samples_is_refused(shards: list[Shard]) -> None:
 
 
 def test_images_outside_the_grid_sides_are_left_out(shards: list[Shard]) -> None:
-    with pytest.raises(UserError, match="No text_to_image sample"):
+    with pytest.raises(UserError, match="No caption sample"):
         planned(shards, 5, grid_sides=(3, 9))

@@ -30,7 +30,7 @@ from arm.training.plan.streams import Index
 GROUP_ROWS = 4_096
 """At most so many rows lie in one row group, but at least one step: what is read for a single step."""
 GROUPS_IN_MEMORY = 4
-VERSION = 2
+VERSION = 3
 _METADATA = b"arm_plan"
 Values = dict[str, Any]
 

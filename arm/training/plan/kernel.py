@@ -1,6 +1,6 @@
 """The planner's inner loops, compiled: whole numbers only, so the same on every platform.
 
-    advance     choose the kind that lags most, take its next document, put it into the fullest open row that holds it
+    advance     choose a kind that is not ahead, take its next document, put it into the fullest open row that holds it
                 before a segment's first row is opened all others are closed: they hold exactly the documents chosen so far
     arrange     documents of closed rows, row after row
     interleave  draw from open shards in proportion to what is left in them
@@ -28,6 +28,7 @@ SPACE_SHIFT = 42
 """An open row is one number: tokens left, then when it was put down. The smallest that is large enough is the best fit."""
 MAX_SEQUENCE_LENGTH = 1 << 20
 _UNIT = np.int64(UNIT)
+NEVER = np.int64(1) << 62
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _M1, _M2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _S30, _S27, _S31 = np.uint64(30), np.uint64(27), np.uint64(31)
@@ -59,7 +60,7 @@ def advance(
     while num_closed < want:
         if num_documents == len(kinds_out):
             return NO_ROOM, num_documents, num_closed
-        kind = _laggard(shares[clock[TICK]], lags, active)
+        kind = _next_kind(shares[clock[TICK]], lags, lengths, places, ends, active)
         if places[kind] == ends[kind]:
             clock[CHOSEN] = kind
             return RUN_DRY, num_documents, num_closed
@@ -169,11 +170,44 @@ def _draw(key: np.uint64, number: Number) -> np.uint64:
 
 
 @numba.njit(cache=True)
-def _laggard(shares: Integers, lags: Integers, active: npt.NDArray[np.bool_]) -> int:
-    """The kind that would lag most one token on; the first of equals."""
+def _next_kind(
+    shares: Integers,
+    lags: Integers,
+    lengths: npt.NDArray[np.int32],
+    places: Integers,
+    ends: Integers,
+    active: npt.NDArray[np.bool_],
+) -> int:
+    """Of the kinds that are not ahead, the one whose next document the schedule finishes first; the first of equals.
+
+    Worst-case fair queueing (WF2Q, Bennett and Zhang 1996). A kind that has no document at hand is returned at once.
+    """
+    chosen, earliest = -1, NEVER
+    for kind in range(len(lags)):
+        if active[kind] and (lags[kind] > 0 or (lags[kind] == 0 and shares[kind] > 0)):
+            if places[kind] == ends[kind]:
+                return kind
+            end = _finish(np.int64(lengths[kind, places[kind]]), lags[kind], shares[kind])
+            if chosen < 0 or end < earliest:
+                chosen, earliest = kind, end
+    return chosen if chosen >= 0 else _laggard(lags, active)
+
+
+@numba.njit(cache=True)
+def _finish(length: Number, lag: Number, share: Number) -> int:
+    """Tokens from now, in 32nds, until the schedule has passed a kind's next document."""
+    owed = _UNIT * length - lag
+    if share == 0:
+        return NEVER if owed > 0 else -NEVER
+    return (owed << 5) // share
+
+
+@numba.njit(cache=True)
+def _laggard(lags: Integers, active: npt.NDArray[np.bool_]) -> int:
+    """The kind that lags most: for the moment after a kind has ended, when all others may be ahead."""
     chosen = -1
     for kind in range(len(lags)):
-        if active[kind] and (chosen < 0 or lags[kind] + shares[kind] > lags[chosen] + shares[chosen]):
+        if active[kind] and (chosen < 0 or lags[kind] > lags[chosen]):
             chosen = kind
     return chosen
 

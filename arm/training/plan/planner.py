@@ -5,9 +5,10 @@
     state = planner.state()           at the start of a segment: lags, tokens, the open shards
     planner.put_back(state)           go on from there: the same rows follow
 
-Every document is chosen by the largest lag of its kind behind the integral of its share; Σ lags = 0, so that a kind is
-never ahead by more than its own longest document. In the order of rows the same holds at the end of every segment: no
-row is open there, so that the rows so far hold exactly the documents chosen so far.
+The next document is of a kind that is not ahead of the integral of its share, and of these the one that the schedule
+finishes first: no kind is ever ahead by more than its own longest document, nor behind by more than the longest of all.
+In the order of rows the same holds at the end of every segment: no row is open there, so that the rows so far hold
+exactly the documents chosen so far.
 """
 
 from dataclasses import dataclass
