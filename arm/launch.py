@@ -225,7 +225,8 @@ def _wait(ranks: "list[subprocess.Popen[Any]]") -> int:
 
 
 def _asked_to_stop(ranks: "list[subprocess.Popen[Any]]") -> bool:
-    """Ask all ranks to stop and wait a while; whether all have saved."""
+    """Ask all ranks to stop and wait a while; whether all have saved. Who asks twice by SIGTERM changes nothing."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     for rank in ranks:
         rank.terminate()
     _await(ranks, SAVE_SECONDS)

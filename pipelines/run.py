@@ -6,7 +6,8 @@
     python -m pipelines.run --recipe small --host https://kubeflow/…      the same pipeline, submitted
     python -m pipelines.run --recipe small --compile build/               the same pipeline, as KFP's YAML
 
-Killed or failed, the same command goes on: a job whose output is complete returns it.
+Killed or failed, the same command goes on: a job whose output is complete returns it. On Ctrl-C or SIGTERM a training
+saves first.
 """
 
 import argparse
@@ -34,6 +35,7 @@ from arm.storage import Folder, LocalFolder, open_folder
 from arm.storage.disk import full_disk_error, full_disk_in_a_sentence, is_full
 from arm.tracking.session import session
 from arm.tracking.spool import tracking_folder
+from pipelines.stopping import interrupt_on_sigterm, let_tasks_save
 
 ROOT = Path(__file__).resolve().parents[1]
 ABLATION = "tokenizer-ablation"
@@ -59,6 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
             submit(options.host, name, recipe, options.store or f"store/{recipe.name}")
         else:
             store = options.store or f"store/{recipe.name}"
+            interrupt_on_sigterm()
             with full_disk_in_a_sentence(store):
                 run_here(name, recipe, store)
     except ArmError as error:
@@ -207,6 +210,9 @@ def _run(pipeline: Any, store: str, files: _Files, num_jobs: int) -> int:
     try:
         with screen, _output_to(files.log):
             pipeline(store=store)
+    except KeyboardInterrupt:
+        let_tasks_save()
+        raise
     except Exception as error:
         if sentence := read_error(files.error):
             raise UserError(sentence) from None
