@@ -51,15 +51,27 @@ def test_any_rows_are_those_that_the_planner_makes(tmp_path: Path) -> None:
         assert all(getattr(read, name).dtype == np.dtype(kind) for name, kind in COLUMNS.items())
 
 
-def test_a_killed_writer_goes_on_and_the_files_are_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("missing", ["cursor-00002.json", "totals-00001.json"])
+def test_a_killed_writer_goes_on_and_the_files_are_the_same(tmp_path: Path, missing: str) -> None:
+    """A segment's rows are written first, then its totals, then the cursor of the next."""
     whole = written(tmp_path / "whole")
     write(tmp_path / "killed", segments=range(2))
-    (tmp_path / "killed" / "plan" / "cursor-00002.json").unlink()  # killed before the last cursor was written
+    (tmp_path / "killed" / "plan" / missing).unlink()
     assert written(tmp_path / "killed").digest == whole.digest
     names = sorted(path.name for path in (tmp_path / "whole" / "plan").iterdir())
-    assert len(names) == 4 + 4
+    assert len(names) == 4 + 4 + 4
     for name in names:
         assert (tmp_path / "whole" / "plan" / name).read_bytes() == (tmp_path / "killed" / "plan" / name).read_bytes()
+
+
+def test_opening_a_plan_reads_its_totals_and_no_rows(tmp_path: Path) -> None:
+    digest = written(tmp_path).digest
+    for path in (tmp_path / "plan").glob("rows-*"):
+        path.write_bytes(b"")
+    assert (
+        PlanFiles(LocalFolder(tmp_path), STAGE, NAMES, identity=plan_identity(INDEX, MIXTURE, STAGE, seed=0)).digest
+        == digest
+    )
 
 
 def test_a_segment_can_be_made_again_from_its_cursor_alone(tmp_path: Path) -> None:

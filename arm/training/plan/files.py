@@ -2,6 +2,7 @@
 
     plan/cursor-00007.json    the planner's state at the start of segment 7, where no row is open
     plan/rows-00007.parquet   step row kind shard shard_row epoch drop variant stride length, in row groups of whole steps
+    plan/totals-00007.json    digests, rows, documents and tokens by kind of the segment: what a start reads of all of them
 
 A segment's digest covers its documents step by step; the digests are chained, and the last link is the plan's digest.
 Whoever has a cursor can make its segment again and compare. A killed writer goes on at the last cursor.
@@ -85,13 +86,15 @@ class PlanWriter:
             self._chain = hashlib.sha256(f"{before} {digest}".encode()).hexdigest()
             values = {"identity": self._identity, "before": before, "digest": digest, "chain": self._chain}
             totals = {"tokens": dict(zip(KINDS, kinds.tolist(), strict=True)), "too_long": self._planner.too_long}
-            writer.add_key_value_metadata({_METADATA: json.dumps({**values, **counts, **totals}, sort_keys=True)})
+            said = json.dumps({**values, **counts, **totals}, sort_keys=True)
+            writer.add_key_value_metadata({_METADATA: said})
+        self._folder.write(totals_name(number), said.encode())
         if number + 1 < num_segments(self._stage):
             write_cursor(self._folder, number + 1, self._planner.state(), self._chain)
 
     def _goes_on_at(self, number: int) -> bool:
         """Put the planner to the start of a segment, where all before it are this plan's and its cursor lies there too."""
-        if not all(self._folder.exists(rows_name(n)) for n in range(number)):
+        if not all(_is_written(self._folder, n) for n in range(number)):
             return False
         before = _segment_values(self._folder, number - 1)
         if before.get("identity") != self._identity:
@@ -116,9 +119,9 @@ class PlanFiles:
         self._groups: dict[tuple[int, int], Rows] = {}
         self._lock = threading.Lock()
         self.segments: list[Values] = []
-        """What each segment's metadata say: digests, rows, documents, tokens by kind."""
+        """What each segment's totals say: digests, rows, documents, tokens by kind."""
         for number in range(num_segments(stage)):
-            if not folder.exists(rows_name(number)):
+            if not _is_written(folder, number):
                 break
             self.segments.append(_segment_values(folder, number))
         if not self.segments or any(values.get("identity") != identity for values in self.segments):
@@ -203,6 +206,11 @@ def rows_name(number: int) -> str:
     return f"plan/rows-{number:05d}.parquet"
 
 
+def totals_name(number: int) -> str:
+    """The file of a segment's totals."""
+    return f"plan/totals-{number:05d}.json"
+
+
 def _groups(planner: Planner, stage: StageShape, number: int) -> Any:
     """The rows of a segment, some whole steps at a time."""
     left = min(stage.segment_steps, stage.steps - number * stage.segment_steps)
@@ -276,8 +284,12 @@ def _codes(column: Any, numbers: dict[str, int]) -> npt.NDArray[np.int32]:
     return found
 
 
+def _is_written(folder: Folder, number: int) -> bool:
+    """Whether a segment lies there; its totals are written last."""
+    return folder.exists(rows_name(number)) and folder.exists(totals_name(number))
+
+
 def _segment_values(folder: Folder, number: int) -> Values:
-    """What a segment's file says about itself."""
-    metadata = pq.read_metadata(folder.fetch(rows_name(number))).metadata or {}
-    values: Values = json.loads(metadata.get(_METADATA, b"{}"))
+    """What a segment's totals say; the same stands in its rows' metadata."""
+    values: Values = json.loads(folder.read(totals_name(number)))
     return values
