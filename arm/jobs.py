@@ -309,17 +309,17 @@ def _describe(ready: Plan, outcome: manifests.Outcome) -> Manifest:
     config = configs.identity(ready.config)
     return Manifest(
         kind=ready.job.makes, job=ready.job.name, version=ready.job.version, key=ready.key,
-        config=config, inputs=ready.digests, licences=_licences(ready, config),
+        config=config, inputs=ready.digests, licences=_licences(ready, config, outcome),
         counts=dict(outcome.counts), metrics={name: float(value) for name, value in outcome.metrics.items()},
         files=manifests.entries_of(ready.folder), folder=ready.folder,
     )  # fmt: skip
 
 
-def _licences(ready: Plan, config: dict[str, Any]) -> tuple[str, ...]:
-    """The config's own and those that the inputs carry: what only judged leaves nothing in the output."""
+def _licences(ready: Plan, config: dict[str, Any], outcome: manifests.Outcome) -> tuple[str, ...]:
+    """The config's own, the data's, and those that the inputs carry: what only judged leaves nothing in the output."""
     judges = {item.name for item in ready.job.inputs if item.role == "judge"}
     carried = (item.licences for name, item in ready.inputs.items() if name not in judges)
-    return tuple(sorted(manifests.licences_in(config).union(*carried)))
+    return tuple(sorted(manifests.licences_in(config).union(outcome.licences, *carried)))
 
 
 def _unpublished(ready: Plan) -> Manifest:

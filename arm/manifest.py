@@ -39,6 +39,8 @@ class Outcome:
 
     counts: dict[str, int] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    licences: tuple[str, ...] = ()
+    """Those found in the data itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

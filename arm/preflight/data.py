@@ -8,10 +8,9 @@ from arm.preflight.hardware import (
     LONGEST_SECONDS,
     STARTED_SECONDS,
 )
-from arm.preflight.memory import Part
 from arm.preflight.models import encoder
 from arm.preflight.needs import samples_planned
-from arm.preflight.outline import Setting, StepPlan, gigabytes, human, refuse_memory
+from arm.preflight.outline import Setting, StepPlan, gigabytes, human
 from arm.preflight.visual import encode_flops
 from arm.recipes import job_of
 
@@ -33,8 +32,6 @@ TOY_WORK = {
 """Data jobs of the toy world, whose rates are measured."""
 IMPORTED_PER_SECOND = 1_000.0
 """Samples that import-samples reads and writes, in one process (ours: some 200 MB)."""
-UID_BYTES = 115
-"""A uid in the set of those seen, which import-samples keeps for each source."""
 
 
 def plan_data(setting: Setting, step: str) -> StepPlan:
@@ -150,9 +147,6 @@ def _import(setting: Setting, plan: StepPlan) -> None:
             size = f"{source.facts.gigabytes:,.0f} GB" if source.facts.gigabytes else "size not stated"
             whose = f"{source.facts.id or 'yours'}, {source.facts.licence}, {size}"
             plan.fact(source.name, human(planned[source.name]), f"{whose}. {source.facts.note}".strip(". "))
-    largest = max(planned, key=lambda name: planned[name])
-    plan.memory = [Part("uids", planned[largest] * UID_BYTES, f"those of {largest} seen so far")]
-    refuse_memory(setting, plan)
     plan.seconds = STARTED_SECONDS + samples / IMPORTED_PER_SECOND
     plan.core_hours = plan.seconds / 3_600
     plan.fact("rate", f"{IMPORTED_PER_SECOND:,.0f} samples/s", "assumed; one process")

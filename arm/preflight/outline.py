@@ -127,7 +127,6 @@ def _remedy(part: str) -> str:
         "activations": "set activation_checkpointing where the job has it, make the micro-batch smaller, or take GPUs with "
         "more memory",
         "logits": "lower the chunk of the loss",
-        "uids": "split the source, or give the pod more memory",
         "rendering": "lower the images that are rendered at once, or take GPUs with more memory",
     }
     default = "make the micro-batch or the sequence smaller, or take GPUs with more memory"

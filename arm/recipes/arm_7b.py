@@ -64,11 +64,11 @@ IMPORTS: dict[str, Any] = {
     "import-samples-training": ImportSamplesConfig(  # ours: the paper's data sets are not public
         sources=(
             ImportSource(name="captions", path="data/captions/*.tar", format="webdataset", task="text_to_image"),
-            ImportSource(name="questions", path="data/questions", format="llava", task="question"),
-            ImportSource(name="edits", path="data/edits", format="edit_parquet", task="edit"),
+            ImportSource(name="questions", path="data/questions", format="json", task="question"),
+            ImportSource(name="edits", path="data/edits", format="table", task="edit"),
             ImportSource(name="pages", path="data/pages", format="samples", task="interleaved_web"),
             ImportSource(name="videos", path="data/videos", format="samples", task="interleaved_video"),
-            ImportSource(name="texts", path="data/texts", format="jsonl_text", task="text"),
+            ImportSource(name="texts", path="data/texts", format="json", task="text"),
         )
     ),
     "import-samples-prompts": ImportSamplesConfig(  # ours
@@ -259,7 +259,6 @@ ARM_7B = Recipe(
     },
     compute={
         **dict.fromkeys((*IMPORTS, *DATA, "register-model"), POD),
-        "import-samples-training": replace(POD, memory="512Gi"),  # ours: two billion uids in memory (`arm plan`)
         "train-tokenizer": gpus(64),  # ours: 512 pairs a GPU of the paper's 32,768
         "train-detokenizer": gpus(64),  # ours
         "tokenize-images": replace(ONE_GPU, ranks=64),  # ours: units are independent, a pod each

@@ -29,20 +29,39 @@ SOURCES = ImportSamplesConfig(
         ),
         ImportSource(
             name="questions",
-            path="data/llava-next/llava_next_raw_format",
-            format="llava",
+            path="data/llava-next/data/train-*.parquet",
+            format="table",
             task="question",
             licence="Apache-2.0",
         ),
-        ImportSource(name="edits", path="data/omniedit", format="edit_parquet", task="edit", licence="MIT"),
         ImportSource(
-            name="pages", path="data/obelics/*.tar", format="samples", task="interleaved_web", licence="CC-BY-4.0"
+            name="edits",
+            path="data/omniedit/data/train-*.parquet",
+            format="table",
+            task="edit",
+            licence="MIT",
+            columns={
+                "id": "omni_edit_id",
+                "source_image": "src_img",
+                "instruction": "edited_prompt_list",
+                "target_image": "edited_img",
+            },
+        ),
+        ImportSource(name="pages", path="data/obelics", format="table", task="interleaved_web", licence="CC-BY-4.0"),
+        ImportSource(
+            name="videos",
+            path="data/openvid",
+            format="table",
+            task="interleaved_video",
+            licence="CC-BY-4.0",
+            columns={"text": "caption"},
         ),
         ImportSource(
-            name="videos", path="data/openvid/*.tar", format="samples", task="interleaved_video", licence="CC-BY-4.0"
-        ),
-        ImportSource(
-            name="texts", path="data/fineweb-edu/*.jsonl", format="jsonl_text", task="text", licence="ODC-By-1.0"
+            name="texts",
+            path="data/fineweb-edu/sample/10BT/*.parquet",
+            format="table",
+            task="text",
+            licence="ODC-By-1.0",
         ),
     )
 )
@@ -53,23 +72,23 @@ DATASETS = {
     ),
     "questions": DataSet(
         id="lmms-lab/LLaVA-NeXT-Data", licence="Apache-2.0", num_samples=779_289, gigabytes=92, text_tokens=200,
-        answers=3, note="unpack its folder llava_next_raw_format: a JSON file beside images",
+        answers=3, note="Parquet with its images; nothing to do",
     ),
     "edits": DataSet(
-        id="TIGER-Lab/OmniEdit-Filtered-1.2M", licence="MIT", num_samples=1_200_000, images=2, text_tokens=20,
-        note="rename the Parquet columns to source_image, instruction, target_image",
+        id="TIGER-Lab/OmniEdit-Filtered-1.2M", licence="MIT", num_samples=1_200_000, gigabytes=2_978, images=2, text_tokens=20,
+        note="Parquet with its images; nothing to do",
     ),
     "pages": DataSet(
         id="HuggingFaceM4/OBELICS", licence="CC-BY-4.0", num_samples=1_000_000, gigabytes=377, images=2.5,
-        text_tokens=816, note="addresses only: fetch the images of 1M of its 141,047,697 pages and write them as samples",
+        text_tokens=816, note="addresses only: let img2dataset fetch the images of 1M of its 141,047,697 pages into tars beside them",
     ),
     "videos": DataSet(
         id="nkp37/OpenVid-1M", licence="CC-BY-4.0", num_samples=1_019_957, gigabytes=7_000, images=6, text_tokens=60,
-        sizes=((360, 640, 0.7), (720, 1_280, 0.3)), note="take six frames of each clip with its caption, as samples",
+        sizes=((360, 640, 0.7), (720, 1_280, 0.3)), note="unpack its zips beside OpenVid-1M.csv",
     ),
     "texts": DataSet(
         id="HuggingFaceFW/fineweb-edu, sample-10BT", licence="ODC-By-1.0", num_samples=9_670_000, gigabytes=28, images=0,
-        text_tokens=1_030, note="write the Parquet's column text as .jsonl",
+        text_tokens=1_030, note="Parquet; nothing to do",
     ),
 }  # fmt: skip
 """Tokens and images of a sample: OBELICS' from its card (353M images and 115B tokens on 141M pages); others ours."""

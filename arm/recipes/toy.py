@@ -55,11 +55,9 @@ IMPORTS = {
                 licence=PUBLIC_DOMAIN,
             ),
             ImportSource(
-                name="toy-questions", path="imports/questions", format="llava", task="question", licence=PUBLIC_DOMAIN
+                name="toy-questions", path="imports/questions", format="json", task="question", licence=PUBLIC_DOMAIN
             ),
-            ImportSource(
-                name="toy-edits", path="imports/edits", format="edit_parquet", task="edit", licence=PUBLIC_DOMAIN
-            ),
+            ImportSource(name="toy-edits", path="imports/edits", format="table", task="edit", licence=PUBLIC_DOMAIN),
             ImportSource(
                 name="toy-pages", path="imports/pages", format="samples", task="interleaved_web", licence=PUBLIC_DOMAIN
             ),
@@ -70,7 +68,7 @@ IMPORTS = {
                 task="interleaved_video",
                 licence=PUBLIC_DOMAIN,
             ),
-            ImportSource(name="toy-text", path="imports/text", format="jsonl_text", task="text", licence=PUBLIC_DOMAIN),
+            ImportSource(name="toy-text", path="imports/text", format="json", task="text", licence=PUBLIC_DOMAIN),
         ),
         samples_per_shard=2_000,
     ),

@@ -4,7 +4,7 @@ from arm.data.config.curation import CurateConfig, SourceRule
 from arm.data.config.download import DownloadConfig, HostException
 from arm.data.config.extraction import ExtractConfig
 from arm.data.config.filtering import FilterConfig
-from arm.data.config.imports import ImportFormat, ImportModelConfig, ImportSamplesConfig, ImportSource
+from arm.data.config.imports import ImportFormat, ImportModelConfig, ImportSamplesConfig, ImportSource, VideoConfig
 from arm.data.config.shared import SparkConfig
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "ImportSource",
     "SourceRule",
     "SparkConfig",
+    "VideoConfig",
 ]
