@@ -180,15 +180,6 @@ def _trainer(
         held_out = {kind: [split(batch, group) for batch in found] for kind, found in held_out.items()}
     engine = Engine(PackedModel(model, vocabulary, config), engine_config(config))
     checkpoints = Checkpoints.of(output, keep=config.checkpoints_kept, keep_every=config.checkpoint_kept_every_steps)
-    recorder = None
-    if rank() == 0:
-        recorder = Recorder(
-            output,
-            loader.documents_of,
-            loader.shard_names,
-            num_ranks=num_ranks(),
-            tombstones=digest_of(refused) if refused else "",
-        )
     return Trainer(
         engine,
         batches,
@@ -197,8 +188,13 @@ def _trainer(
         checkpoints=checkpoints,
         name=f"train-model {config.stage}",
         meter=meter,
-        recorder=recorder,
+        recorder=_recorder(loader, output, refused) if rank() == 0 else None,
     )
+
+
+def _recorder(loader: Loader, output: Folder, refused: frozenset[str]) -> Recorder:
+    tombstones = digest_of(refused) if refused else ""
+    return Recorder(output, loader.documents_of, loader.shard_names, num_ranks=num_ranks(), tombstones=tombstones)
 
 
 def engine_config(config: StageConfig) -> EngineConfig:
