@@ -78,8 +78,9 @@ def search(store: str, holdings: Sequence[Holding], entries: tombstones.Entries)
 
 
 def write_report(store: str, impact: Impact) -> str:
-    """Write the page and the JSON beside each other; returns the page's address."""
-    folder = tombstones.folder_of(store).child(f"reports/{impact.number:05d}")
+    """Write the page and the JSON beside each other; returns the page's address. What is asked again goes to `latest`."""
+    reports, name = tombstones.folder_of(store).child("reports"), f"{impact.number:05d}"
+    folder = reports.child("latest" if reports.exists(f"{name}/index.html") else name)
     folder.write("impact.json", (json.dumps(impact.to_dict(), indent=1, sort_keys=True) + "\n").encode())
     folder.write("index.html", render_page(impact, store).encode())
     return f"{folder.url}/index.html"
