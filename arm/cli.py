@@ -6,6 +6,7 @@
     arm generate "two red circles"               asks the released model
     arm lineage impact SHARD                     which checkpoints and releases a shard went into
     arm ledger query --uid UID                   which steps of training consumed a sample
+    arm takedown --domain bad.example.org        nothing of it is read from now on; says what it went into
 
 An error is one sentence and exit code 1; Ctrl-C is exit code 130, and the same command goes on.
 """
@@ -152,6 +153,15 @@ def _ledger_parser() -> Parser:
         text = f"{what} of train-model (default: the newest of the store); those that it started from are found"
         _with_store(action).add_argument("outputs", nargs="?" if what == "folder" else "*", metavar="OUTPUT", help=text)
     return parser
+
+
+def takedown(arguments: list[str]) -> None:
+    """Take data down: no reader sees it from now on; report what holds it and what learned from it."""
+    from arm.takedown import command
+
+    parser = _with_store(Parser(prog="arm takedown", description=takedown.__doc__))
+    command.add_arguments(parser)
+    command.run(parser.parse_args(arguments))
 
 
 def tracking(arguments: list[str]) -> None:
@@ -312,6 +322,7 @@ VERBS: dict[str, tuple[str, Callable[[list[str]], None]]] = {
     "report": ("Write the report of a store anew.", report),
     "lineage": ("Say what was made from what.", lineage),
     "ledger": ("Prove what training consumed, say who saw a sample.", ledger),
+    "takedown": ("Take data down, say what holds it and what learned from it.", takedown),
     "tracking": ("Send what a dead tracking server has not heard.", tracking),
     "ui": ("Open MLflow on the store.", ui),
 }

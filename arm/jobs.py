@@ -22,9 +22,12 @@ from typing import Any, Literal
 
 from arm import config as configs
 from arm import manifest as manifests
+from arm.data.refusing import refuse, refused_counts
 from arm.errors import IntegrityError, UserError
 from arm.manifest import Manifest
+from arm.outside import outside_digests
 from arm.storage import Folder, open_folder
+from arm.tracking.spool import store_of
 
 Role = Literal["data", "init", "judge"]
 
@@ -59,6 +62,8 @@ class Job:
     """Whether several ranks can run it together; any other job is refused more than one."""
     divisible: bool = False
     """Whether its units can also be made by parts that run apart from each other; the job itself then sums up."""
+    keeps_slots: bool = False
+    """Whether tombstones stay out of its key, because what they refuse keeps its slots: a run goes on under new ones."""
 
 
 def _optional(name: str, role: Role = "data", *, holds_paths: bool = False) -> Input:
@@ -147,7 +152,7 @@ JOBS: tuple[Job, ...] = (
     ),
     Job(
         name="train-model", phase="model", makes="model", stages=("pretrain", "continue", "finetune"), distributed=True,
-        version=3,
+        version=3, keeps_slots=True,
         purpose="Train the language model on packed token shards under DeepSpeed, one stage a run.",
         function="arm.training.stages:train_model", config="arm.training.config:StageConfig",
         inputs=(Input("tokens"), Input("base", "init"), Input("tokenizer", "init")),
@@ -209,9 +214,9 @@ class Plan:
         return open_folder(self.output).child(self.key[:16])
 
     def complete(self) -> Manifest | None:
-        """The manifest, if this very run was finished before."""
+        """The manifest, if this very run was finished before; where it was deleted, the compacted version of it."""
         if not self.folder.exists(manifests.NAME):
-            return None
+            return manifests.stand_in(self.output, self.key)
         found = manifests.load(self.folder.url)
         return found if found.key == self.key else None
 
@@ -221,14 +226,19 @@ def plan(name: str, *, output: str, config: str | Any = "{}", inputs: Mapping[st
     job = find(name)
     config_type = resolve(job.config)
     ready = configs.from_json(config_type, config) if isinstance(config, str) else config
-    opened = _open_inputs(job, inputs)
+    opened, sets = refuse(_open_inputs(job, inputs), store_of(output))
     digests = {role: item.digest for role, item in opened.items()}
     if hasattr(ready, "outside_paths"):
         holders = (opened[item.name] for item in job.inputs if item.holds_paths and item.name in opened)
-        digests |= _outside_digests(ready.outside_paths(), next(holders, None))
-    payload = json.dumps([job.name, job.version, configs.identity(ready), digests], sort_keys=True)
-    key = hashlib.sha256(payload.encode()).hexdigest()
-    return Plan(job=job, config=ready, inputs=opened, digests=digests, key=key, output=output)
+        digests |= outside_digests(ready.outside_paths(), next(holders, None))
+    plans = [_keyed(job, ready, opened, digests | refused, output) for refused in ([{}] if job.keeps_slots else sets)]
+    return plans[0] if len(plans) == 1 else next((found for found in plans if found.complete()), plans[0])
+
+
+def _keyed(job: Job, config: Any, inputs: dict[str, Manifest], digests: dict[str, str], output: str) -> Plan:
+    values = json.dumps([job.name, job.version, configs.identity(config), digests], sort_keys=True)
+    key = hashlib.sha256(values.encode()).hexdigest()
+    return Plan(job=job, config=config, inputs=inputs, digests=digests, key=key, output=output)
 
 
 def run(
@@ -245,7 +255,7 @@ def reuse(ready: Plan) -> Manifest | None:
     if found:
         from arm.tracking.recording import record_reuse
 
-        _point(ready, found)
+        manifests.point(ready.output, found)
         record_reuse(ready, found)
     return found
 
@@ -298,27 +308,20 @@ def _open_inputs(job: Job, inputs: Mapping[str, str | None]) -> dict[str, Manife
     return {name: manifests.load(url) for name, url in inputs.items() if url}
 
 
-def _outside_digests(paths: tuple[str, ...], source: Manifest | None) -> dict[str, str]:
-    """Digest what the config points to by path: inside the source artifact, or files that no job made."""
-    from arm.outside import content_digest
-
-    return {f"outside/{index}": content_digest(path, source) for index, path in enumerate(paths)}
-
-
 def _describe(ready: Plan, outcome: manifests.Outcome) -> Manifest:
     config = configs.identity(ready.config)
     return Manifest(
         kind=ready.job.makes, job=ready.job.name, version=ready.job.version, key=ready.key,
         config=config, inputs=ready.digests, licences=_licences(ready, config, outcome),
-        counts=dict(outcome.counts), metrics={name: float(value) for name, value in outcome.metrics.items()},
+        counts={**outcome.counts, **refused_counts(ready.inputs)}, metrics={n: float(v) for n, v in outcome.metrics.items()},
         files=manifests.entries_of(ready.folder), folder=ready.folder,
     )  # fmt: skip
 
 
 def _licences(ready: Plan, config: dict[str, Any], outcome: manifests.Outcome) -> tuple[str, ...]:
     """The config's own, the data's, and those that the inputs carry: what only judged leaves nothing in the output."""
-    judges = {item.name for item in ready.job.inputs if item.role == "judge"}
-    carried = (item.licences for name, item in ready.inputs.items() if name not in judges)
+    read = [ready.inputs.get(item.name) for item in ready.job.inputs if item.role != "judge"]
+    carried = (item.licences for item in read if item)
     return tuple(sorted(manifests.licences_in(config).union(outcome.licences, *carried)))
 
 
@@ -338,13 +341,5 @@ def _publish(ready: Plan, manifest: Manifest) -> None:
             raise IntegrityError(
                 f"{other.url} was published meanwhile with other bytes; delete that folder and run again."
             )
-    _point(ready, manifest)
+    manifests.point(ready.output, manifest)
     ready.folder.discard_scratch()
-
-
-def _point(ready: Plan, manifest: Manifest) -> None:
-    """Turn `current.json` of the family folder to this output, unless it points there already."""
-    family = open_folder(ready.output)
-    pointer = json.dumps({"manifest": f"{ready.key[:16]}/{manifests.NAME}", "digest": manifest.digest}) + "\n"
-    if not family.exists("current.json") or family.read("current.json") != pointer.encode():
-        family.write("current.json", pointer.encode())

@@ -9,6 +9,7 @@ worker on a cluster; here they are plain children, which saves torchrun's own im
     ARM_LAUNCH      what a rank runs: {job, output, config, inputs, threads}
     ARM_ERROR_FILE  where a UserError goes as one JSON line {job, error} before exit code 1
     ARM_RUNNER_PID  the process of `pipelines.run`: a task dies with it
+    ARM_REFUSED     digest of what the launcher's inputs refuse: a rank that started after a takedown meanwhile says so
     ARM_PART        k/n: which units this process makes, where the parts of a job run apart (see `launch_part`)
 
 A rank that exits with 75 (EX_TEMPFAIL: it hung, see `arm.training.heartbeat`) has all of them run again, a few times. On
@@ -32,6 +33,7 @@ from typing import Any
 from arm import config as configs
 from arm import jobs, manifest
 from arm.children import RUN_AGAIN, die_with, start_child
+from arm.data.refusing import refused_digest
 from arm.errors import ArmError, UserError
 from arm.manifest import Manifest
 from arm.progress import tell
@@ -170,6 +172,7 @@ def _run_ranks(plan: jobs.Plan, place: Resources) -> Manifest:
         common = {
             "ARM_LAUNCH": payload_of(plan, place.threads),
             "ARM_ERROR_FILE": str(error_file),
+            "ARM_REFUSED": refused_digest(plan.inputs),
             "WORLD_SIZE": str(place.ranks),
             "LOCAL_WORLD_SIZE": str(place.ranks),
             "MASTER_ADDR": "127.0.0.1",
@@ -178,7 +181,8 @@ def _run_ranks(plan: jobs.Plan, place: Resources) -> Manifest:
         if code:
             raise _failure(plan.job.name, error_file, code)
     manifest = plan.complete()
-    assert manifest is not None, "rank 0 ended well, so its manifest is there"
+    if manifest is None:  # run again after a hang, the ranks found other tombstones, which give other keys
+        raise UserError(f"Data was taken down while {plan.job.name} ran; run the same command again.")
     return manifest
 
 
@@ -192,7 +196,7 @@ def _run_again_and_again(job_name: str, num_ranks: int, common: dict[str, str]) 
         restarts = 0 if time.monotonic() - started > 3600 else restarts
         if code != RUN_AGAIN or restarts == RESTARTS:
             return code
-        restarts += 1
+        restarts, common = restarts + 1, {**common, "ARM_REFUSED": ""}  # what was taken down meanwhile is picked up
         print(f"The ranks of {job_name} are run again ({restarts} of {RESTARTS}).", file=sys.stderr, flush=True)
 
 
@@ -264,6 +268,10 @@ def main() -> None:
     leads = os.environ.get("RANK", "0") == "0"
     with reported_errors(values["job"]), session(store_of(values["output"])) if leads else contextlib.nullcontext():
         plan = jobs.plan(values["job"], output=values["output"], config=values["config"], inputs=values["inputs"])
+        if os.environ.get("ARM_REFUSED", "") not in ("", refused_digest(plan.inputs)):
+            raise UserError(
+                f"Data was taken down while the ranks of {values['job']} started; run the same command again."
+            )
         try:
             jobs.execute(plan)
         except KeyboardInterrupt:  # the launcher, which was interrupted as well, says it

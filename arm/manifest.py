@@ -62,6 +62,8 @@ class Manifest:
     """Licences of what it was made from, sorted: its config's own and those of its inputs, judges left out."""
     folder: Folder = field(compare=False, default_factory=lambda: LocalFolder("."))
     """Where it lies; no part of the identity."""
+    tombstones: frozenset[str] = field(compare=False, repr=False, default=frozenset())
+    """Uids that its readers refuse, put in when a job opens it (`arm.data.refusing`); no part of the identity."""
 
     @property
     def digest(self) -> str:
@@ -75,7 +77,9 @@ class Manifest:
 
     def to_json(self) -> bytes:
         """Canonical bytes: sorted keys, one trailing newline; no licences, no field."""
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "folder"}
+        fields = {
+            f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("folder", "tombstones")
+        }
         fields["files"] = [dataclasses.asdict(entry) for entry in self.files]
         if not self.licences:
             del fields["licences"]
@@ -180,6 +184,25 @@ def from_values(values: dict[str, Any], folder: Folder) -> Manifest:
         raise IntegrityError(f"{folder.url}/{NAME} is not a manifest of this program ({error}).") from None
 
 
+def point(family_url: str, manifest: Manifest) -> None:
+    """Turn `current.json` of a family folder to one of its artifacts, unless it points there already."""
+    _write_pointer(open_folder(family_url), "current.json", manifest)
+
+
+def replace_by(family_url: str, key: str, manifest: Manifest) -> None:
+    """Note that an artifact of the family stands in for the one of that key, should that be deleted."""
+    _write_pointer(open_folder(family_url), f"compacted/{key[:16]}.json", manifest)
+
+
+def stand_in(family_url: str, key: str) -> Manifest | None:
+    """The artifact that stands in for the deleted one of that key, if any."""
+    family, name = open_folder(family_url), f"compacted/{key[:16]}.json"
+    if not family.exists(name):
+        return None
+    place = json.loads(family.read(name))["manifest"]
+    return load(f"{family_url.rstrip('/')}/{place}") if family.exists(place) else stand_in(family_url, place)
+
+
 def save_reference(manifest: Manifest, path: str) -> None:
     """Write a small file that points to a manifest: what crosses a KFP border."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -203,6 +226,13 @@ def licences_in(config: Any) -> set[str]:
     if isinstance(config, list | tuple):
         return set().union(*(licences_in(value) for value in config))
     return set()
+
+
+def _write_pointer(family: Folder, name: str, manifest: Manifest) -> None:
+    values = {"manifest": f"{manifest.key[:16]}/{NAME}", "digest": manifest.digest}
+    data = (json.dumps(values) + "\n").encode()
+    if not family.exists(name) or family.read(name) != data:
+        family.write(name, data)
 
 
 def _entry_of(folder: Folder, name: str) -> FileEntry:

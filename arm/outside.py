@@ -32,6 +32,11 @@ def content_digest(path: str, source: Manifest | None) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
+def outside_digests(paths: Sequence[str], source: Manifest | None) -> dict[str, str]:
+    """Digest what a config points to by path: inside the source artifact, or files that no job made."""
+    return {f"outside/{index}": content_digest(path, source) for index, path in enumerate(paths)}
+
+
 def outside_files(path: str) -> dict[str, Path]:
     """Name -> local path; what lies in object storage is fetched. UserError when there is nothing."""
     return {name: fetched(address) for name, address in outside_addresses(path).items()}

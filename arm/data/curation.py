@@ -58,8 +58,13 @@ def curate_images(
         )
     shards = list(chain.from_iterable(shard_paths(manifest) for manifest in inputs))
     weights = scorer.local_folder(config.scorer_path) if scorer else None
-    rows = _measured(shards, "crawl", output, config, weights)
-    reference = _measured(shard_paths(evaluation), "evaluation", output, config, None) if evaluation else []
+    refused = frozenset[str]().union(*(manifest.tombstones for manifest in inputs))
+    rows = _measured(shards, "crawl", output, config, weights, refused)
+    reference = (
+        _measured(shard_paths(evaluation), "evaluation", output, config, None, evaluation.tombstones)
+        if evaluation
+        else []
+    )
     decide(rows, reference, config)
     write_table(output, "decisions/part-00000.parquet", pa.Table.from_pylist(rows, DECISIONS))
     _publish(shards, rows, output, config)
@@ -77,11 +82,13 @@ def decide(rows: list[Row], reference: list[Row], config: CurateConfig) -> None:
     _drop_near_duplicates(rows, config)
 
 
-def _measured(shards: list[Path], name: str, output: Folder, config: CurateConfig, weights: Path | None) -> list[Row]:
+def _measured(
+    shards: list[Path], name: str, output: Folder, config: CurateConfig, weights: Path | None, refused: frozenset[str]
+) -> list[Row]:
     """One row per sample, in the order of the shards; tables of an interrupted run are used again."""
     scratch = output.scratch(f"measured-{name}")
     tasks = [
-        Task(shard, scratch / f"{index:05d}.parquet", config.rules, weights, config.scorer_batch)
+        Task(shard, scratch / f"{index:05d}.parquet", config.rules, weights, config.scorer_batch, refused)
         for index, shard in enumerate(shards)
     ]
     tables = map_processes(measure_shard, tasks, config.workers, f"measure {name}")

@@ -29,7 +29,7 @@ from arm.data.guard import UNRESOLVED, Policy
 from arm.data.images import open_image
 from arm.data.shards import write_shard
 from arm.data.spark import import_path, spark_session
-from arm.data.tables import add_counts, check_balance, read_counts, write_table
+from arm.data.tables import add_counts, check_balance, read_counts, without_refused, write_table
 from arm.data.tar import list_members, read_members
 from arm.errors import ArmError, ServiceError, UserError
 from arm.manifest import Manifest, Outcome
@@ -60,6 +60,7 @@ def download_images(
 ) -> Outcome:
     """Download every pair's image; publish shards of samples and tables of failures."""
     parts = [pairs.local(entry) for entry in pairs.select("pairs/", ".parquet")]
+    parts = without_refused(parts, pairs.tombstones, output.scratch("allowed"))
     units = _units(parts, config.unit_rows)
     if not units:
         raise UserError(f"{pairs.url} ({pairs.kind}) holds no pair; nothing can be downloaded.")

@@ -50,7 +50,7 @@ def filter_pairs(*, pairs: Manifest, output: Folder, config: FilterConfig) -> Ou
     names = [f"part-{bucket:05d}.parquet" for bucket in range(num_buckets)]
     if not all(output.exists(f"pairs/{name}") for name in names):
         with spark_session(config.spark, output.scratch("spark")) as spark:
-            judged = _judged(spark, parts, num_buckets, config)
+            judged = _judged(spark, parts, num_buckets, config, pairs.tombstones)
             _publish_buckets(_compared(judged, config), num_buckets, output.url)
     counts = add_counts(read_counts(output.fetch(f"pairs/{name}")) for name in names)
     check_balance(counts | {"pairs_expected": num_rows}, "pairs_expected", "pairs_read", "lost/")
@@ -58,21 +58,26 @@ def filter_pairs(*, pairs: Manifest, output: Folder, config: FilterConfig) -> Ou
     return Outcome(counts=counts)
 
 
-def judge_table(table: pa.Table, num_buckets: int, config: FilterConfig) -> pa.Table:
-    """Add language, reason of the first rule that objects, bucket and rank of the caption's kind to rows of PAIRS."""
-    urls, captions = table["url"].to_pylist(), table["caption"].to_pylist()
+def judge_table(
+    table: pa.Table, num_buckets: int, config: FilterConfig, refused: frozenset[str] = frozenset()
+) -> pa.Table:
+    """Add language, reason of the first rule that objects, bucket and rank of the caption's kind to rows of PAIRS; what was
+    taken down has the reason `tombstone`."""
+    uids, urls, captions = (table[name].to_pylist() for name in ("uid", "url", "caption"))
     languages = detect_languages(captions, config.candidate_languages, config.min_language_distance)
     reasons = [
-        judge(Pair(url=url, caption=caption, language=language), config)
-        for url, caption, language in zip(urls, captions, languages, strict=True)
+        "tombstone" if uid in refused else judge(Pair(url=url, caption=caption, language=language), config)
+        for uid, url, caption, language in zip(uids, urls, captions, languages, strict=True)
     ]
-    buckets = [int(uid[:8], 16) % num_buckets for uid in table["uid"].to_pylist()]
+    buckets = [int(uid[:8], 16) % num_buckets for uid in uids]
     ranks = [KIND_RANKS.index(kind) if kind in KIND_RANKS else len(KIND_RANKS) for kind in table["kind"].to_pylist()]
     columns = [*table.columns, pa.array(languages), pa.array(reasons, pa.string())]
     return pa.Table.from_arrays([*columns, pa.array(buckets, pa.int32()), pa.array(ranks, pa.int32())], schema=JUDGED)
 
 
-def _judged(spark: "SparkSession", parts: list[str], num_buckets: int, config: FilterConfig) -> "DataFrame":
+def _judged(
+    spark: "SparkSession", parts: list[str], num_buckets: int, config: FilterConfig, refused: frozenset[str]
+) -> "DataFrame":
     """All rows with what can be said of each alone: one task per part."""
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -80,7 +85,7 @@ def _judged(spark: "SparkSession", parts: list[str], num_buckets: int, config: F
             for index in batch.column(0).to_pylist():
                 table = pq.read_table(parts[index], columns=PAIRS.names).replace_schema_metadata(None)
                 for rows in table.to_batches(max_chunksize=10_000):
-                    yield from judge_table(pa.Table.from_batches([rows]), num_buckets, config).to_batches()
+                    yield from judge_table(pa.Table.from_batches([rows]), num_buckets, config, refused).to_batches()
 
     from pyspark.sql.pandas.types import from_arrow_schema
 

@@ -50,6 +50,8 @@ class Task:
     rules: tuple[SourceRule, ...]
     scorer: Path | None
     scorer_batch: int
+    refused: frozenset[str] = frozenset()
+    """Uids that were taken down: nothing of them is decoded."""
 
 
 def rule_of(source: str, rules: tuple[SourceRule, ...]) -> SourceRule:
@@ -85,7 +87,7 @@ def _measured(samples: list[Sample], task: Task) -> list[Row]:
     """One row per sample; images of one size are measured together."""
     rows, decoded = list[Row](), list[list[Pixels]]()
     for sample in samples:
-        pixels, reason = _decoded(sample)
+        pixels, reason = ([], "tombstone") if sample.uid in task.refused else _decoded(sample)
         rows.append({"uid": sample.uid, "source": sample.source, "bad_image": reason})
         decoded.append(pixels)
     found = _measure_all([pixels for images in decoded for pixels in images])

@@ -8,7 +8,7 @@ The same samples in the same order give the same bytes. Text-only samples have n
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,8 +38,9 @@ def write_shard(path: Path, samples: Iterable[Sample]) -> int:
     return count
 
 
-def read_shard(path: Path) -> Iterator[Sample]:
-    """Yield the samples of a tar in order; IntegrityError when it is damaged or no image shard."""
+def read_shard(path: Path, refused: Collection[str] = ()) -> Iterator[Sample]:
+    """Yield the samples of a tar in order, those of refused uids left out; IntegrityError when it is damaged or no image
+    shard."""
     parts: dict[int, bytes] = {}
     uid = ""
     for name, data in read_members(path):
@@ -50,16 +51,18 @@ def read_shard(path: Path) -> Iterator[Sample]:
         if match[2] is not None:
             parts[int(match[2])] = data
             continue
-        yield _sample(uid, data, parts, path)
+        if uid not in refused:
+            yield _sample(uid, data, parts, path)
         parts = {}
     if parts:
         raise IntegrityError(f"{path} ends inside the sample {uid}.")
 
 
 def read_samples(manifest: Manifest, prefix: str = "shards/") -> Iterator[Sample]:
-    """Yield every sample of an image-shards or curated-shards artifact, shard by shard in order of their names."""
+    """Yield every sample of an image-shards or curated-shards artifact, shard by shard in order of their names; what was
+    taken down is left out."""
     for path in shard_paths(manifest, prefix):
-        yield from read_shard(path)
+        yield from read_shard(path, manifest.tombstones)
 
 
 def shard_paths(manifest: Manifest, prefix: str = "shards/") -> list[Path]:

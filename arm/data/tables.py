@@ -7,10 +7,11 @@ So a unit that a killed run has published needs no second look: its counts are i
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.compute as pc  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from arm.errors import ArmError
@@ -31,6 +32,25 @@ def read_counts(path: Path) -> dict[str, int]:
     """The counts that `write_table` put beside the rows."""
     metadata = pq.read_schema(path).metadata or {}
     return dict(json.loads(metadata.get(COUNTS_KEY, b"{}")))
+
+
+def without_refused(paths: list[Path], refused: Collection[str], folder: Path) -> list[Path]:
+    """The tables themselves, or, where some uids are refused, copies in a working folder without their rows."""
+    if not refused:
+        return paths
+    copies = [folder / path.name for path in paths]
+    for path, copy in zip(paths, copies, strict=True):
+        partial = copy.with_suffix(".partial")
+        pq.write_table(keep_allowed(pq.read_table(path), refused), partial, compression="zstd")
+        partial.replace(copy)
+    return copies
+
+
+def keep_allowed(table: pa.Table, refused: Collection[str]) -> pa.Table:
+    """The rows whose uid is not refused; uids are hexadecimal words, or their 16 bytes."""
+    kind = table.schema.field("uid").type
+    words = pa.array([uid if pa.types.is_string(kind) else bytes.fromhex(uid) for uid in sorted(refused)], kind)
+    return table.filter(pc.invert(pc.is_in(table["uid"], words)))
 
 
 def add_counts(many: Iterable[Mapping[str, int]]) -> dict[str, int]:

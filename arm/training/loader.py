@@ -9,7 +9,7 @@ its rows lie one after another, and attention knows their lengths.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from arm.errors import UserError
 from arm.model.documents import KEEP_ALL, KINDS, Document, TextEncoder, build, strided
-from arm.model.token_shards import Shard
+from arm.model.token_shards import Part, Shard
 from arm.model.vocabulary import Vocabulary
 from arm.training.config import MixtureConfig
 from arm.training.ledger.identity import identity_sum, shard_keys
@@ -28,6 +28,7 @@ from arm.training.mixture import Planned, held_out_places, names_of
 from arm.training.packing import deal
 from arm.training.plan.rows import Rows, unpacked_choices
 from arm.training.shards import Shards, lengths_of
+from arm.training.withdrawn import Withdrawn, padding_document
 
 SHAPE_STEP = 64
 """Batches are padded to a multiple of this many tokens, and targets in the loss too: on CPU every new shape costs a new
@@ -79,7 +80,9 @@ class Loader:
         num_ranks: int = 1,
         learn_all: bool = False,
         prefetch: int = 2,
+        refused: Collection[str] = (),
     ) -> None:
+        self._withdrawn = Withdrawn(shards, refused)
         self._shards, self.plan, self._vocabulary, self._encode = shards, plan, vocabulary, encode
         self._rows_per_step, self._rows_per_micro_batch = rows_per_step, rows_per_micro_batch
         self._rank, self._num_ranks, self._learn_all = rank, num_ranks, learn_all
@@ -138,22 +141,36 @@ class Loader:
         drops, variants, strides = (values.tolist() for values in choices)
         kinds, shards, inside = (values[places].tolist() for values in (rows.kinds, rows.shards, rows.rows))
         samples = [
-            strided(self._shards[shard].parts(row, variant), stride)
+            self._sample(shard, row, variant, stride)
             for shard, row, variant, stride in zip(shards, inside, variants, strides, strict=True)
         ]
-        self._encode([part.text for parts in samples for part in parts if part.codes is None])
+        self._encode([part.text for parts in samples for part in parts or () if part.codes is None])
+        lengths = rows.lengths[places].tolist()
         documents = [
-            build(KINDS[kind], parts, drop, self._vocabulary, self._encode, learn_all=self._learn_all)
-            for kind, parts, drop in zip(kinds, samples, drops, strict=True)
+            padding_document(length, kind, self._vocabulary.end_of_text)
+            if parts is None
+            else build(KINDS[kind], parts, drop, self._vocabulary, self._encode, learn_all=self._learn_all)
+            for kind, parts, drop, length in zip(kinds, samples, drops, lengths, strict=True)
         ]
-        found = [len(document.ids) for document in documents]
-        if found != rows.lengths[places].tolist():
+        if [len(document.ids) for document in documents] != lengths:
             raise UserError(
                 "The token shards' lengths are of another text tokenizer; tokenize again with this model's."
             )
         keys = self._keys[rows.shards[places]]
         identity = identity_sum(rows.kinds[places], keys, rows.rows[places], rows.epochs[places])
         return replace(collate(documents, self._vocabulary), identity=identity)
+
+    def _sample(self, shard: int, row: int, variant: int, stride: int) -> Sequence[Part] | None:
+        """The parts that a document is made of; None for a sample that was taken down, of which nothing is read."""
+        if self._withdrawn.holds(shard, row):
+            return None
+        return strided(self._shards[shard].parts(row, variant), stride)
+
+    def is_withdrawn(self, step: int) -> bool:
+        """Whether a step has a document that was taken down."""
+        rows = self.documents_of(step)
+        pairs = zip(rows.shards.tolist(), rows.rows.tolist(), strict=True)
+        return bool(self._withdrawn) and any(self._withdrawn.holds(shard, row) for shard, row in pairs)
 
 
 def held_out_batches(
@@ -166,13 +183,16 @@ def held_out_batches(
     max_tokens: int,
     rank: int = 0,
     num_ranks: int = 1,
+    refused: Collection[str] = (),
 ) -> dict[str, list[Batch]]:
-    """By kind, the first held-out documents, undropped: this rank's part, in batches of at most `max_tokens`."""
-    batches = {}
+    """By kind, the first held-out documents, undropped: this rank's part, in batches of at most `max_tokens`. Those that
+    were taken down are left out and nothing takes their place, so that the losses before and after compare."""
+    batches, withdrawn = {}, Withdrawn(shards, refused)
     for kind, places in held_out_places(lengths_of(shards), mixture, num_documents).items():
         documents = (
             build(kind, shards[shard].parts(row), KEEP_ALL, vocabulary, encode)
             for shard, row in places[rank::num_ranks]
+            if not withdrawn.holds(shard, row)
         )
         fitting = [document for document in documents if len(document.ids) <= max_tokens]
         batches[kind] = [collate(group, vocabulary) for group in _groups(fitting, max_tokens)]

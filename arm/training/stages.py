@@ -25,6 +25,7 @@ from arm.model.lmm import VisualCodes, initial_values, initialise, load_base, lo
 from arm.model.sequence import check_heads, sequence_group
 from arm.model.vocabulary import Vocabulary
 from arm.storage import Folder, publish_tree
+from arm.tombstones import digest_of
 from arm.training.checkpoint import Checkpoints
 from arm.training.config import StageConfig
 from arm.training.engine import Engine, num_ranks, rank, start_process_group
@@ -57,7 +58,7 @@ def train_model(
         config = replace(config, steps=_whole_steps(planned, config))
         model, text_tokenizer, vocabulary = _model(base, codes, weights, config)
         check_text_tokenizer(shards.lengths[0].text_fingerprint, text_tokenizer)
-        trainer = _trainer(model, text_tokenizer, vocabulary, shards, planned, output, config, meter)
+        trainer = _trainer(model, text_tokenizer, vocabulary, shards, planned, output, config, meter, tokens.tombstones)
         with closing(trainer.loader):
             history = trainer.run()
     if config.ema_decay:
@@ -141,6 +142,7 @@ def _trainer(
     output: Folder,
     config: StageConfig,
     meter: Meter,
+    refused: frozenset[str],
 ) -> Trainer:
     model.train().set_attn_implementation(DOCUMENTS)
     if config.activation_checkpointing:
@@ -157,6 +159,7 @@ def _trainer(
         rows_per_step=config.rows_per_step,
         rows_per_micro_batch=config.rows_per_micro_batch,
         learn_all=config.loss_on == "all",
+        refused=refused,
         **here,
     )
     held_out = held_out_batches(
@@ -166,6 +169,7 @@ def _trainer(
         encode,
         num_documents=config.validation_documents,
         max_tokens=config.sequence_length * config.rows_per_micro_batch,
+        refused=refused,
         **here,
     )
     if config.zero_stage == 3:
@@ -176,7 +180,6 @@ def _trainer(
         held_out = {kind: [split(batch, group) for batch in found] for kind, found in held_out.items()}
     engine = Engine(PackedModel(model, vocabulary, config), engine_config(config))
     checkpoints = Checkpoints.of(output, keep=config.checkpoints_kept, keep_every=config.checkpoint_kept_every_steps)
-    recorder = Recorder(output, loader.documents_of, loader.shard_names, num_ranks=num_ranks()) if rank() == 0 else None
     return Trainer(
         engine,
         batches,
@@ -185,8 +188,13 @@ def _trainer(
         checkpoints=checkpoints,
         name=f"train-model {config.stage}",
         meter=meter,
-        recorder=recorder,
+        recorder=_recorder(loader, output, refused) if rank() == 0 else None,
     )
+
+
+def _recorder(loader: Loader, output: Folder, refused: frozenset[str]) -> Recorder:
+    tombstones = digest_of(refused) if refused else ""
+    return Recorder(output, loader.documents_of, loader.shard_names, num_ranks=num_ranks(), tombstones=tombstones)
 
 
 def engine_config(config: StageConfig) -> EngineConfig:

@@ -1,8 +1,10 @@
-"""One rank of train-model on a test store: `python stage_rank.py FOLDER OUTPUT CONFIG`; dies hard after KILL_AFTER saves."""
+"""One rank of train-model on a test store: `python stage_rank.py FOLDER OUTPUT CONFIG`; dies hard after KILL_AFTER saves.
+The uids of REFUSED count as taken down."""
 
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -38,6 +40,7 @@ def main() -> None:
     base = folder / "base" if config.stage == "pretrain" else Path(os.environ["BASE"])
     inputs = {"tokens": folder / "tokens", "base": base, "tokenizer": folder / "tokenizer"}
     manifests = {name: artifact(path, name) for name, path in inputs.items()}
+    manifests["tokens"] = replace(manifests["tokens"], tombstones=frozenset(os.environ.get("REFUSED", "").split()))
     train_model(**manifests, output=LocalFolder(output), config=config)
 
 

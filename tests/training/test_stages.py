@@ -180,3 +180,33 @@ def test_the_next_stage_starts_from_the_model_before(
     output = folder / "continued"
     assert train(folder, output, ranks=1, stage="continue", code_initialisation="mean", steps=2) == [0]
     assert (output / "model" / "vocabulary.json").read_bytes() == (trained / "model" / "vocabulary.json").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_stage_that_goes_on_after_a_takedown_keeps_its_order_and_feeds_padding(
+    folder: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after step 3 and gone on with a sample of step 5 taken down: the ledger differs in the digests that fed it."""
+    plan = pq.read_table(trained / "plan" / "rows-00000.parquet").to_pylist()
+    document = next(row for row in plan if row["step"] == 5)
+    shard = pa.ipc.open_file(str(folder / "tokens" / "shards" / f"{document['shard']}.arrow")).read_all()
+    uid = shard["uid"][document["shard_row"]].as_py().hex()
+    fed = {
+        row["step"] for row in plan if (row["shard"], row["shard_row"]) == (document["shard"], document["shard_row"])
+    }
+    output = tmp_path / "model"
+    train(folder, output, kill_after=1)
+    monkeypatch.setenv("REFUSED", uid)
+    assert train(folder, output) == [0, 0]
+    for name in ("plan/rows-00000.parquet", "ledger/documents-00000.parquet"):
+        assert (output / name).read_bytes() == (trained / name).read_bytes()
+    before, after = (pq.read_table(path / "ledger" / "steps-00000.parquet").to_pylist() for path in (trained, output))
+    digests = [row.pop("digest") for row in before], [row.pop("digest") for row in after]
+    assert before == after
+    changed = {step for step, (a, b) in enumerate(zip(*digests, strict=True)) if a != b}
+    assert changed == {step for step in fed if step >= 3}
+    assert (output / "model" / "model.safetensors").read_bytes() != (
+        trained / "model" / "model.safetensors"
+    ).read_bytes()
+    (line,) = verify_all([Run(finished_run(folder, output, CONFIG))], [], tokens=False)
+    assert "8 steps" in line

@@ -1,6 +1,6 @@
 """What train-detokenizer measures on held-out images: the autoencoder alone, the way through the codes, and edits."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,17 +25,26 @@ Values = dict[str, list[float]]
 
 
 def evaluate(
-    detokenizer: Detokenizer, visual: ImageTokenizer, paths: Sequence[Path], output: Folder, config: DetokenizerConfig
+    detokenizer: Detokenizer,
+    visual: ImageTokenizer,
+    paths: Sequence[Path],
+    output: Folder,
+    config: DetokenizerConfig,
+    refused: Collection[str] = (),
 ) -> dict[str, float]:
     """Metrics of held-out images, also by size where there are several; grids of samples."""
     found: Values = {}
     grid = "samples/reconstruction.png"
-    for batch in batches_of_one_size(_held_out(paths, visual.stride, config, edits=False), config.encode_batch):
+    for batch in batches_of_one_size(
+        _held_out(paths, visual.stride, config, refused, edits=False), config.encode_batch
+    ):
         _reconstruct(batch, detokenizer, visual, found, output, grid)
         grid = ""
     if config.source_condition:
         grid = "samples/edits.png"
-        for batch in batches_of_one_size(_held_out(paths, visual.stride, config, edits=True), config.encode_batch):
+        for batch in batches_of_one_size(
+            _held_out(paths, visual.stride, config, refused, edits=True), config.encode_batch
+        ):
             _keep_sources(batch, detokenizer, visual, found, output, grid)
             grid = ""
     one_size = len({name for name in found if name.startswith("reconstruction/psnr/")}) < 2
@@ -47,8 +56,11 @@ def evaluate(
     return {name: round(value, 4) for name, value in finite_means(columns).items()}
 
 
-def _held_out(paths: Sequence[Path], stride: int, config: DetokenizerConfig, *, edits: bool) -> Iterator[Example]:
-    found = (example for path in paths for example in read_examples(path, config, stride, held_out=True))
+def _held_out(
+    paths: Sequence[Path], stride: int, config: DetokenizerConfig, refused: Collection[str], *, edits: bool
+) -> Iterator[Example]:
+    read = (read_examples(path, config, stride, held_out=True, refused=refused) for path in paths)
+    found = (example for examples in read for example in examples)
     wanted = (example for example in found if not edits or example.source is not None)
     return (example for example, _ in zip(wanted, range(MAX_TEST), strict=False))
 

@@ -10,7 +10,7 @@ shards, and the files do not depend on how many ranks there are. A shard's folde
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,9 +47,11 @@ class Example:
         return (self.pixels.shape[0], self.pixels.shape[1])
 
 
-def read_examples(path: Path, config: DetokenizerConfig, stride: int, *, held_out: bool) -> Iterator[Example]:
+def read_examples(
+    path: Path, config: DetokenizerConfig, stride: int, *, held_out: bool, refused: Collection[str] = ()
+) -> Iterator[Example]:
     """The first image of each sample of a shard; with source_condition an edit's last image, with the first as source."""
-    for sample in read_shard(path):
+    for sample in read_shard(path, refused):
         images = [part for part in sample.parts if isinstance(part, Image)]
         if not images or is_held_out(bytes.fromhex(sample.uid)) != held_out:
             continue
@@ -79,7 +81,12 @@ def batches_of_one_size(examples: Iterable[Example], count: int) -> Iterator[lis
 
 
 def prepare(
-    paths: Sequence[Path], visual: ImageTokenizer, detokenizer: Detokenizer, scratch: Path, config: DetokenizerConfig
+    paths: Sequence[Path],
+    visual: ImageTokenizer,
+    detokenizer: Detokenizer,
+    scratch: Path,
+    config: DetokenizerConfig,
+    refused: Collection[str] = (),
 ) -> "Prepared":
     """Encode what this machine does not hold yet, its ranks sharing the shards; wait for all; open everything.
 
@@ -93,7 +100,7 @@ def prepare(
             unfinished = scratch / f"{path.stem}.rank-{rank()}.unfinished"
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir(parents=True)
-            found = read_examples(path, config, visual.stride, held_out=False)
+            found = read_examples(path, config, visual.stride, held_out=False, refused=refused)
             chosen = (example for example, _ in zip(found, range(quota), strict=False))
             _write(unfinished, chosen, visual, detokenizer, config)
             _keep(unfinished, folder)

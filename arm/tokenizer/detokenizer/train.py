@@ -41,23 +41,25 @@ def train_detokenizer(
         checkpoints=Checkpoints.of(output), save_every=config.save_every, log_every=config.log_every,
         ema_decay=config.ema_decay, weights="bfloat16" if config.precision == "bfloat16_weights" else "float32",
     )  # fmt: skip
-    prepared = prepare(paths, visual, detokenizer, output.scratch("latents"), config)
+    prepared = prepare(paths, visual, detokenizer, output.scratch("latents"), config, images.tombstones)
     trainer = DetokenizerTrainer(detokenizer, visual, prepared, config)
     detokenizer.train()
     loop.run(trainer.draw, trainer.loss)
     loop.finish()
     detokenizer.eval()
-    metrics = publish(detokenizer, visual, paths, loop.curves, output, config) if rank() == 0 else {}
+    metrics = {}
+    if rank() == 0:
+        metrics = publish(detokenizer, visual, paths, loop.curves, output, config, images.tombstones)
     dist.barrier()
     return Outcome(counts={"steps": config.num_steps, "images": len(prepared)}, metrics=metrics)
 
 
 def publish(
     detokenizer: Detokenizer, visual: ImageTokenizer, paths: list[Path], curves: list[str], output: Folder,
-    config: DetokenizerConfig,
+    config: DetokenizerConfig, refused: frozenset[str],
 ) -> dict[str, float]:  # fmt: skip
     """Measure the trained detokenizer and write what the job makes."""
-    metrics = evaluate(detokenizer, visual, paths, output, config)
+    metrics = evaluate(detokenizer, visual, paths, output, config, refused)
     output.write("curves.jsonl", ("\n".join(curves) + "\n").encode())
     detokenizer.save_pretrained(output.scratch("export"))
     publish_tree(output, "detokenizer", output.scratch("export"))

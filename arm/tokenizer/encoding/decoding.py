@@ -70,7 +70,7 @@ class Window:
 def windows(units: Sequence[Unit], images: Manifest, config: EncodeConfig, patch: int) -> Iterator[Window]:
     """Every window of the units, in order; a thread is one window ahead, and `decode_threads` help it."""
     with ThreadPoolExecutor(config.decode_threads) as decoders, ThreadPoolExecutor(1) as reader:
-        decode = Decoder(config, patch)
+        decode = Decoder(config, patch, images.tombstones)
         coming = _windows(units, images, lambda samples: list(decoders.map(decode, samples)))
         ahead = reader.submit(next, coming, None)
         while (window := ahead.result()) is not None:
@@ -81,11 +81,13 @@ def windows(units: Sequence[Unit], images: Manifest, config: EncodeConfig, patch
 class Decoder:
     """Turns a sample into a row with pixels, or names the reason why it cannot."""
 
-    def __init__(self, config: EncodeConfig, patch: int) -> None:
-        self.config, self.patch = config, patch
+    def __init__(self, config: EncodeConfig, patch: int, refused: frozenset[str] = frozenset()) -> None:
+        self.config, self.patch, self.refused = config, patch, refused
 
     def __call__(self, sample: Sample) -> Row | str:
-        """The row; a sample that holds a bad image gives the reason instead."""
+        """The row; a sample that holds a bad image, or that was taken down, gives the reason instead."""
+        if sample.uid in self.refused:
+            return "tombstone"
         try:
             images = [part for part in sample.parts if isinstance(part, Image)]
             pictures = [self._picture(image, sample.task) for image in images]

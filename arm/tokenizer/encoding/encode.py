@@ -159,6 +159,7 @@ def _check_files(unit: Unit, account: Account, present: set[str]) -> None:
 def _check_losses(counts: Counter[str], config: EncodeConfig) -> None:
     lost = sum(number for name, number in counts.items() if name.startswith("dropped/"))
     assert counts["samples_read"] == counts["samples"] + lost
+    lost -= counts["dropped/tombstone"]
     if lost > config.max_dropped_share * counts["samples_read"]:
         raise UserError(f"{lost} of {counts['samples_read']} samples hold an unreadable image; curate them first.")
 

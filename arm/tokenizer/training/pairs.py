@@ -71,12 +71,12 @@ def draw_size(resolutions: Sequence[ResolutionConfig], patch: int, seed: int) ->
     return size
 
 
-def read_index(path: Path, *, held_out: bool) -> list[Pair]:
-    """The captioned images of one shard: those held out (1% by uid hash), or all the others."""
+def read_index(path: Path, *, held_out: bool, refused: frozenset[str] = frozenset()) -> list[Pair]:
+    """The captioned images of one shard: those held out (1% by uid hash), or all the others; refused uids left out."""
     found = (
         _pair(path, sample, spans)
         for sample, spans in index_shard(path)
-        if is_held_out(bytes.fromhex(sample.uid)) == held_out
+        if is_held_out(bytes.fromhex(sample.uid)) == held_out and sample.uid not in refused
     )
     return [pair for pair in found if pair is not None]
 
@@ -129,10 +129,17 @@ class PairStream:
     """Global batches of training pairs without end."""
 
     def __init__(
-        self, shards: Sequence[Path], *, sizing: Sizing, batch_size: int, seed: int, window_shards: int
+        self,
+        shards: Sequence[Path],
+        *,
+        sizing: Sizing,
+        batch_size: int,
+        seed: int,
+        window_shards: int,
+        refused: frozenset[str] = frozenset(),
     ) -> None:
         self.shards, self.sizing, self.batch_size, self.seed = list(shards), sizing, batch_size, seed
-        self.window_shards = window_shards
+        self.window_shards, self.refused = window_shards, refused
         self.epoch, self.window, self.offset, self.left_over = 0, 0, 0, 0
         self._indices: dict[Path, list[Pair]] = {}
         self._open: tuple[tuple[int, int], list[Pair], npt.NDArray[np.int64]] | None = None
@@ -180,7 +187,10 @@ class PairStream:
         if self._open is None or self._open[0] != key:
             shards = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.shards))
             chosen = [self.shards[index] for index in shards[self.window * self.window_shards :][: self.window_shards]]
-            self._indices = {path: self._indices.get(path) or read_index(path, held_out=False) for path in chosen}
+            self._indices = {
+                path: self._indices.get(path) or read_index(path, held_out=False, refused=self.refused)
+                for path in chosen
+            }
             pairs = [pair for path in chosen for pair in self._indices[path]]
             order = np.random.default_rng([self.seed, self.epoch, self.window]).permutation(len(pairs))
             self._open = (key, pairs, order)

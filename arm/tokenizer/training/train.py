@@ -37,10 +37,11 @@ def train_tokenizer(
     tokenizer = VisualTokenizer(FrozenEncoder.from_pretrained(folder), config.quantizer)
     trainer = TokenizerTrainer(tokenizer, config, caption_model.local_folder("model"), folder).to(rank_device())
     sizing = draw_size(config.resolutions, tokenizer.stride, config.seed)
-    held_out = read_held_out(shards, sizing, config.num_held_out)
+    held_out = read_held_out(shards, sizing, config.num_held_out, images.tombstones)
     stream = PairStream(
-        shards, sizing=sizing, batch_size=config.batch_size, seed=config.seed, window_shards=config.window_shards
-    )
+        shards, sizing=sizing, batch_size=config.batch_size, seed=config.seed, window_shards=config.window_shards,
+        refused=images.tombstones,
+    )  # fmt: skip
     reader = PixelReader(config.cache_bytes, config.decode_threads)
     loop = fit(trainer, stream, reader, CodeWatch(trainer, probe_images(held_out, reader)), output)
     validation = Validation(trainer, reader, folder)

@@ -45,12 +45,12 @@ class Findings:
     labels: list[int] = field(default_factory=list)
 
 
-def read_held_out(shards: Sequence[Path], sizing: Sizing, limit: int) -> HeldOut:
+def read_held_out(shards: Sequence[Path], sizing: Sizing, limit: int, refused: frozenset[str] = frozenset()) -> HeldOut:
     """The first `limit` held-out pairs by size, as an epoch 0 would size them."""
     found: list[Pair] = []
     for path in shards:
         if len(found) < limit:
-            found += read_index(path, held_out=True)
+            found += read_index(path, held_out=True, refused=refused)
     if not found:
         raise UserError("None of the captioned images is held out: train-tokenizer needs a few hundred of them.")
     groups: dict[Size, list[Pair]] = defaultdict(list)

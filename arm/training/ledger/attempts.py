@@ -29,13 +29,15 @@ class Attempt:
     end: int
     lost: list[list[int]] = field(default_factory=list)
     """[step, digest, identity] of the steps after the checkpoint that the next attempt began at."""
+    tombstones: str = ""
+    """Digest of the uids that the token shards' readers refused; empty without any."""
 
 
 class AttemptsLog:
     """Rank 0's log of the attempts of a run."""
 
-    def __init__(self, output: Folder, *, num_ranks: int) -> None:
-        self._output, self._num_ranks = output, num_ranks
+    def __init__(self, output: Folder, *, num_ranks: int, tombstones: str = "") -> None:
+        self._output, self._num_ranks, self._tombstones = output, num_ranks, tombstones
         self._path = output.scratch("ledger") / "attempts.jsonl"
         self._attempts: list[Attempt] = []
 
@@ -45,8 +47,9 @@ class AttemptsLog:
         if before:
             before[-1].lost = [values for values in done if values[0] >= first_step]
             before[-1].end = max([first_step, *(step + 1 for step, _, _ in before[-1].lost)])
-        self._attempts = [*before, Attempt(len(before), self._num_ranks, first_step, first_step)]
-        lines = [json.dumps(asdict(attempt)) for attempt in self._attempts]
+        now = Attempt(len(before), self._num_ranks, first_step, first_step, tombstones=self._tombstones)
+        self._attempts = [*before, now]
+        lines = [json.dumps(_values(attempt)) for attempt in self._attempts]
         lines += [_step_line(*values) for values in done if values[0] < first_step]
         temporary = self._path.with_suffix(".tmp")
         temporary.write_text("".join(line + "\n" for line in lines))
@@ -61,7 +64,7 @@ class AttemptsLog:
 
     def publish(self) -> None:
         """Write what is known into the output."""
-        lines = (json.dumps(asdict(attempt), sort_keys=True) + "\n" for attempt in self._attempts)
+        lines = (json.dumps(_values(attempt), sort_keys=True) + "\n" for attempt in self._attempts)
         self._output.write(NAME, "".join(lines).encode())
 
     def _found(self) -> tuple[list[Attempt], list[list[int]]]:
@@ -81,6 +84,12 @@ def read_attempts(output: Folder) -> list[Attempt]:
         return [Attempt(**json.loads(line)) for line in output.read(NAME).splitlines()]
     except (ValueError, TypeError) as error:
         raise IntegrityError(f"{output.url}/{NAME} is damaged ({error}).") from None
+
+
+def _values(attempt: Attempt) -> dict[str, Any]:
+    """An attempt as it is written: without tombstones where there are none."""
+    values = asdict(attempt)
+    return values if attempt.tombstones else {name: value for name, value in values.items() if name != "tombstones"}
 
 
 def _step_line(step: int, digest: int, identity: int) -> str:

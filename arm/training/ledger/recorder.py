@@ -66,12 +66,13 @@ class Recorder:
         *,
         num_ranks: int,
         steps_per_file: int = STEPS_PER_FILE,
+        tombstones: str = "",
     ) -> None:
         assert steps_per_file <= _STEP_MASK, f"a file of {steps_per_file} steps"
         self._output, self._documents_of, self._names = output, documents_of, shard_names
         self._keys = shard_keys(shard_names)
         self._steps_per_file = steps_per_file
-        self._attempts = AttemptsLog(output, num_ranks=num_ranks)
+        self._attempts = AttemptsLog(output, num_ranks=num_ranks, tombstones=tombstones)
         self._first, self._consumed = 0, list[Consumed]()
         self._groups: dict[int, int] = {}
         self._documents: list[npt.NDArray[np.uint64]] = []

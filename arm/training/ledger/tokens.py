@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 
 from arm import config as configs
+from arm.data.refusing import refusing
 from arm.errors import IntegrityError, UserError
 from arm.manifest import Manifest
 from arm.model.documents import TextEncoder
@@ -18,9 +19,10 @@ from arm.training.shards import open_later
 from arm.training.stages import written_plan
 
 
-def verify_tokens(run: Run, others: Sequence[Manifest] = ()) -> int:
-    """Build every step again as one rank and compare it with what was fed; returns how many steps agreed."""
-    steps = run.steps()
+def verify_tokens(run: Run, others: Sequence[Manifest] = ()) -> tuple[int, int]:
+    """Build every step again as one rank and compare it with what was fed; returns how many steps agreed, and how many fed
+    documents that were taken down since, whose tokens nobody reads any more."""
+    steps, withdrawn = run.steps(), 0
     with _loader(run, others) as loader:
         for step, (digest, identity) in enumerate(zip(steps.digest.tolist(), steps.identity.tolist(), strict=True)):
             batches = loader.micro_batches(step)
@@ -28,11 +30,15 @@ def verify_tokens(run: Run, others: Sequence[Manifest] = ()) -> int:
                 raise IntegrityError(
                     f"{run.label} does not verify: step {step} is planned otherwise beside the ledger."
                 )
-            if sum(batch.digest for batch in batches) % MODULUS != digest:
+            if sum(batch.digest for batch in batches) % MODULUS == digest:
+                continue
+            if loader.is_withdrawn(step):
+                withdrawn += 1
+            else:
                 raise IntegrityError(
                     f"{run.label} does not verify: step {step} fed other tokens than the token shards hold."
                 )
-    return len(steps.step)
+    return len(steps.step) - withdrawn, withdrawn
 
 
 @contextmanager
@@ -40,7 +46,7 @@ def _loader(run: Run, others: Sequence[Manifest]) -> Iterator[Loader]:
     """The loader that the run had, for one rank, over the plan that lies beside the ledger."""
     from transformers import AutoTokenizer
 
-    tokens, tokenizer = _input(run, "tokens", others), _input(run, "tokenizer", others)
+    tokens, tokenizer = refusing(_input(run, "tokens", others)), _input(run, "tokenizer", others)
     config: StageConfig = configs.from_json(StageConfig, json.dumps(run.manifest.config))
     codes = VisualCodes.load(tokenizer.local("tokenizer/visual_tokenizer.json").parent)
     model = run.manifest.local_folder("model")
@@ -53,6 +59,7 @@ def _loader(run: Run, others: Sequence[Manifest]) -> Iterator[Loader]:
             rows_per_step=config.rows_per_step,
             rows_per_micro_batch=config.rows_per_micro_batch,
             learn_all=config.loss_on == "all",
+            refused=tokens.tombstones,
         )
         with closing(loader):
             yield loader

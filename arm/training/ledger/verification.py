@@ -66,7 +66,9 @@ def verify_all(runs: Sequence[Run], others: Sequence[Manifest], *, tokens: bool)
         if tokens:
             from arm.training.ledger.tokens import verify_tokens
 
-            line += f", tokens of {verify_tokens(run, known):,} steps built again and equal"
+            equal, withdrawn = verify_tokens(run, known)
+            line += f", tokens of {equal:,} steps built again and equal"
+            line += f", {withdrawn:,} steps fed documents that were taken down since" if withdrawn else ""
         yield line
 
 
@@ -232,8 +234,16 @@ def _check_attempts(attempts: list[Attempt], steps: Steps) -> None:
             raise IntegrityError(f"step {before.end} was done by no attempt: the next began at step {after.first}.")
     for attempt in attempts:
         for step, digest, identity in attempt.lost:
-            if step < len(steps.step) and (digest, identity) != (int(steps.digest[step]), int(steps.identity[step])):
+            if step >= len(steps.step):
+                continue
+            same_tokens = digest == int(steps.digest[step]) or attempt.tombstones != _tombstones_at(step, attempts)
+            if not same_tokens or identity != int(steps.identity[step]):
                 raise IntegrityError(f"step {step} fed other tokens when it was done again after a kill.")
+
+
+def _tombstones_at(step: int, attempts: list[Attempt]) -> str:
+    """What was refused when a step was done for good, by the last attempt that did it: then other tokens may be fed."""
+    return next((attempt.tombstones for attempt in reversed(attempts) if attempt.first <= step), "")
 
 
 def _raise_first(wrong: npt.NDArray[np.bool_], sentence: Callable[[int], str]) -> None:

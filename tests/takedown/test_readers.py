@@ -1,0 +1,83 @@
+"""What was taken down is refused by the jobs that read samples, and counted as such."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from takedown_store import UIDS, captioned, pairs_table
+
+from arm.data import filtering
+from arm.data.config import CurateConfig, FilterConfig, SourceRule
+from arm.data.curation import decide
+from arm.data.measuring import Task, measure_shard
+from arm.data.sample_rows import words_in
+from arm.data.shards import read_shard, write_shard
+from arm.data.tables import check_balance, read_counts, without_refused, write_table
+from arm.storage import LocalFolder
+from arm.tokenizer.config import EncodeConfig
+from arm.tokenizer.encoding.decoding import Decoder
+from arm.tokenizer.training.pairs import read_index
+
+GONE = frozenset({UIDS[2], UIDS[7]})
+
+
+def test_filter_pairs_drops_it_as_tombstone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filtering, "detect_languages", lambda captions, *_: ["en"] * len(captions))  # loads for seconds
+    judged = filtering.judge_table(pairs_table().drop_columns("language"), 1, FilterConfig(), GONE)
+    reasons = dict(zip(judged["uid"].to_pylist(), judged["reason"].to_pylist(), strict=True))
+    assert {uid for uid, reason in reasons.items() if reason == "tombstone"} == GONE
+
+
+def test_download_images_never_asks_for_it(tmp_path: Path) -> None:
+    write_table(LocalFolder(tmp_path), "part-00000.parquet", pairs_table(), {"pairs_kept": 8})
+    paths = [tmp_path / "part-00000.parquet"]
+    assert without_refused(paths, frozenset(), tmp_path / "allowed") == paths
+    (tmp_path / "allowed").mkdir()
+    (left,) = without_refused(paths, GONE, tmp_path / "allowed")
+    assert pq.read_table(left)["uid"].to_pylist() == [uid for uid in UIDS if uid not in GONE]
+    assert read_counts(left) == {"pairs_kept": 8}
+
+
+def test_uids_as_bytes_are_refused_too(tmp_path: Path) -> None:
+    table = pa.table({"uid": pa.array([bytes.fromhex(uid) for uid in UIDS], pa.binary(16))})
+    pq.write_table(table, tmp_path / "a.parquet")
+    (tmp_path / "allowed").mkdir()
+    (left,) = without_refused([tmp_path / "a.parquet"], GONE, tmp_path / "allowed")
+    assert pq.read_table(left).num_rows == 6
+
+
+def test_curate_images_decodes_nothing_of_it_and_counts_it(tmp_path: Path) -> None:
+    write_shard(tmp_path / "a.tar", [captioned(number) for number in range(8)])
+    config = CurateConfig(rules=(SourceRule(near_duplicates=False),))
+    task = Task(tmp_path / "a.tar", tmp_path / "a.parquet", config.rules, None, 1, GONE)
+    rows = pq.read_table(measure_shard(task)).to_pylist()
+    assert {row["uid"] for row in rows if row["side"] is None} == GONE
+    decide(rows, [], config)
+    assert {row["uid"] for row in rows if row["reason"] == "tombstone"} == GONE
+    kept = sum(row["reason"] is None for row in rows)
+    check_balance({"samples_read": 8, "samples_kept": kept, "dropped/tombstone": 2}, "samples_read", "samples_kept")
+
+
+def test_tokenize_images_gives_the_reason() -> None:
+    decode = Decoder(EncodeConfig(), 4, GONE)
+    assert [isinstance(decode(captioned(number)), str) for number in range(8)] == [n in (2, 7) for n in range(8)]
+    assert decode(captioned(7)) == "tombstone"
+
+
+def test_image_shards_are_read_without_it(tmp_path: Path) -> None:
+    write_shard(tmp_path / "a.tar", [captioned(number) for number in range(8)])
+    left = [uid for uid in UIDS if uid not in GONE]
+    assert [sample.uid for sample in read_shard(tmp_path / "a.tar", GONE)] == left
+    pairs = [*read_index(tmp_path / "a.tar", held_out=True, refused=GONE)]
+    pairs += read_index(tmp_path / "a.tar", held_out=False, refused=GONE)
+    assert sorted(pair.uid for pair in pairs) == sorted(left)
+
+
+def test_words_are_found_however_deep() -> None:
+    values = {"url": "http://a.test/", "frames": [{"sha256": "9f"}, ("b", 3, None)]}
+    assert list(words_in(values)) == ["http://a.test/", "9f", "b"]
+    deep: list[object] = ["http://deep.test/"]
+    for _ in range(5_000):
+        deep = [deep]
+    assert list(words_in(deep)) == ["http://deep.test/"]
