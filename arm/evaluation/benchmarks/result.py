@@ -87,7 +87,7 @@ class Published:
     """Name of the estimate that stands for the benchmark."""
     aggregation: str
     published_items: int
-    """Items of the published set; another number is noted."""
+    """Items of the published set, another number is noted; 0 where there is no such set."""
     checked: Mapping[str, str]
 
 
@@ -117,7 +117,7 @@ def make_result(
         checked=benchmark.checked,
         interval=f"95%, bootstrap over items within a group, {config.num_bootstraps} resamples",
         flags=dict(sorted(Counter(flag for item in items for flag in item.flags).items())),
-        notes=(*([] if num_expected == benchmark.published_items else [size]), *notes),
+        notes=(*([size] if benchmark.published_items not in (0, num_expected) else []), *notes),
     )  # fmt: skip
     return Result(scores=scores, items=tuple(items), protocol=protocol, details=details or {})
 
