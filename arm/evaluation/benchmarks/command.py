@@ -50,7 +50,9 @@ def table(result: Result) -> str:
     scores, protocol = result.scores, result.protocol
     shown = scores.published()
     names = sorted(shown, key=lambda name: (name != scores.headline, name.count("/"), name))
-    lines = [f"{name:44} {shown[name].value:>10.4f}   {shown[name].low:.4f} to {shown[name].high:.4f}" for name in names]
+    lines = [
+        f"{name:44} {shown[name].value:>10.4f}   {shown[name].low:.4f} to {shown[name].high:.4f}" for name in names
+    ]
     if scores.refused:
         lines.insert(0, f"{scores.headline:44}    refused   {scores.refused}")
     counts = f"{protocol.num_expected:,} expected, {protocol.num_scored:,} scored, {protocol.num_failed:,} failed"

@@ -106,9 +106,7 @@ def zero_dependents(scores: Mapping[int, float], parents: Mapping[int, Sequence[
     return found
 
 
-def aggregate(
-    items: Sequence[Scored], questions: Mapping[str, Questions], intervals: Intervals
-) -> dict[str, Estimate]:
+def aggregate(items: Sequence[Scored], questions: Mapping[str, Questions], intervals: Intervals) -> dict[str, Estimate]:
     """The score, and the category scores: `entity` (level 1), `entity - whole` (level 2)."""
     scored = [item for item in items if item.outcome == "ok"]
     if not scored:

@@ -47,7 +47,9 @@ def judge(row: Row, number: int = 0) -> Scored:
     """One edit, from scores or from the judge's two replies."""
     group = str(row.get("group", ""))
     uid = str(row.get("uid") or row.get("key") or row.get("edited_image") or number)
-    values = [_value(row, name, reply) for name, reply in (("sementics_score", "sc_reply"), ("quality_score", "pq_reply"))]
+    values = [
+        _value(row, name, reply) for name, reply in (("sementics_score", "sc_reply"), ("quality_score", "pq_reply"))
+    ]
     if group not in GROUPS:
         return failed(uid, group, f"there is no group {group!r}")
     flags = (INTERSECTION,) if str(row.get("intersection_exist")).lower() in ("true", "1") else ()
@@ -78,7 +80,11 @@ def aggregate(items: Sequence[Scored], intervals: Intervals) -> dict[str, Estima
 
 def score(results: Files, data: Files, config: ScoreConfig, language: str = "en") -> Result:
     """Score the edits of one language."""
-    rows = [row for row in read_rows(results) if str(row.get("instruction_language", row.get("language"))) in LANGUAGES[language]]
+    rows = [
+        row
+        for row in read_rows(results)
+        if str(row.get("instruction_language", row.get("language"))) in LANGUAGES[language]
+    ]
     items = [judge(row, number) for number, row in enumerate(rows)]
     estimates = aggregate(items, Intervals(config))
     absent = [group for group in GROUPS if not any(item.group == group for item in items)]

@@ -43,15 +43,18 @@ def judge(uid: str, group: str, label: str, reply: object) -> Scored:
     answer, wanted = parse(reply), "no" if label == "no" else "yes"
     right = answer == wanted
     reasons = () if right else (f"answered {answer}, expected {wanted}",)
-    return Scored(
-        uid=uid, group=group, outcome="ok", strict=right, score=float(right), answer=answer, reasons=reasons
-    )
+    return Scored(uid=uid, group=group, outcome="ok", strict=right, score=float(right), answer=answer, reasons=reasons)
 
 
 def confusion(items: Sequence[Scored]) -> Confusion:
     """TP, FP, TN, FN of scored items."""
     pairs = [(item.answer == "yes", item.strict) for item in items if item.outcome == "ok"]
-    return pairs.count((True, True)), pairs.count((True, False)), pairs.count((False, True)), pairs.count((False, False))
+    return (
+        pairs.count((True, True)),
+        pairs.count((True, False)),
+        pairs.count((False, True)),
+        pairs.count((False, False)),
+    )
 
 
 def measures(found: Confusion) -> dict[str, float]:
@@ -72,7 +75,13 @@ def printed(found: Confusion) -> str:
     """The lines that the official program prints."""
     tp, fp, tn, fn = found
     numbers = measures(found)
-    names = {"Accuracy": "accuracy", "Precision": "precision", "Recall": "recall", "F1 score": "f1", "Yes ratio": "yes_ratio"}
+    names = {
+        "Accuracy": "accuracy",
+        "Precision": "precision",
+        "Recall": "recall",
+        "F1 score": "f1",
+        "Yes ratio": "yes_ratio",
+    }
     lines = [f"{title}: {numbers[name]}" for title, name in names.items()]
     return "\n".join(["TP\tFP\tTN\tFN\t", f"{tp}\t{fp}\t{tn}\t{fn}", *lines]) + "\n"
 

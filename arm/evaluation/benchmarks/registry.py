@@ -47,5 +47,7 @@ def score(name: str, results: Files, data: Files, config: ScoreConfig) -> Result
     """Score results; `corrected` where there is nothing to correct is a UserError."""
     scorer = find(name)
     if config.mode == "corrected" and name not in CORRECTED:
-        raise UserError(f"{name} has no corrected mode: its official program has no fault; only {', '.join(CORRECTED)} do.")
+        raise UserError(
+            f"{name} has no corrected mode: its official program has no fault; only {', '.join(CORRECTED)} do."
+        )
     return scorer(results, data, config)

@@ -49,9 +49,7 @@ def judge(uid: str, wanted: str, reply: object, *, group: str = "all", mode: Mod
         return failed(uid, group, answer.reason)
     right = answer == wanted
     reasons = () if right else (f"answered {answer!r}, expected {wanted!r}",)
-    return Scored(
-        uid=uid, group=group, outcome="ok", strict=right, score=float(right), answer=answer, reasons=reasons
-    )
+    return Scored(uid=uid, group=group, outcome="ok", strict=right, score=float(right), answer=answer, reasons=reasons)
 
 
 def aggregate(items: Sequence[Scored], intervals: Intervals) -> dict[str, Estimate]:

@@ -86,7 +86,8 @@ def judge(uid: str, semantics: float | Failure, quality: float | Failure, group:
     for name, value in (("SC", semantics), ("PQ", quality)):
         if isinstance(value, Failure):
             return failed(uid, group, f"{name}: {value.reason}")
-    assert not isinstance(semantics, Failure) and not isinstance(quality, Failure)
+    assert not isinstance(semantics, Failure)
+    assert not isinstance(quality, Failure)
     overall = math.sqrt(semantics * quality)
     return Scored(
         uid=uid, group=group, outcome="ok", score=overall / HIGHEST, answer={"SC": semantics, "PQ": quality},

@@ -1,14 +1,14 @@
 """How VQA normalises answers before it compares them (github.com/GT-Vision-Lab/VQA, vqaEval.py; BSD-2-Clause, written anew).
 
-    "Two cats."      2 cats         number words are digits, articles go, a period goes unless a digit follows
-    "dont know"      don't know     a contraction gets its apostrophe
-    "none"           0              official quirk
-    "a.b.c" × 20     …              official quirk: only the first 32 periods go
+"Two cats."      2 cats         number words are digits, articles go, a period goes unless a digit follows
+"dont know"      don't know     a contraction gets its apostrophe
+"none"           0              official quirk
+"a.b.c" × 20     …              official quirk: only the first 32 periods go
 """
 
 import re
 
-PUNCTUATION = ";/[]\"{}()=+\\_-><@`,?!"
+PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 ARTICLES = frozenset(("a", "an", "the"))
 NUMBERS = {
     "none": "0", "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7",
@@ -26,7 +26,8 @@ SPELLED = """
     they'd they'd've they'll they're they've 'twas wasn't we'd've we've weren't what'll what're what's what've when's where'd
     where's where've who'd who'd've who'll who's who've why'll why're why's won't would've wouldn't wouldn't've y'all y'all'll
     y'all'd've you'd you'd've you'll you're you've
-""".split()
+    """
+"""Contractions spelled right, separated by blanks."""
 
 
 def without_one_apostrophe(word: str) -> list[str]:
@@ -34,7 +35,9 @@ def without_one_apostrophe(word: str) -> list[str]:
     return [word[:place] + word[place + 1 :] for place, letter in enumerate(word) if letter == "'"]
 
 
-CONTRACTIONS = {wrong: word for word in SPELLED for wrong in without_one_apostrophe(word)} | {"somebody'd": "somebodyd"}
+CONTRACTIONS = {wrong: word for word in SPELLED.split() for wrong in without_one_apostrophe(word)} | {
+    "somebody'd": "somebodyd"
+}
 """A contraction that lacks one apostrophe -> spelled right; `somebody'd` goes the wrong way in the official table."""
 
 

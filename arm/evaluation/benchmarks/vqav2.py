@@ -96,9 +96,7 @@ def score(results: Files, data: Files, config: ScoreConfig) -> Result:
     )  # fmt: skip
 
 
-def _matches_beside(
-    place: int, answers: Sequence[Annotation], matches: Sequence[bool], mode: Mode
-) -> int:
+def _matches_beside(place: int, answers: Sequence[Annotation], matches: Sequence[bool], mode: Mode) -> int:
     """Matches among the others: those unlike this answer (official), or those at another place (corrected)."""
     if mode == "corrected":
         return sum(matches) - matches[place]

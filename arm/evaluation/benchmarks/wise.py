@@ -18,7 +18,16 @@ from typing import Any
 from arm.evaluation.benchmarks.config import ScoreConfig
 from arm.evaluation.benchmarks.intervals import Intervals
 from arm.evaluation.benchmarks.reading import Files, Row, Source, only
-from arm.evaluation.benchmarks.result import CHECKED, NOT_CHECKED, Failure, Published, Result, Scored, failed, make_result
+from arm.evaluation.benchmarks.result import (
+    CHECKED,
+    NOT_CHECKED,
+    Failure,
+    Published,
+    Result,
+    Scored,
+    failed,
+    make_result,
+)
 from arm.evaluation.statistics import Estimate
 
 PROMPTS = 1_000
@@ -95,9 +104,7 @@ def judge(row: Row, version: Version = LEGACY) -> Scored:
     if isinstance(found, Failure):
         return failed(uid, category, found.reason)
     value = wiscore(**found) if version is LEGACY else found["score"]
-    return Scored(
-        uid=uid, group=category, outcome="ok", strict=value == 1, score=value, answer=found, numbers=found
-    )
+    return Scored(uid=uid, group=category, outcome="ok", strict=value == 1, score=value, answer=found, numbers=found)
 
 
 def wiscore(consistency: float, realism: float, aesthetic_quality: float) -> float:
@@ -169,7 +176,9 @@ def _binary(row: Row) -> dict[str, float] | Failure:
         if isinstance(parsed, Failure):
             return parsed
         value = parsed
-    return {"score": float(value)} if _is_number(value) and value in (0, 1) else Failure(f"the score {value!r} is not 0 or 1")
+    if not _is_number(value) or value not in (0, 1):
+        return Failure(f"the score {value!r} is not 0 or 1")
+    return {"score": float(value)}
 
 
 def _is_number(value: object) -> bool:
