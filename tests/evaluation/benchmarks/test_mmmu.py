@@ -80,5 +80,5 @@ def test_open_answers_are_tails_texts_and_numbers() -> None:
     assert parse_open("So it is 1,234.5 kg\nx = .5") == ["1,234.5 kg", 0.5, 1234.0, 234.5]
     assert parse_open("x = 3\ndone") == ["x = 3\ndone", 3.0]
     assert is_right_open("a", parse_open("banana")) is False  # one letter needs a blank beside it
-    assert is_right_open("a", parse_open("it is a")) is False  # " a" is what "a" alone becomes, on both sides
+    assert is_right_open("a", parse_open("it is a")) is True  # both become " a" and "a "
     assert is_right_open("3.14", parse_open("so 3.14159")) is True
