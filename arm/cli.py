@@ -4,6 +4,7 @@
     arm filter-pairs --pairs DIR --output DIR    runs a job, prints its metrics and, last, its folder
     arm filter-pairs --help                      shows its config
     arm generate "two red circles"               asks the released model
+    arm score --benchmark geneval --results DIR  scores results made anywhere
     arm lineage impact SHARD                     which checkpoints and releases a shard went into
     arm ledger query --uid UID                   which steps of training consumed a sample
     arm takedown --domain bad.example.org        nothing of it is read from now on; says what it went into
@@ -264,6 +265,15 @@ def plan(arguments: list[str]) -> None:
     command.run(parser.parse_args(arguments))
 
 
+def score(arguments: list[str]) -> None:
+    """Score results in a benchmark's official layout, made by any model, as the benchmark's authors do."""
+    from arm.evaluation.benchmarks import command
+
+    parser = Parser(prog="arm score", description=score.__doc__)
+    command.add_arguments(parser)
+    command.run(parser.parse_args(arguments))
+
+
 def _with_release(parser: Parser) -> Parser:
     text = "folder of a release (default: the newest one of the store)"
     _with_store(parser).add_argument("--release", metavar="DIR", help=text)
@@ -320,6 +330,7 @@ VERBS: dict[str, tuple[str, Callable[[list[str]], None]]] = {
     "edit": ("Change an image as a text says.", edit),
     "ask": ("Answer a question about an image.", ask),
     "report": ("Write the report of a store anew.", report),
+    "score": ("Score results as a benchmark's authors do.", score),
     "lineage": ("Say what was made from what.", lineage),
     "ledger": ("Prove what training consumed, say who saw a sample.", ledger),
     "takedown": ("Take data down, say what holds it and what learned from it.", takedown),

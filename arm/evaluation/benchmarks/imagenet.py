@@ -1,0 +1,63 @@
+"""ImageNet zero-shot: 50,000 validation images, top-1 of the nearest of 1,000 class vectors.
+
+results     *predictions*.jsonl     {"image": "ILSVRC2012_val_00000001.JPEG", "label": "tench", "prediction": "goldfish"}
+
+A class vector is made of 80 prompts, normalised, averaged and normalised again (`arm.tokenizer.metrics.class_vectors`); the
+benchmark `tokenizer_zero_shot` of `evaluate-model` and the job `evaluate-tokenizer` make the predictions.
+"""
+
+from collections.abc import Sequence
+
+from arm.evaluation.benchmarks.config import ScoreConfig
+from arm.evaluation.benchmarks.intervals import Intervals
+from arm.evaluation.benchmarks.reading import Files, Row, Source, need, only
+from arm.evaluation.benchmarks.result import NOT_CHECKED, Published, Result, Scored, failed, make_result
+from arm.evaluation.statistics import Estimate
+
+PUBLISHED = Published(
+    name="imagenet", headline="top1", aggregation="share of images whose nearest class is their label",
+    published_items=50_000, checked={"all": NOT_CHECKED},
+)  # fmt: skip
+RESULTS = Source(
+    what="a prediction an image", names=("*predictions*.jsonl", "*predictions*", "*.jsonl", "*.csv", "*.parquet"),
+    where="the classifier, as rows with image, label, prediction", licence="yours",
+)  # fmt: skip
+
+
+def judge(uid: str, label: object, prediction: object) -> Scored:
+    """One image."""
+    if label is None or prediction is None:
+        return failed(uid, "all", "no prediction" if label is not None else "no label")
+    right = str(prediction) == str(label)
+    reasons = () if right else (f"took {label} for {prediction}",)
+    return Scored(
+        uid=uid, group=str(label), outcome="ok", strict=right, score=float(right), answer=prediction, reasons=reasons
+    )
+
+
+def aggregate(items: Sequence[Scored], intervals: Intervals) -> dict[str, Estimate]:
+    """Top-1 over images, and the mean over classes."""
+    groups: dict[str, list[float]] = {}
+    for item in items:
+        if item.outcome == "ok":
+            groups.setdefault(item.group, []).append(item.score)
+    if not groups:
+        return {}
+    total = [value for values in groups.values() for value in values]
+    return {
+        "top1": intervals.mean(total, value=sum(total) / len(total)),
+        "mean_of_classes": intervals.groups(groups, "macro"),
+    }
+
+
+def score(results: Files, data: Files, config: ScoreConfig) -> Result:
+    """Score every prediction."""
+    name = results.find(RESULTS)
+    rows: dict[str, Row] = only(results.rows(name), "image", name)
+    for row in rows.values():
+        need(row, ("label", "prediction"), name)
+    items = [judge(uid, row["label"], row["prediction"]) for uid, row in rows.items()]
+    return make_result(
+        PUBLISHED, config, items=items, estimates=aggregate(items, Intervals(config)),
+        num_expected=max(len(items), PUBLISHED.published_items), dataset=results.dataset,
+    )  # fmt: skip

@@ -1,0 +1,131 @@
+"""MMBench: 1,164 questions of the English dev set, each asked again with its options rotated: 4,329 rows.
+
+    index  question  A  B  C  D  answer  category  l2-category  prediction      12, 1000012, 2000012: one circle
+
+circular: a question is right when every row of its circle is; vanilla: the row with the smallest index alone. Papers give
+both under one name: ARM's 80.7 is probably vanilla. An answer from which no letter can be inferred is wrong, as in
+VLMEvalKit's exact matching; it is flagged, and a judge may read it (`prediction` then holds the judge's letter).
+`circular_lmms` is lmms-eval's static evaluation, another number.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from arm.errors import UserError
+from arm.evaluation.benchmarks.choices import REFUSED, extract_lmms, infer_lmms, infer_vlmevalkit
+from arm.evaluation.benchmarks.config import ScoreConfig
+from arm.evaluation.benchmarks.intervals import Intervals
+from arm.evaluation.benchmarks.reading import Files, Row, Source, need, only
+from arm.evaluation.benchmarks.result import CHECKED, Failure, Published, Result, Scored, failed, make_result
+from arm.evaluation.statistics import Estimate
+
+CIRCLE = 1_000_000
+PUBLISHED = Published(
+    name="mmbench", headline="circular", aggregation="share of questions with every rotation right",
+    published_items=4_329, checked={"all": CHECKED},
+)  # fmt: skip
+RESULTS = Source(
+    what="the model's answers", names=("*prediction*.tsv", "*.tsv", "*.csv", "*.jsonl", "*.json", "*.parquet"),
+    where="the model, as rows with index and prediction", licence="yours",
+)  # fmt: skip
+DATA = ("mmbench_dev_en*.tsv", "*dev*.tsv", "*dev*.parquet")
+LETTERS = "ABCD"
+MISSING = frozenset((
+    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
+    "NULL", "NaN", "None", "n/a", "nan", "null",
+))  # fmt: skip
+"""What pandas, with which both programs read the table, takes for no option."""
+
+
+def options_of(row: Row) -> dict[str, str]:
+    """The options that a row has: A and B, up to D."""
+    return {one: str(row[one]) for one in LETTERS if row.get(one) is not None and str(row[one]) not in MISSING}
+
+
+def parse(reply: str, options: Mapping[str, str]) -> str | Failure:
+    """The letter that an answer means, as VLMEvalKit infers it; Z for a refusal."""
+    return infer_vlmevalkit(reply, options) or Failure(f"no option can be inferred from {reply[:60]!r}")
+
+
+def judge(row: Row) -> Scored:
+    """One row; `numbers` holds vanilla and lmms-eval's verdict beside VLMEvalKit's."""
+    uid, group = str(int(row["index"])), str(row.get("l2-category") or "all")
+    reply, wanted = row.get("prediction"), str(row.get("answer") or "")
+    if reply is None or not wanted:
+        return failed(uid, group, "no answer" if reply is None else "the row's right answer is not known")
+    text, options = str(reply), options_of(row)
+    answer = parse(text, options)
+    found = REFUSED if isinstance(answer, Failure) else answer
+    right = found == wanted
+    return Scored(
+        uid=uid, group=group, outcome="ok", strict=right, score=float(right), answer=found,
+        reasons=() if right else (f"answered {found}, expected {wanted}",),
+        flags=("no option inferred",) if isinstance(answer, Failure) else (),
+        numbers={
+            "vanilla": float((infer_vlmevalkit(text.strip(), options) or REFUSED) == wanted),
+            "lmms": float(infer_lmms(text, options) == wanted),
+            "lmms_static": float(_static(text, options) == wanted),
+        },
+    )  # fmt: skip
+
+
+def aggregate(
+    items: Sequence[Scored], intervals: Intervals, categories: Mapping[str, str] | None = None
+) -> dict[str, Estimate]:
+    """Circular and vanilla accuracy, all rows alone, and circular accuracy by ability (l2-category, category)."""
+    circles: dict[int, list[Scored]] = {}
+    for item in items:
+        if item.outcome == "ok":
+            circles.setdefault(int(item.uid) % CIRCLE, []).append(item)
+    mains = {number: rows for number, rows in circles.items() if any(int(row.uid) == number for row in rows)}
+    if not mains:
+        return {}
+    hits = {number: float(all(row.strict for row in rows)) for number, rows in mains.items()}
+    first = {int(item.uid): item for rows in mains.values() for item in rows if int(item.uid) in mains}
+    parts: dict[str, list[float]] = {
+        "circular": list(hits.values()),
+        "circular_lmms": [float(all(row.numbers["lmms_static"] for row in rows)) for rows in mains.values()],
+        "vanilla": [first[number].numbers["vanilla"] for number in mains],
+        "vanilla_all_rows": [row.numbers["vanilla"] for rows in circles.values() for row in rows],
+    }
+    for number, hit in hits.items():
+        parts.setdefault(f"circular/{first[number].group}", []).append(hit)
+        parts.setdefault(f"vanilla/{first[number].group}", []).append(first[number].numbers["vanilla"])
+        if category := (categories or {}).get(str(number)):
+            parts.setdefault(f"circular/category/{category}", []).append(hit)
+    return {name: intervals.mean(values, value=sum(values) / len(values)) for name, values in parts.items()}
+
+
+def score(results: Files, data: Files, config: ScoreConfig) -> Result:
+    """Score every row; the options and answers come from the results, or from the data set where that is given."""
+    name = results.find(RESULTS)
+    rows = only(results.rows(name), "index", name)
+    expected = _data(data)
+    for uid, row in rows.items():
+        need(row, ("prediction",), f"row {uid} of {name}")
+        row.update({key: value for key, value in expected.get(uid, {}).items() if key != "prediction"})
+    items = [judge(row) for row in rows.values()]
+    categories = {uid: str(row["category"]) for uid, row in rows.items() if row.get("category")}
+    return make_result(
+        PUBLISHED, config, items=items, estimates=aggregate(items, Intervals(config), categories),
+        num_expected=len(expected.keys() | rows.keys()) if expected else _rows_of_circles(rows),
+        dataset=", ".join(filter(None, (data.dataset, results.dataset))),
+    )  # fmt: skip
+
+
+def _data(data: Files) -> dict[str, Row]:
+    names = data.matching(DATA)
+    return only(data.rows(names[0]), "index", names[0]) if names else {}
+
+
+def _rows_of_circles(rows: Mapping[str, Row]) -> int:
+    """A question with n options has n rotations: rows that lack are expected all the same."""
+    circles = Counter(int(uid) % CIRCLE for uid in rows)
+    sizes = {int(uid) % CIRCLE: len(options_of(row)) for uid, row in rows.items()}
+    if any(size < 2 for size in sizes.values()):
+        raise UserError("A row of MMBench has fewer than 2 options; give the data set's TSV as --data.")
+    return sum(max(count, sizes[number]) for number, count in circles.items())
+
+
+def _static(text: str, options: Mapping[str, str]) -> str | None:
+    return infer_lmms(text, options) or extract_lmms(text, sorted(options))

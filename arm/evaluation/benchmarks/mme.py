@@ -1,0 +1,133 @@
+"""MME: two questions an image, answered yes or no; for each task 100 times accuracy plus accuracy+, then the sum.
+
+results/<task>.txt      image<TAB>question<TAB>Yes<TAB>the model's answer, the two questions of an image one below the other
+
+An answer counts where it equals yes or no in lower case, or has `yes`, else `no`, among its first four characters: "I do
+not know" is no answer, "none" is no, "Y" is none. Accuracy+ is the share of images with both questions right.
+Source: MME's calculation.py (github.com/BradyFU/Awesome-Multimodal-Large-Language-Models, branch Evaluation).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from arm.errors import UserError
+from arm.evaluation.benchmarks.config import ScoreConfig
+from arm.evaluation.benchmarks.intervals import Intervals, scaled
+from arm.evaluation.benchmarks.reading import Files, Source
+from arm.evaluation.benchmarks.result import CHECKED, Failure, Published, Result, Scored, failed, make_result
+from arm.evaluation.statistics import Estimate
+
+TASKS: Mapping[str, tuple[str, ...]] = {
+    "Perception": (
+        "existence", "count", "position", "color", "posters", "celebrity", "scene", "landmark", "artwork", "OCR",
+    ),
+    "Cognition": ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning"),
+}  # fmt: skip
+PUBLISHED = Published(
+    name="mme", headline="perception", aggregation="sum over the ten tasks of 100 (accuracy + accuracy+)",
+    published_items=2_374, checked={"all": CHECKED},
+)  # fmt: skip
+
+
+def parse(reply: str) -> str:
+    """yes, no or other."""
+    text = reply.lower()
+    if text in ("yes", "no"):
+        return text
+    return next((word for word in ("yes", "no") if word in text[:4]), "other")
+
+
+def judge(uid: str, task: str, label: str, reply: str) -> Scored:
+    """One question; what is neither yes nor no is wrong, and flagged."""
+    wanted, answer = label.lower(), parse(reply)
+    right = answer == wanted
+    return Scored(
+        uid=uid, group=task, outcome="ok", strict=right, score=float(right), answer=answer,
+        reasons=() if right else (f"answered {answer}, expected {wanted}",),
+        flags=("neither yes nor no",) if answer == "other" else (),
+    )  # fmt: skip
+
+
+def read_line(line: str, task: str, number: int) -> tuple[str, str] | Failure:
+    """Label and answer of one line; the official program stops at a line of another shape."""
+    parts = line.split("\t")
+    if len(parts) != 4:
+        return Failure(f"line {number + 1} of {task}.txt has {len(parts)} cells, not 4")
+    if parts[2].lower() not in ("yes", "no"):
+        return Failure(f"line {number + 1} of {task}.txt has the label {parts[2]!r}")
+    return parts[2], parts[3]
+
+
+def aggregate(items: Sequence[Scored], intervals: Intervals) -> tuple[dict[str, Estimate], dict[str, Any]]:
+    """Each task's score and the two sums. An image is worth 50, 100 for both, and 100 more for both together."""
+    images: dict[str, dict[str, list[bool]]] = {}
+    for item in items:
+        if item.outcome == "ok":
+            images.setdefault(item.group, {}).setdefault(item.uid.rpartition("/")[0], []).append(item.strict)
+    worth = {
+        task: [100 * (sum(both) / len(both) + all(both)) for both in found.values()] for task, found in images.items()
+    }
+    exact = {task: _task_score(list(found.values())) for task, found in images.items()}
+    estimates = {task: intervals.mean(worth[task], value=exact[task]) for task in worth}
+    for name, tasks in TASKS.items():
+        there = [task for task in tasks if task in worth]
+        if there:
+            mean = intervals.groups({task: worth[task] for task in there}, "macro")
+            total = sum(exact[task] for task in there)
+            estimates[name.lower()] = scaled(mean, len(there), value=total)
+    return estimates, {"printed": printed(exact)}
+
+
+def printed(exact: Mapping[str, float]) -> str:
+    """The lines that the official program prints."""
+    lines: list[str] = []
+    for name, tasks in TASKS.items():
+        there = [task for task in tasks if task in exact]
+        total = sum(exact[task] for task in there)
+        lines += [f"=========== {name} ===========", f"total score: {total} ", ""]
+        lines += [f"\t {task}  score: {exact[task]}" for task in there]
+        lines += ["", ""]
+    return "\n".join(lines) + "\n"
+
+
+def score(results: Files, data: Files, config: ScoreConfig) -> Result:
+    """Score the tasks that have a file. The headline needs the ten of perception; cognition is noted where it lacks."""
+    items: list[Scored] = []
+    missing = []
+    for task in (task for tasks in TASKS.values() for task in tasks):
+        names = results.matching([f"{task}.txt"])
+        if not names:
+            missing.append(task)
+            continue
+        items += _judge_task(results.text(names[0]), task)
+    if not items:
+        results.find(Source(
+            what="a file of answers a task", names=("existence.txt",), licence="academic use only",
+            where="the model's answers, in the layout of MME's eval_tool/Your_Results",
+        ))  # fmt: skip
+    estimates, details = aggregate(items, Intervals(config))
+    return make_result(
+        PUBLISHED, config, items=items, estimates=estimates, details=details, dataset=results.dataset,
+        num_expected=len(items) + len(set(missing) & set(TASKS["Perception"])),
+        notes=[f"no answers for {task}" for task in missing],
+    )  # fmt: skip
+
+
+def _judge_task(text: str, task: str) -> list[Scored]:
+    lines = text.removesuffix("\n").split("\n")
+    if len(lines) % 2:
+        raise UserError(f"{task}.txt has {len(lines)} lines; MME has two questions an image, one below the other.")
+    found = []
+    for number, line in enumerate(lines):
+        uid = f"{task}/{number // 2:04d}/{number % 2}"
+        read = read_line(line, task, number)
+        found.append(
+            failed(uid, task, read.reason) if isinstance(read, Failure) else judge(uid, task, read[0], read[1])
+        )
+    return found
+
+
+def _task_score(images: Sequence[Sequence[bool]]) -> float:
+    answers = [right for both in images for right in both]
+    accuracy, plus = sum(answers) / len(answers), sum(map(all, images)) / len(images)
+    return accuracy * 100 + plus * 100

@@ -1,0 +1,155 @@
+"""MMMU, validation: 900 questions of 30 subjects, micro accuracy.
+
+results     <subject>/output.json       [{"id", "question_type", "answer", "all_choices", "index2ans", "response"}, ...]
+            or *.jsonl                  the same rows, subjects joined
+            or total_val_output.json    {"validation_Art_1": "B", ...}, answers parsed already, with
+answers     answer_dict_val.json        {"validation_Art_1": {"question_type": ..., "ground_truth": "B"}, ...}
+
+The official parser draws a letter at random (seed 42, in the order of the subjects) where it finds none: such rows are
+flagged `random fallback`. corrected calls them failed.
+"""
+
+from collections.abc import Mapping, Sequence
+from random import Random
+from typing import Any
+
+from arm.evaluation.benchmarks.config import ScoreConfig
+from arm.evaluation.benchmarks.intervals import Intervals
+from arm.evaluation.benchmarks.mmmu_answers import (
+    draw_choice,
+    is_right_choice,
+    is_right_open,
+    parse_choice,
+    parse_open,
+)
+from arm.evaluation.benchmarks.reading import Files, Row, Source, need, only
+from arm.evaluation.benchmarks.result import CHECKED, Published, Result, Scored, failed, make_result
+from arm.evaluation.statistics import Estimate
+
+SEED = 42
+DOMAINS: Mapping[str, tuple[str, ...]] = {
+    "Art and Design": ("Art", "Art_Theory", "Design", "Music"),
+    "Business": ("Accounting", "Economics", "Finance", "Manage", "Marketing"),
+    "Science": ("Biology", "Chemistry", "Geography", "Math", "Physics"),
+    "Health and Medicine": (
+        "Basic_Medical_Science", "Clinical_Medicine", "Diagnostics_and_Laboratory_Medicine", "Pharmacy", "Public_Health",
+    ),
+    "Humanities and Social Science": ("History", "Literature", "Sociology", "Psychology"),
+    "Tech and Engineering": (
+        "Agriculture", "Architecture_and_Engineering", "Computer_Science", "Electronics", "Energy_and_Power",
+        "Materials", "Mechanical_Engineering",
+    ),
+}  # fmt: skip
+PUBLISHED = Published(
+    name="mmmu", headline="overall", aggregation="share of right answers over all questions", published_items=900,
+    checked={"all": CHECKED},
+)  # fmt: skip
+PARSED = ("total_val_output.json", "total_*output.json")
+RESULTS = Source(
+    what="a response a question", names=("output.json", "*responses*.jsonl", "*.jsonl", *PARSED),
+    where="the model, in the layout of github.com/MMMU-Benchmark/MMMU, mmmu/example_outputs/", licence="yours",
+)  # fmt: skip
+DATA = Source(
+    what="the right answers", names=("answer_dict_val.json", "answer_dict*.json"),
+    where="github.com/MMMU-Benchmark/MMMU, mmmu/", licence="Apache-2.0",
+)  # fmt: skip
+
+
+def judge(row: Row, random: Random | None = None) -> Scored:
+    """One question; `random` draws where no letter is found, without it such a row is failed."""
+    uid = str(row["id"])
+    if not isinstance(row.get("response"), str):
+        return failed(uid, subject_of(uid), "no response")
+    if row["question_type"] != "multiple-choice":
+        answers = parse_open(row["response"])
+        return _scored(uid, is_right_open(row["answer"], answers), answers, row["answer"])
+    letters, options = row["all_choices"], row["index2ans"]
+    answer = parse_choice(row["response"], letters, options)
+    if answer is None and random is None:
+        return failed(uid, subject_of(uid), f"no option can be read from {row['response'][:60]!r}")
+    drawn = answer is None
+    letter = answer if answer is not None else draw_choice(letters, random or Random(SEED))
+    flags = ("random fallback",) if drawn else ()
+    return _scored(uid, is_right_choice(row["answer"], letter), letter, row["answer"], flags)
+
+
+def judge_parsed(uid: str, truth: Mapping[str, Any], answer: object) -> Scored:
+    """One answer that was parsed before: choices are letters, open answers are read once more."""
+    if not isinstance(answer, str):
+        return failed(uid, subject_of(uid), "no answer")
+    wanted = truth["ground_truth"]
+    if truth["question_type"] == "multiple-choice":
+        return _scored(uid, is_right_choice(wanted, answer), answer, wanted)
+    answers = parse_open(answer)
+    return _scored(uid, is_right_open(wanted, answers), answers, wanted)
+
+
+def aggregate(items: Sequence[Scored], intervals: Intervals) -> dict[str, Estimate]:
+    """Accuracy overall, by domain and by subject; unrounded, where the official program prints three decimals."""
+    parts: dict[str, list[float]] = {}
+    domains = {subject: domain for domain, subjects in DOMAINS.items() for subject in subjects}
+    for item in items:
+        if item.outcome == "ok":
+            for name in ("overall", f"domain/{domains.get(item.group, 'other')}", f"subject/{item.group}"):
+                parts.setdefault(name, []).append(item.score)
+    return {name: intervals.mean(values, value=sum(values) / len(values)) for name, values in parts.items()}
+
+
+def score(results: Files, data: Files, config: ScoreConfig) -> Result:
+    """Score responses, or answers that were parsed before."""
+    names = [name for name in results.matching(RESULTS.names) if name not in results.matching(PARSED)]
+    if names:
+        items = _responses(results, names, config)
+        num_expected = max(len(items), PUBLISHED.published_items)
+    else:
+        items, num_expected = _parsed(results, data)
+    estimates = aggregate(items, Intervals(config))
+    return make_result(
+        PUBLISHED, config, items=items, estimates=estimates, num_expected=num_expected,
+        dataset=", ".join(filter(None, (data.dataset, results.dataset))), details={"printed": printed(estimates)},
+    )  # fmt: skip
+
+
+def printed(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, float]]:
+    """The table that the official program prints: subjects below their domains, three decimals."""
+    table: dict[str, dict[str, float]] = {}
+    for domain, subjects in DOMAINS.items():
+        rows = [(f"Overall-{domain}", f"domain/{domain}"), *((subject, f"subject/{subject}") for subject in subjects)]
+        table |= {title: _cell(estimates[name]) for title, name in rows if name in estimates}
+    return table | ({"Overall": _cell(estimates["overall"])} if "overall" in estimates else {})
+
+
+def subject_of(uid: str) -> str:
+    """validation_Art_Theory_12 -> Art_Theory"""
+    return "_".join(uid.split("_")[1:-1])
+
+
+def _responses(results: Files, names: Sequence[str], config: ScoreConfig) -> list[Scored]:
+    """Rows in the order in which the official program draws: files by subject, rows as they stand."""
+    chosen = [name for name in names if name.rpartition("/")[2] == "output.json"] or names[:1]
+    rows: list[Row] = []
+    for name in chosen:
+        found = results.rows(name)
+        for row in found:
+            need(row, ("id", "question_type", "answer", "response"), name)
+            if row["question_type"] == "multiple-choice":
+                need(row, ("all_choices", "index2ans"), name)
+        rows += found
+    random = Random(SEED) if config.mode == "official" else None
+    return [judge(row, random) for row in only(rows, "id", chosen[0]).values()]
+
+
+def _parsed(results: Files, data: Files) -> tuple[list[Scored], int]:
+    answers, truths = results.json(results.find(RESULTS)), data.json(data.find(DATA))
+    return [judge_parsed(uid, truths[uid], answers[uid]) for uid in truths if uid in answers], len(truths)
+
+
+def _scored(uid: str, right: bool, answer: Any, wanted: Any, flags: tuple[str, ...] = ()) -> Scored:
+    return Scored(
+        uid=uid, group=subject_of(uid), outcome="ok", strict=right, score=float(right), answer=answer, flags=flags,
+        reasons=() if right else (f"answered {answer!r}, expected {wanted!r}",),
+    )  # fmt: skip
+
+
+def _cell(found: Estimate) -> dict[str, float]:
+    return {"num": found.num_items, "acc": round(found.value, 3)}

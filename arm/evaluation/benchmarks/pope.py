@@ -1,0 +1,170 @@
+"""POPE: is there a …? Three sets of 3,000 questions, the mean of three F1.
+
+questions   coco_pope_random.json        {"question_id": 1, "image": ..., "text": ..., "label": "yes"}, one a line
+answers     *random*.jsonl               {"question_id": 1, "answer": "Yes, there is."}
+
+The first sentence, commas removed, split at blanks: no where `No`, `not` or `no` is among the words, else yes. So "yes, no
+doubt" is no, and "NO", "nope" and an empty answer are yes. Source: github.com/AoiDragon/POPE, evaluate.py (MIT).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arm.errors import UserError
+from arm.evaluation.benchmarks.config import ScoreConfig
+from arm.evaluation.benchmarks.intervals import Intervals
+from arm.evaluation.benchmarks.reading import Files, Row, Source, need
+from arm.evaluation.benchmarks.result import CHECKED, NOT_CHECKED, Published, Result, Scored, failed, make_result
+from arm.evaluation.statistics import Estimate
+
+SETS = ("random", "popular", "adversarial")
+PUBLISHED = Published(
+    name="pope", headline="mean_f1", aggregation="mean of the F1 of yes over random, popular and adversarial",
+    published_items=9_000, checked={"random": CHECKED, "popular": CHECKED, "adversarial": NOT_CHECKED},
+)  # fmt: skip
+Answer = Literal["yes", "no"]
+Confusion = tuple[int, int, int, int]
+"""TP, FP, TN, FN: yes is positive."""
+
+
+def parse(reply: str) -> Answer:
+    """yes or no; every reply is one of them."""
+    words = reply.split(".")[0].replace(",", "").split(" ")
+    return "no" if {"No", "not", "no"} & set(words) else "yes"
+
+
+def judge(uid: str, group: str, label: str, reply: object) -> Scored:
+    """One question: every label but `no` counts as yes, as the official program has it."""
+    if not isinstance(reply, str):
+        return failed(uid, group, "no answer")
+    answer, wanted = parse(reply), "no" if label == "no" else "yes"
+    right = answer == wanted
+    reasons = () if right else (f"answered {answer}, expected {wanted}",)
+    return Scored(uid=uid, group=group, outcome="ok", strict=right, score=float(right), answer=answer, reasons=reasons)
+
+
+def confusion(items: Sequence[Scored]) -> Confusion:
+    """TP, FP, TN, FN of scored items."""
+    pairs = [(item.answer == "yes", item.strict) for item in items if item.outcome == "ok"]
+    return (
+        pairs.count((True, True)),
+        pairs.count((True, False)),
+        pairs.count((False, True)),
+        pairs.count((False, False)),
+    )
+
+
+def measures(found: Confusion) -> dict[str, float]:
+    """Accuracy, precision, recall, F1 and the share of yes; 0 where nothing was positive (the official program stops)."""
+    tp, fp, tn, fn = found
+    precision = tp / (tp + fp) if tp + fp else 0.0
+    recall = tp / (tp + fn) if tp + fn else 0.0
+    return {
+        "accuracy": (tp + tn) / sum(found),
+        "precision": precision,
+        "recall": recall,
+        "f1": 2 * precision * recall / (precision + recall) if precision + recall else 0.0,
+        "yes_ratio": (tp + fp) / sum(found),
+    }
+
+
+def printed(found: Confusion) -> str:
+    """The lines that the official program prints."""
+    tp, fp, tn, fn = found
+    numbers = measures(found)
+    names = {
+        "Accuracy": "accuracy",
+        "Precision": "precision",
+        "Recall": "recall",
+        "F1 score": "f1",
+        "Yes ratio": "yes_ratio",
+    }
+    lines = [f"{title}: {numbers[name]}" for title, name in names.items()]
+    return "\n".join(["TP\tFP\tTN\tFN\t", f"{tp}\t{fp}\t{tn}\t{fn}", *lines]) + "\n"
+
+
+def aggregate(items: Sequence[Scored], intervals: Intervals) -> tuple[dict[str, Estimate], dict[str, Any]]:
+    """F1 and accuracy of each set, the mean F1, and F1 over all questions together."""
+    tables = {name: confusion([item for item in items if item.group == name]) for name in SETS}
+    tables = {name: table for name, table in tables.items() if sum(table)}
+    if not tables:
+        return {}, {}
+    estimates: dict[str, Estimate] = {}
+    for name, table in tables.items():
+        for measure in ("f1", "accuracy"):
+            estimates[f"{name}/{measure}"] = _estimate(intervals, [table], measure)
+    estimates["mean_f1"] = _estimate(intervals, list(tables.values()), "f1")
+    pooled: Confusion = tuple(map(sum, zip(*tables.values(), strict=True)))  # type: ignore[assignment]
+    estimates["pooled/f1"] = _estimate(intervals, [pooled], "f1")
+    estimates["pooled/accuracy"] = _estimate(intervals, [pooled], "accuracy")
+    return estimates, {"printed": {name: printed(table) for name, table in tables.items()}}
+
+
+def score(results: Files, data: Files, config: ScoreConfig) -> Result:
+    """Score the three sets; a set without answers is missing whole."""
+    items: list[Scored] = []
+    num_expected = 0
+    for name in SETS:
+        questions, answers = _questions(data, name), _answers(results, name)
+        items += _judge_set(name, questions, answers)
+        num_expected += len(questions)
+    estimates, details = aggregate(items, Intervals(config))
+    return make_result(
+        PUBLISHED, config, items=items, estimates=estimates, num_expected=num_expected, details=details,
+        dataset=f"{data.dataset}, {results.dataset}",
+    )  # fmt: skip
+
+
+def _judge_set(name: str, questions: Sequence[Row], answers: Sequence[Row]) -> list[Scored]:
+    """Answers meet questions by id where both have ids, else in order, as the official program has it."""
+    numbered = all("question_id" in row for row in [*questions, *answers])
+    if not numbered and answers and len(answers) != len(questions):
+        raise UserError(
+            f"POPE {name} has {len(questions)} questions and {len(answers)} answers without question_id; give one each."
+        )
+    by_id = {str(row["question_id"]) if numbered else str(n): row for n, row in enumerate(answers)}
+    found = []
+    for number, question in enumerate(questions):
+        uid = str(question["question_id"]) if numbered else str(number)
+        if uid in by_id:
+            found.append(judge(f"{name}/{uid}", name, question["label"], by_id[uid]["answer"]))
+    return found
+
+
+def _questions(data: Files, name: str) -> list[Row]:
+    source = Source(
+        what=f"the questions of POPE {name}", names=(f"coco_pope_{name}.json", f"*{name}*.parquet"),
+        where="github.com/AoiDragon/POPE, output/coco/", licence="MIT",
+    )  # fmt: skip
+    return _rows(data, data.find(source), "label")
+
+
+def _answers(results: Files, name: str) -> list[Row]:
+    """The answers to one set; none where no file carries its name."""
+    named = [path for path in results.matching([f"*{name}*.json*"]) if not path.rpartition("/")[2].startswith("coco_")]
+    return _rows(results, named[0], "answer") if named else []
+
+
+def _rows(files: Files, path: str, key: str) -> list[Row]:
+    rows = files.rows(path)
+    for row in rows:
+        need(row, (key,), path)
+    return rows
+
+
+def _estimate(intervals: Intervals, tables: Sequence[Confusion], measure: str) -> Estimate:
+    def average(drawn: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.stack([_vectorised(group)[measure] for group in drawn]).mean(axis=0)
+
+    found = intervals.of_counts(tables, average)
+    exact = sum(measures(table)[measure] for table in tables) / len(tables)
+    return Estimate(value=exact, low=found.low, high=found.high, num_items=found.num_items)
+
+
+def _vectorised(tables: NDArray[np.int64]) -> Mapping[str, NDArray[np.float64]]:
+    """F1 = 2 TP / (2 TP + FP + FN) and accuracy of many tables (N, 4)."""
+    tp, fp, tn, fn = np.moveaxis(tables.astype(np.float64), -1, 0)
+    return {"f1": 2 * tp / np.maximum(2 * tp + fp + fn, 1), "accuracy": (tp + tn) / (tp + fp + tn + fn)}

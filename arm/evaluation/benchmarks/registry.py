@@ -1,0 +1,53 @@
+"""The benchmarks that can be scored, by name. To add one: a module with `score`, and a line here."""
+
+import importlib
+from collections.abc import Callable
+from typing import cast
+
+from arm.config import suggest
+from arm.errors import UserError
+from arm.evaluation.benchmarks.config import ScoreConfig
+from arm.evaluation.benchmarks.reading import Files
+from arm.evaluation.benchmarks.result import Result
+
+Scorer = Callable[[Files, Files, ScoreConfig], Result]
+SCORERS: dict[str, str] = {
+    "geneval": "geneval:score",
+    "dpg": "dpg:score",
+    "wise": "wise:score",
+    "wise_verified": "wise:score_verified",
+    "gedit_en": "gedit:score",
+    "gedit_cn": "gedit:score_cn",
+    "viescore": "viescore:score",
+    "imgedit": "imgedit:score",
+    "pope": "pope:score",
+    "mmbench": "mmbench:score",
+    "mme": "mme:score",
+    "mmmu": "mmmu:score",
+    "gqa": "gqa:score",
+    "seed": "seed:score",
+    "vqav2": "vqav2:score",
+    "imagenet": "imagenet:score",
+    "tokenizer": "tokenizer:score",
+}
+"""Name -> function in this package. Generation, editing, understanding, tokenizer."""
+CORRECTED = ("dpg", "imgedit", "mmmu", "seed", "vqav2")
+"""The benchmarks whose official program is faulty, and which therefore have a second mode."""
+
+
+def find(name: str) -> Scorer:
+    """The scorer of that name; an unknown name is a UserError that lists the known ones."""
+    if name not in SCORERS:
+        raise UserError(f"There is no benchmark {name!r}; {suggest(name, sorted(SCORERS))}")
+    module, _, attribute = SCORERS[name].partition(":")
+    return cast(Scorer, getattr(importlib.import_module(f"arm.evaluation.benchmarks.{module}"), attribute))
+
+
+def score(name: str, results: Files, data: Files, config: ScoreConfig) -> Result:
+    """Score results; `corrected` where there is nothing to correct is a UserError."""
+    scorer = find(name)
+    if config.mode == "corrected" and name not in CORRECTED:
+        raise UserError(
+            f"{name} has no corrected mode: its official program has no fault; only {', '.join(CORRECTED)} do."
+        )
+    return scorer(results, data, config)

@@ -1,0 +1,161 @@
+"""What a scorer returns: items, numbers, and the protocol that says how they came about.
+
+    {"uid": "00003/0001", "group": "counting", "outcome": "ok", "strict": false, "score": 0.0,
+     "answer": {"donut": 3}, "reasons": ["expected donut>=4, found 3"], "flags": [], "numbers": {}}
+
+A reply that does not parse is failed: never guessed, never 0, never dropped. While an item is missing or failed the
+headline is refused.
+"""
+
+import dataclasses
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from arm.evaluation.benchmark import Scores
+from arm.evaluation.benchmarks.config import ScoreConfig
+from arm.evaluation.items import Verdict
+from arm.evaluation.statistics import Estimate
+
+CHECKED = "checked against the official program"
+NOT_CHECKED = "not checked against the official program"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A reply that does not parse, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored(Verdict):
+    """The verdict on one item, with what was read from the reply."""
+
+    answer: Any = None
+    """What the parser found: a letter, yes or no, the scores of a judge."""
+    flags: tuple[str, ...] = ()
+    """What a reader should know of the item: `random fallback`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Protocol:
+    """How a number came about, so that nobody compares two that were not measured alike."""
+
+    benchmark: str
+    mode: str
+    dataset: str
+    """The files that were read, with the first digits of their sha256."""
+    revision: str
+    judge: str
+    judge_date: str
+    prompt_sha256: str
+    """Of the prompt that was given; empty when nobody said which."""
+    aggregation: str
+    num_expected: int
+    num_scored: int
+    num_failed: int
+    num_missing: int
+    checked: Mapping[str, str]
+    """Part of the benchmark, or `all` -> whether this scorer was run beside the authors' program."""
+    interval: str
+    flags: Mapping[str, int] = field(default_factory=dict)
+    """Flag -> items that carry it."""
+    notes: tuple[str, ...] = ()
+    """What makes this number another one than the published."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One benchmark, scored."""
+
+    scores: Scores
+    items: tuple[Scored, ...]
+    protocol: Protocol
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """What has no interval: counts, tables, the lines that the official program prints."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """What its authors publish of a benchmark, and whether our scorer was run beside their program."""
+
+    name: str
+    headline: str
+    """Name of the estimate that stands for the benchmark."""
+    aggregation: str
+    published_items: int
+    """Items of the published set, another number is noted; 0 where there is no such set."""
+    checked: Mapping[str, str]
+
+
+def make_result(
+    benchmark: Published,
+    config: ScoreConfig,
+    *,
+    items: Sequence[Scored],
+    estimates: Mapping[str, Estimate],
+    num_expected: int,
+    dataset: str,
+    details: Mapping[str, Any] | None = None,
+    notes: Iterable[str] = (),
+) -> Result:
+    """Count what was expected, scored and failed, and put the protocol beside the numbers."""
+    outcomes = Counter(item.outcome for item in items)
+    scores = Scores(
+        benchmark=benchmark.name, headline=benchmark.headline, estimates=estimates, num_expected=num_expected,
+        num_scored=outcomes["ok"], num_failed=outcomes["failed"], aggregation=benchmark.aggregation,
+    )  # fmt: skip
+    size = f"{num_expected:,} items; the published set has {benchmark.published_items:,}"
+    protocol = Protocol(
+        benchmark=benchmark.name, mode=config.mode, dataset=dataset, revision=config.revision,
+        judge=config.judge, judge_date=config.judge_date, prompt_sha256=prompt_hash(config.prompt),
+        aggregation=benchmark.aggregation, num_expected=num_expected, num_scored=outcomes["ok"],
+        num_failed=outcomes["failed"], num_missing=max(0, num_expected - outcomes["ok"] - outcomes["failed"]),
+        checked=benchmark.checked,
+        interval=f"95%, bootstrap over items within a group, {config.num_bootstraps} resamples",
+        flags=dict(sorted(Counter(flag for item in items for flag in item.flags).items())),
+        notes=(*([size] if benchmark.published_items not in (0, num_expected) else []), *notes),
+    )  # fmt: skip
+    return Result(scores=scores, items=tuple(items), protocol=protocol, details=details or {})
+
+
+def prompt_hash(prompt: str) -> str:
+    """The sha256 of a prompt, or nothing for none."""
+    return hashlib.sha256(prompt.encode()).hexdigest() if prompt else ""
+
+
+def failed(uid: str, group: str, reason: str) -> Scored:
+    """An item whose reply does not parse."""
+    return Scored(uid=uid, group=group, outcome="failed", reasons=(reason,))
+
+
+def item_row(item: Scored) -> dict[str, Any]:
+    """An item as plain JSON values, its numbers unrounded."""
+    row = dataclasses.asdict(item)
+    return row | {"reasons": list(item.reasons), "flags": list(item.flags), "numbers": dict(item.numbers)}
+
+
+def scores_row(result: Result) -> dict[str, Any]:
+    """The numbers and the protocol of a result as plain JSON values; a refused headline is left out, with the reason."""
+    return {
+        "benchmark": result.scores.benchmark,
+        "headline": result.scores.headline,
+        "refused": result.scores.refused,
+        "estimates": {name: dataclasses.asdict(found) for name, found in result.scores.published().items()},
+        "details": dict(result.details),
+        "protocol": {key: plain(value) for key, value in _fields(result.protocol).items()},
+    }
+
+
+def plain(value: Any) -> Any:
+    """Mappings as dicts and tuples as lists."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(part) for key, part in value.items()}
+    return [plain(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def _fields(record: Protocol) -> dict[str, Any]:
+    return {item.name: getattr(record, item.name) for item in dataclasses.fields(record)}

@@ -1,0 +1,112 @@
+"""SEED-Bench-1: 14,233 questions about images and 3,764 about videos, four options, accuracy.
+
+results     GPT-4V.json        {"question_id": "101669", "prediction": "A", "gt_answer": "A"}, one a line
+questions   SEED-Bench.json    {"questions": [{"question_id": ..., "answer": "A", "data_type": "image"}, ...]}
+
+official compares prediction and answer as they stand; corrected reads a letter out of "(A)", "A." or "A. a dog" and calls
+anything else failed. `image` and `video` need the questions, since results do not say which is which. Some ids come
+twice, in the authors' own results too; the second is `4312#2` here.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from arm.evaluation.benchmarks.config import Mode, ScoreConfig
+from arm.evaluation.benchmarks.intervals import Intervals
+from arm.evaluation.benchmarks.reading import Files, Row, Source, need
+from arm.evaluation.benchmarks.result import NOT_CHECKED, Failure, Published, Result, Scored, failed, make_result
+from arm.evaluation.statistics import Estimate
+
+IMAGES, VIDEOS = 14_233, 3_764
+PUBLISHED = Published(
+    name="seed", headline="all", aggregation="share of right letters", published_items=IMAGES + VIDEOS,
+    checked={"all": NOT_CHECKED},
+)  # fmt: skip
+RESULTS = Source(
+    what="a prediction a question", names=("*seed-bench-1*", "*prediction*", "*result*.json*", "*.jsonl", "*.json", "*.parquet"),
+    where="the model, in the layout of github.com/AILab-CVC/SEED-Bench, evaluate_result/", licence="yours",
+)  # fmt: skip
+QUESTIONS = ("SEED-Bench.json",)
+LETTER = re.compile(r"\(?([A-D])\)?(?:[.:)]|\s|$)")
+
+
+def parse(reply: str, mode: Mode = "official") -> str | Failure:
+    """The letter: as it stands (official), or read out of the first word (corrected)."""
+    if mode == "official":
+        return reply
+    found = LETTER.match(reply.strip())
+    return found[1] if found else Failure(f"no letter A to D in {reply[:40]!r}")
+
+
+def judge(uid: str, wanted: str, reply: object, *, group: str = "all", mode: Mode = "official") -> Scored:
+    """One question."""
+    if not isinstance(reply, str):
+        return failed(uid, group, "no answer")
+    answer = parse(reply, mode)
+    if isinstance(answer, Failure):
+        return failed(uid, group, answer.reason)
+    right = answer == wanted
+    reasons = () if right else (f"answered {answer!r}, expected {wanted!r}",)
+    return Scored(uid=uid, group=group, outcome="ok", strict=right, score=float(right), answer=answer, reasons=reasons)
+
+
+def aggregate(items: Sequence[Scored], intervals: Intervals) -> dict[str, Estimate]:
+    """Over all questions, over images, over videos, and by dimension where the questions are known."""
+    parts: dict[str, list[float]] = {}
+    for item in items:
+        if item.outcome == "ok":
+            kind, _, dimension = item.group.partition("/")
+            names = {"all", kind, f"dimension/{dimension}" if dimension else "all"}
+            for name in sorted(names):
+                parts.setdefault(name, []).append(item.score)
+    return {name: intervals.mean(values, value=sum(values) / len(values)) for name, values in sorted(parts.items())}
+
+
+def score(results: Files, data: Files, config: ScoreConfig) -> Result:
+    """Score predictions against their own `gt_answer`, or against the questions where those are given."""
+    questions = _questions(data)
+    name = next(name for name in [results.find(RESULTS), *results.matching(RESULTS.names)] if _is_result(name))
+    predictions = by_id(results.rows(name), name)
+    for row in predictions.values():
+        need(row, ("prediction",) if questions else ("prediction", "gt_answer"), name)
+    items = [
+        judge(uid, _answer(questions.get(uid), row), row["prediction"], group=_group(questions.get(uid)), mode=config.mode)
+        for uid, row in predictions.items() if uid in questions or not questions
+    ]  # fmt: skip
+    notes = [] if questions else [f"image ({IMAGES:,}) and video ({VIDEOS:,}) apart need SEED-Bench.json as --data"]
+    return make_result(
+        PUBLISHED, config, items=items, estimates=aggregate(items, Intervals(config)), notes=notes,
+        num_expected=len(questions) or max(PUBLISHED.published_items, len(items)),
+        dataset=", ".join(filter(None, (data.dataset, results.dataset))),
+    )  # fmt: skip
+
+
+def by_id(rows: Sequence[Row], name: str) -> dict[str, Row]:
+    """Rows by id: 7, 7, 8 -> 7, 7#2, 8"""
+    found: dict[str, Row] = {}
+    seen: Counter[str] = Counter()
+    for row in rows:
+        need(row, ("question_id",), name)
+        uid = str(row["question_id"])
+        seen[uid] += 1
+        found[uid if seen[uid] == 1 else f"{uid}#{seen[uid]}"] = row
+    return found
+
+
+def _questions(data: Files) -> Mapping[str, Row]:
+    names = data.matching(QUESTIONS)
+    return by_id(data.json(names[0])["questions"], names[0]) if names else {}
+
+
+def _is_result(name: str) -> bool:
+    return name.rpartition("/")[2] not in QUESTIONS
+
+
+def _answer(question: Mapping[str, Any] | None, row: Row) -> str:
+    return str(question["answer"] if question else row["gt_answer"])
+
+
+def _group(question: Mapping[str, Any] | None) -> str:
+    return f"{question.get('data_type', 'image')}/{question.get('question_type_id', '')}" if question else "all"

@@ -1,0 +1,210 @@
+"""One client for every judge behind an OpenAI-compatible endpoint: for benchmarks and for rewards.
+
+    judge = Judge(config, JudgeLedger("judge.sqlite"), endpoint_from_environment())
+    judge.ask_all([Question(rubric, {"prompt": "two cats"}, (png,))])      one reply a question, in their order
+
+record asks what the ledger does not hold; replay never asks: what was not recorded is failed. A reply's key is the content
+of the question (model, rubric with version, text, pictures, settings), never the address. 429, 5xx, timeouts and broken
+connections are tried again after a random wait that doubles, or as long as the server says.
+"""
+
+import base64
+import hashlib
+import http.client
+import json
+import os
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from arm.errors import ServiceError, UserError
+from arm.evaluation.judge_config import JudgeConfig
+from arm.evaluation.judge_ledger import JudgeLedger, JudgeReply
+from arm.evaluation.rubric import Rubric, read_reply
+
+ADDRESS, KEY = "ARM_JUDGE_URL", "ARM_JUDGE_KEY"
+RETRIED = (408, 409, 425, 429, 500, 502, 503, 504, 529)
+REFUSING = (401, 403, 404)
+"""What will not get better by asking on: wrong key, wrong model, wrong address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What one judgement is about."""
+
+    rubric: Rubric
+    fields: Mapping[str, str]
+    images: tuple[bytes, ...] = ()
+    """PNG files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where the judge is asked: never part of a key, never written down."""
+
+    url: str
+    key: str = ""
+
+
+@dataclass(slots=True)
+class Clock:
+    """Time and chance, so that tests need neither."""
+
+    now: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    random: Random = field(default_factory=Random)
+
+
+def endpoint_from_environment() -> Endpoint:
+    """The address and the key in ARM_JUDGE_URL and ARM_JUDGE_KEY."""
+    if not (url := os.environ.get(ADDRESS)):
+        raise UserError(f"{ADDRESS} is not set; give the judge's address, such as https://api.openai.com/v1.")
+    return Endpoint(url.rstrip("/"), os.environ.get(KEY, ""))
+
+
+class Judge:
+    """Asks questions, within a rate and a budget, and keeps what it is told."""
+
+    def __init__(
+        self, config: JudgeConfig, ledger: JudgeLedger, endpoint: Endpoint | None = None, clock: Clock | None = None
+    ) -> None:
+        if config.mode == "record" and endpoint is None:
+            raise UserError("A judge that records needs an endpoint; use mode='replay' to ask nobody.")
+        self.config, self.ledger, self.endpoint = config, ledger, endpoint
+        self.clock = clock or Clock()
+        self._lock, self._next = threading.Lock(), 0.0
+        self._dollars = ledger.totals()["dollars"]
+
+    def ask_all(self, questions: Sequence[Question]) -> list[JudgeReply]:
+        """One reply a question, in the questions' order, whoever answers first."""
+        with ThreadPoolExecutor(self.config.num_workers) as pool:
+            return list(pool.map(self.ask, questions))
+
+    def ask(self, question: Question) -> JudgeReply:
+        """The recorded reply, or a new one."""
+        rubric = question.rubric
+        if len(question.images) != rubric.images:
+            raise UserError(f"The rubric {rubric.name} shows {rubric.images} images, not {len(question.images)}.")
+        body = request_body(question, self.config)
+        key = content_key(question, body)
+        if found := self.ledger.find(key):
+            return found
+        if self.config.mode == "replay":
+            return JudgeReply(outcome="failed", reason="not recorded")
+        if self._dollars >= self.config.max_dollars:
+            return JudgeReply(outcome="failed", reason=f"the budget of ${self.config.max_dollars:g} is spent")
+        answer, attempts, reason = self._call(body)
+        reply = JudgeReply(outcome="failed", reason=reason) if answer is None else read_answer(answer, rubric)
+        tokens = _tokens(answer or {})
+        dollars = (
+            tokens[0] * self.config.dollars_per_million_input + tokens[1] * self.config.dollars_per_million_output
+        ) / 1e6
+        with self._lock:
+            self._dollars += dollars
+        self.ledger.record(
+            key, reply, model=self.config.model, rubric=f"{rubric.name} {rubric.version}", attempts=attempts,
+            tokens=tokens, dollars=dollars,
+        )  # fmt: skip
+        return reply
+
+    def _call(self, body: Mapping[str, Any]) -> tuple[dict[str, Any] | None, int, str]:
+        """The endpoint's answer, the attempts it took, and why there is none."""
+        reason = ""
+        for attempt in range(self.config.max_attempts):
+            self._wait_for_turn()
+            try:
+                return self._post(body), attempt + 1, ""
+            except urllib.error.HTTPError as error:
+                text = error.read(300).decode(errors="replace")
+                reason, pause = f"HTTP {error.code}: {text}", _seconds(error.headers.get("Retry-After"))
+                if error.code in REFUSING:
+                    raise ServiceError(f"The judge refused ({reason}); check {ADDRESS}, {KEY} and the model.") from None
+                if error.code not in RETRIED:
+                    return None, attempt + 1, reason
+            except (
+                OSError,
+                http.client.HTTPException,
+                ValueError,
+            ) as error:  # timeout, connection, answer that is no JSON
+                reason, pause = f"{type(error).__name__}: {error}", None
+            if attempt + 1 < self.config.max_attempts:
+                longest = min(self.config.longest_wait_seconds, self.config.first_wait_seconds * 2**attempt)
+                self.clock.sleep(pause if pause is not None else self.clock.random.uniform(0, longest))
+        return None, self.config.max_attempts, reason
+
+    def _post(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        assert self.endpoint is not None
+        request = urllib.request.Request(
+            f"{self.endpoint.url}/chat/completions", data=json.dumps(body).encode(), method="POST",
+            headers={"Content-Type": "application/json", "Authorization": f"Bearer {self.endpoint.key}"},
+        )  # fmt: skip
+        with urllib.request.urlopen(request, timeout=self.config.timeout_seconds) as response:
+            answer = json.loads(response.read())
+        if not isinstance(answer, dict):
+            raise ValueError("the answer is no object")
+        return answer
+
+    def _wait_for_turn(self) -> None:
+        """Calls of all threads are spread evenly over the minute."""
+        if not self.config.calls_per_minute:
+            return
+        with self._lock:
+            turn = max(self._next, self.clock.now())
+            self._next = turn + 60 / self.config.calls_per_minute
+            wait = turn - self.clock.now()
+        if wait > 0:
+            self.clock.sleep(wait)
+
+
+def request_body(question: Question, config: JudgeConfig) -> dict[str, Any]:
+    """What is sent: one message with the rendered rubric and the pictures, and the schema of the answer."""
+    content: list[dict[str, Any]] = [{"type": "text", "text": question.rubric.render(question.fields)}]
+    for image in question.images:
+        url = f"data:image/png;base64,{base64.b64encode(image).decode()}"
+        content.append({"type": "image_url", "image_url": {"url": url}})
+    schema = {"name": question.rubric.name, "strict": True, "schema": question.rubric.schema}
+    return {
+        "model": config.model, "temperature": config.temperature, "max_tokens": config.max_tokens,
+        "messages": [{"role": "user", "content": content}],
+        "response_format": {"type": "json_schema", "json_schema": schema},
+    }  # fmt: skip
+
+
+def content_key(question: Question, body: Mapping[str, Any]) -> str:
+    """sha256 of everything that can change the answer."""
+    text = json.dumps([question.rubric.name, question.rubric.version, body], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_answer(answer: Mapping[str, Any], rubric: Rubric) -> JudgeReply:
+    """The scores in an answer; a refusal, a cut or filtered text, and what does not fit the schema are unscorable."""
+    try:
+        choice = answer["choices"][0]
+        message, end = choice["message"], choice.get("finish_reason")
+    except (KeyError, IndexError, TypeError):
+        return JudgeReply(outcome="unscorable", reason=f"no choice in {str(answer)[:80]}")
+    if message.get("refusal") or not isinstance(message.get("content"), str):
+        return JudgeReply(outcome="unscorable", reason=f"refused: {message.get('refusal') or end}")
+    found = read_reply(message["content"], rubric.schema)
+    if isinstance(found, str):
+        return JudgeReply(outcome="unscorable", reason=f"{found} ({end})")
+    return JudgeReply(outcome="ok", value=found)
+
+
+def _tokens(answer: Mapping[str, Any]) -> tuple[int, int]:
+    usage = answer.get("usage") or {}
+    return int(usage.get("prompt_tokens", 0)), int(usage.get("completion_tokens", 0))
+
+
+def _seconds(text: str | None) -> float | None:
+    """`Retry-After` in seconds; a date is passed over."""
+    try:
+        return max(0.0, float(text)) if text else None
+    except ValueError:
+        return None

@@ -1,0 +1,40 @@
+"""MME: the official program's printed lines, and its reading of answers."""
+
+from pathlib import Path
+
+import pytest
+
+from arm.errors import UserError
+from arm.evaluation.benchmarks import mme
+from arm.evaluation.benchmarks.config import ScoreConfig
+from arm.evaluation.benchmarks.reading import open_files
+
+
+def test_the_printed_lines_are_the_official_ones(shared: Path) -> None:
+    files = open_files(str(shared / "evaldata/mme"))
+    found = mme.score(files, files, ScoreConfig())
+    assert found.details["printed"].strip() == files.text("made_expected_official.txt").strip()
+    assert found.scores.estimates["perception"].value == 740.0
+    assert found.scores.estimates["cognition"].value == 290.0
+    assert found.scores.refused is None
+
+
+@pytest.mark.parametrize(
+    ("reply", "answer"),
+    [("YES", "yes"), (" Yes it is", "yes"), ("none", "no"), ("I do not know", "other"), ("Y", "other"), ("  yes", "other"),
+     ("I no", "no"), ("not", "no"), ("The answer is yes", "other"), ("", "other"), ("noyes", "no")],
+)  # fmt: skip
+def test_an_answer_counts_in_the_first_four_characters(reply: str, answer: str) -> None:
+    assert mme.parse(reply) == answer
+
+
+def test_a_task_is_worth_accuracy_and_accuracy_plus(tmp_path: Path) -> None:
+    """Image 1 both right, image 2 one: accuracy 3/4, accuracy+ 1/2: 125. Nine tasks lack: the headline is refused."""
+    lines = ["a\tq\tYes\tyes", "a\tq\tNo\tno", "b\tq\tYes\tyes", "b\tq\tNo\tyes"]
+    (tmp_path / "existence.txt").write_text("\n".join(lines) + "\n")
+    found = mme.score(open_files(str(tmp_path)), open_files(str(tmp_path)), ScoreConfig())
+    assert found.scores.estimates["existence"].value == 125
+    assert found.scores.refused == "9 of 13 items have no score (0 failed)"
+    (tmp_path / "existence.txt").write_text("\n".join(lines[:3]) + "\n")
+    with pytest.raises(UserError, match=r"existence.txt has 3 lines; MME has two questions an image"):
+        mme.score(open_files(str(tmp_path)), open_files(str(tmp_path)), ScoreConfig())

@@ -1,0 +1,84 @@
+"""MMMU: 900 real responses read and scored as the official program does, and its quirks by hand."""
+
+import json
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from arm.evaluation.benchmarks import mmmu
+from arm.evaluation.benchmarks.config import ScoreConfig
+from arm.evaluation.benchmarks.mmmu_answers import is_right_open, parse_choice, parse_open
+from arm.evaluation.benchmarks.reading import open_files
+
+
+def test_every_response_is_read_and_scored_as_the_official_program_does(shared: Path) -> None:
+    folder = shared / "evaldata/mmmu"
+    model = json.loads((folder / "expected_official.json").read_text())["models"]["llava1.5_13b"]
+    results = open_files(str(folder / "llava1.5_13b/responses.jsonl"))
+    found = mmmu.score(results, results, ScoreConfig())
+    assert len(found.items) == model["n"] == 900
+    for item in found.items:
+        official = model["parse_and_eval_per_item"][item.uid]
+        assert ("random fallback" in item.flags) == official["random_fallback"]
+        if not official["random_fallback"]:
+            answer = item.answer if isinstance(item.answer, str) else sorted(map(str, item.answer))
+            parsed = official["parsed"] if isinstance(official["parsed"], str) else sorted(official["parsed"])
+            assert (item.strict, answer) == (official["correct"], parsed)
+    assert sum(item.strict for item in found.items if not item.flags) == model["deterministic_correct"]
+    assert found.protocol.flags == {"random fallback": 2}
+
+
+def test_the_printed_table_of_parsed_answers_is_the_official_one(shared: Path) -> None:
+    folder = shared / "evaldata/mmmu"
+    expected = json.loads((folder / "expected_official.json").read_text())["models"]["llava1.5_13b"]
+    results = open_files(str(folder / "llava1.5_13b/total_val_output.json"))
+    found = mmmu.score(results, open_files(str(folder / "answer_dict_val.json")), ScoreConfig())
+    assert found.details["printed"] == expected["eval_only_official"]
+
+
+def test_the_official_parser_cases(shared: Path) -> None:
+    cases = json.loads((shared / "evaldata/mmmu/expected_official.json").read_text())
+    assert [parse_choice(*case[:3]) for case in cases["multi_choice_cases"]] == [
+        case[3] for case in cases["multi_choice_cases"]
+    ]
+    assert [sorted(map(str, parse_open(reply))) for reply, _ in cases["open_parse_cases"]] == [
+        sorted(parsed) for _, parsed in cases["open_parse_cases"]
+    ]
+    assert [is_right_open(wanted, parse_open(reply)) for wanted, reply, _ in cases["open_eval_cases"]] == [
+        right for *_, right in cases["open_eval_cases"]
+    ]
+
+
+def test_corrected_fails_what_the_official_program_draws(shared: Path) -> None:
+    results = open_files(str(shared / "evaldata/mmmu/llava1.5_13b/responses.jsonl"))
+    found = mmmu.score(results, results, ScoreConfig(mode="corrected"))
+    assert found.scores.refused == "2 of 900 items have no score (2 failed)"
+
+
+OPTIONS = {"A": "apple pie", "B": "pear"}
+
+
+@pytest.mark.parametrize(
+    ("reply", "letter"),
+    [("(A) or B", "A"), ("A or B", "B"), ("A, or B", "B"), ("(B) not (A)", "A"), ("pear", None), ("b", None),
+     ("of all the things here a Pear it is, no apple pie", "A"), ("B.", "B"), ("'B'", "B"), ("B)", None)],
+)  # fmt: skip
+def test_the_last_letter_wins_and_options_count_in_long_replies(reply: str, letter: str | None) -> None:
+    assert parse_choice(reply, ["A", "B"], OPTIONS) == letter
+
+
+def test_the_random_fallback_draws_as_the_official_program_does() -> None:
+    row = {"id": "validation_Art_1", "question_type": "multiple-choice", "answer": "B", "all_choices": ["A", "B"],
+           "index2ans": OPTIONS, "response": "I do not know"}  # fmt: skip
+    random, official = Random(42), Random(42)
+    assert [mmmu.judge(row, random).answer for _ in range(6)] == [official.choice(["A", "B"]) for _ in range(6)]
+
+
+def test_open_answers_are_tails_texts_and_numbers() -> None:
+    # line 1: the shortest tail behind `is` and `so`; line 2 is the last, so `=` counts; then the numbers in both tails
+    assert parse_open("So it is 1,234.5 kg\nx = .5") == ["1,234.5 kg", 0.5, 1234.0, 234.5]
+    assert parse_open("x = 3\ndone") == ["x = 3\ndone", 3.0]
+    assert is_right_open("a", parse_open("banana")) is False  # one letter needs a blank beside it
+    assert is_right_open("a", parse_open("it is a")) is True  # both become " a" and "a "
+    assert is_right_open("3.14", parse_open("so 3.14159")) is True

@@ -1,0 +1,97 @@
+"""`arm score`: the table, the files, the protocol; what a user gets wrong; and the layouts that can be read."""
+
+import json
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from arm import cli
+from arm.errors import UserError
+from arm.evaluation.benchmarks import registry
+from arm.evaluation.benchmarks.config import ScoreConfig
+from arm.evaluation.benchmarks.reading import open_files
+from arm.evaluation.benchmarks.result import prompt_hash
+
+ROWS = [{"question_id": str(n), "prediction": "A", "gt_answer": "A" if n else "B"} for n in range(4)]
+
+
+def test_scores_and_items_are_written_with_their_protocol(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    (tmp_path / "prompt.txt").write_text("Answer with a letter.")
+    arguments = ["score", "--benchmark", "seed", "--results", str(tmp_path / "predictions.jsonl"), "--revision", "abc"]
+    cli.main([*arguments, "--prompt", str(tmp_path / "prompt.txt"), "--output", str(tmp_path / "out")])
+    printed = capsys.readouterr().out
+    assert "refused   17993 of 17997 items have no score (0 failed)" in printed
+    assert "not checked against the official program" in printed
+    scores = json.loads((tmp_path / "out/seed/scores.json").read_text())
+    assert scores["refused"] == "17993 of 17997 items have no score (0 failed)"
+    assert "all" not in scores["estimates"]
+    assert scores["protocol"]["prompt_sha256"] == prompt_hash("Answer with a letter.")
+    assert (scores["protocol"]["revision"], scores["protocol"]["num_missing"]) == ("abc", 17993)
+    items = [json.loads(line) for line in (tmp_path / "out/seed/items.jsonl").read_text().splitlines()]
+    assert [item["strict"] for item in items] == [False, True, True, True]
+    assert items[0]["reasons"] == ["answered 'A', expected 'B'"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--benchmark", "sed"], "There is no benchmark 'sed'; did you mean 'seed'?"),
+        (["--benchmark", "pope", "--mode", "corrected"], "pope has no corrected mode"),
+        (["--benchmark", "seed", "--results", "nowhere"], "There is no file below nowhere"),
+        (["--benchmark", "seed", "--bootstraps", "5"], "num_bootstraps is 5; an interval needs at least 100"),
+        (["--benchmark", "seed", "--prompt", "nowhere"], "--prompt 'nowhere' cannot be read"),
+        (["--benchmark", "geneval", "--data", "nowhere"], "There is no file below nowhere"),
+        (["--benchmark", "wise"], "has no 'prompt_id'; it has 'question_id'"),
+    ],
+)
+def test_an_error_is_one_sentence(
+    tmp_path: Path, arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "predictions.jsonl").write_text(json.dumps(ROWS[0]) + "\n")
+    with pytest.raises(SystemExit):
+        cli.main(["score", "--results", str(tmp_path), "--output", str(tmp_path / "out"), *arguments])
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1
+
+
+def test_every_benchmark_is_found_and_names_what_it_lacks(tmp_path: Path) -> None:
+    (tmp_path / "readme.md").write_text("nothing to score")
+    for name in registry.SCORERS:
+        with pytest.raises(UserError, match=r"holds no .* get it from .*\(.+\)"):
+            registry.score(name, open_files(str(tmp_path)), open_files(str(tmp_path)), ScoreConfig())
+
+
+def test_the_same_rows_are_read_from_every_layout(tmp_path: Path) -> None:
+    lines = [json.dumps(row) for row in ROWS]
+    (tmp_path / "a.json").write_text(json.dumps(ROWS))
+    (tmp_path / "b.jsonl").write_text("\n".join(lines) + "\n\n")
+    (tmp_path / "c.json").write_text(",\n".join(lines))
+    (tmp_path / "d.tsv").write_text("\n".join(["\t".join(ROWS[0]), *("\t".join(row.values()) for row in ROWS)]))
+    (tmp_path / "e.csv").write_text(
+        "\ufeff" + "\n".join([",".join(ROWS[0]), *(",".join(row.values()) for row in ROWS)])
+    )
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), tmp_path / "f.parquet")
+    files = open_files(str(tmp_path))
+    for name in files.names:
+        assert files.rows(name) == ROWS, name
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("a.jsonl", b'{"a": 1}\n{"a": \n', "Line 2 of .*a.jsonl is not JSON"),
+        ("a.tsv", b"a\tb\n1\n", "Line 2 of .*a.tsv has not as many cells as the header"),
+        ("a.parquet", b"PAR1", "a.parquet is not Parquet"),
+        ("a.json", b"\xff\xfe", "a.json is not UTF-8 text"),
+        ("a.json", b"[1, 2]", "a.json does not hold objects"),
+        ("a.xlsx", b"x", "a.xlsx has no table's suffix"),
+    ],
+)
+def test_a_broken_file_is_named(tmp_path: Path, name: str, content: bytes, sentence: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=sentence):
+        open_files(str(tmp_path)).rows(name)

@@ -1,0 +1,51 @@
+"""SEED-Bench: GPT-4V's recorded rows, and letters out of free answers."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from arm.evaluation.benchmarks import seed
+from arm.evaluation.benchmarks.config import ScoreConfig
+from arm.evaluation.benchmarks.reading import open_files
+from arm.evaluation.benchmarks.result import Failure
+
+
+def test_gpt_4v_is_right_in_12109_of_17997(shared: Path) -> None:
+    files = open_files(str(shared / "evaldata/seed"))
+    expected = files.json("expected_overall.json")
+    found = seed.score(files, files, ScoreConfig())
+    assert found.scores.num_scored == expected["lines"]
+    assert sum(item.strict for item in found.items) == expected["correct"]
+    assert found.scores.estimates["all"].value == expected["accuracy"]
+    assert "not checked" in found.protocol.checked["all"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "letter"), [("B", "B"), (" (B)", "B"), ("B. a dog", "B"), ("B a dog", "B"), ("B:", "B")]
+)
+def test_corrected_reads_a_letter(reply: str, letter: str) -> None:
+    assert seed.parse(reply, "corrected") == letter
+
+
+@pytest.mark.parametrize("reply", ["", "b", "Both", "E", "the answer is B", "(D dog"])
+def test_corrected_fails_without_a_letter_in_front(reply: str) -> None:
+    assert isinstance(seed.parse(reply, "corrected"), Failure) == (reply != "(D dog")
+
+
+def test_images_and_videos_apart_where_the_questions_are_known(tmp_path: Path) -> None:
+    questions = [
+        {"question_id": uid, "answer": "A", "data_type": kind, "question_type_id": 1}
+        for uid, kind in (("1", "image"), ("v2", "video"), ("v2", "video"), ("4", "image"))
+    ]
+    (tmp_path / "SEED-Bench.json").write_text(json.dumps({"questions": questions}))
+    rows = [("1", "A"), ("v2", "B"), ("v2", "A")]
+    lines = [json.dumps({"question_id": uid, "prediction": letter}) + "," for uid, letter in rows]
+    (tmp_path / "predictions.json").write_text("\n".join(lines))
+    files = open_files(str(tmp_path))
+    found = seed.score(files, files, ScoreConfig())
+    assert {name: found.scores.estimates[name].value for name in ("image", "video", "dimension/1")} == {
+        "image": 1.0, "video": 0.5, "dimension/1": pytest.approx(2 / 3),
+    }  # fmt: skip
+    assert [item.uid for item in found.items] == ["1", "v2", "v2#2"]
+    assert found.scores.refused == "1 of 4 items have no score (0 failed)"

@@ -1,0 +1,194 @@
+"""The judge client against a server that fails as real ones do."""
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from arm.errors import ServiceError, UserError
+from arm.evaluation.judge import Clock, Endpoint, Judge, Question, endpoint_from_environment
+from arm.evaluation.judge_config import JudgeConfig
+from arm.evaluation.judge_ledger import JudgeLedger
+from arm.evaluation.rubric import load_rubric, read_reply
+
+GOOD = {"objects": 9, "attributes": 8, "relations": 10, "reason": "none"}
+RUBRIC = load_rubric("text_to_image")
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Answers each call with the next script entry: a status with headers, or a reply; the last one again and again."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.script: list[Any] = [GOOD]
+        self.calls: list[dict[str, Any]] = []
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """One call."""
+
+    server: Server
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.calls.append(body)
+        entry = self.server.script.pop(0) if len(self.server.script) > 1 else self.server.script[0]
+        if entry == "hang up":
+            self.connection.close()
+            return
+        status, headers, content = (entry[0], entry[1], {}) if isinstance(entry, tuple) else (200, {}, answer(entry))
+        data = json.dumps(content).encode()
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(data))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
+def answer(reply: Any) -> dict[str, Any]:
+    """What an endpoint answers: 1,000 tokens read, 100 written."""
+    text = reply if isinstance(reply, str) else json.dumps(reply)
+    message = {"content": text} if reply != "refuse" else {"content": None, "refusal": "I cannot."}
+    usage = {"prompt_tokens": 1000, "completion_tokens": 100}
+    return {"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage}
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    found = Server()
+    thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield found
+    found.shutdown()
+    thread.join()
+    found.server_close()
+
+
+def make(server: Server, folder: Path, **settings: Any) -> tuple[Judge, list[float]]:
+    """A judge whose waits are noted, not waited."""
+    waits: list[float] = []
+    config = JudgeConfig(**{"model": "made", "num_workers": 1, **settings})
+    clock = Clock(now=lambda: sum(waits), sleep=waits.append, random=Random(0))
+    endpoint = Endpoint(f"http://127.0.0.1:{server.server_address[1]}/v1", "secret")
+    return Judge(config, JudgeLedger(folder / "judge.sqlite"), endpoint, clock), waits
+
+
+def ask(text: str = "two cats") -> Question:
+    return Question(RUBRIC, {"prompt": text}, (b"png",))
+
+
+def test_a_reply_is_asked_once_and_found_again_by_content(server: Server, tmp_path: Path) -> None:
+    judge, _ = make(server, tmp_path)
+    assert judge.ask(ask()).value == GOOD
+    again, _ = make(server, tmp_path)
+    found = again.ask(ask())
+    assert (found.value, found.cached, len(server.calls)) == (GOOD, True, 1)
+    judge.ask(ask("three cats"))
+    other, _ = make(server, tmp_path, model="another")
+    other.ask(ask())
+    assert len(server.calls) == 3
+    assert "two cats" in server.calls[0]["messages"][0]["content"][0]["text"]
+    assert server.calls[0]["response_format"]["json_schema"]["schema"]["required"][0] == "objects"
+
+
+def test_busy_servers_are_asked_again_after_a_random_wait_that_doubles(server: Server, tmp_path: Path) -> None:
+    server.script = [(500, {}), (429, {"Retry-After": "7"}), "hang up", GOOD]
+    judge, waits = make(server, tmp_path, first_wait_seconds=2.0)
+    assert judge.ask(ask()).outcome == "ok"
+    random = Random(0)
+    assert waits == [random.uniform(0, 2), 7.0, random.uniform(0, 8)]
+    assert judge.ledger.totals()["attempts"] == 4
+
+
+def test_nobody_answers_is_failed_and_asked_again_by_the_next_run(server: Server, tmp_path: Path) -> None:
+    server.script = [(503, {})]
+    judge, _ = make(server, tmp_path, max_attempts=2)
+    reply = judge.ask(ask())
+    assert (reply.outcome, reply.reason.startswith("HTTP 503")) == ("failed", True)
+    server.script = [GOOD]
+    assert judge.ask(ask()).outcome == "ok"
+
+
+@pytest.mark.parametrize(
+    "reply", ["refuse", "no JSON", {"objects": 9}, {**GOOD, "objects": 11}, {**GOOD, "objects": True}]
+)
+def test_an_answer_without_scores_is_unscorable_and_kept(server: Server, tmp_path: Path, reply: Any) -> None:
+    server.script = [reply]
+    judge, _ = make(server, tmp_path)
+    assert judge.ask(ask()).outcome == "unscorable"
+    assert judge.ask(ask()).cached
+    assert len(server.calls) == 1
+
+
+def test_replay_never_asks(server: Server, tmp_path: Path) -> None:
+    make(server, tmp_path)[0].ask(ask())
+    replay = Judge(JudgeConfig(model="made", mode="replay"), JudgeLedger(tmp_path / "judge.sqlite"))
+    found = replay.ask_all([ask("unheard of"), ask()])
+    assert [(reply.outcome, reply.reason) for reply in found] == [("failed", "not recorded"), ("ok", "")]
+    assert len(server.calls) == 1
+
+
+def test_the_budget_ends_the_asking_across_runs(server: Server, tmp_path: Path) -> None:
+    """1,000 tokens at $2 and 100 at $10 a million are $0.003 a call; the third finds $0.006 spent."""
+    prices = {"dollars_per_million_input": 2.0, "dollars_per_million_output": 10.0, "max_dollars": 0.005}
+    judge, _ = make(server, tmp_path, **prices)
+    assert [judge.ask(ask(text)).outcome for text in "ab"] == ["ok", "ok"]
+    resumed, _ = make(server, tmp_path, **prices)
+    assert resumed.ask(ask("c")).reason == "the budget of $0.005 is spent"
+    assert judge.ledger.totals() == {
+        "calls": 2, "attempts": 2, "input_tokens": 2000, "output_tokens": 200, "dollars": pytest.approx(0.006),
+    }  # fmt: skip
+
+
+def test_a_failure_does_not_shift_the_replies_of_others(server: Server, tmp_path: Path) -> None:
+    judge, _ = make(server, tmp_path, num_workers=4)
+    texts = [f"{n} cats" for n in range(12)]
+    for n, text in enumerate(texts):
+        server.script = ["no JSON"] if n % 3 == 0 else [{**GOOD, "objects": n % 10}]
+        judge.ask(ask(text))
+    found = judge.ask_all([ask(text) for text in reversed(texts)])[::-1]
+    assert [reply.value.get("objects") for reply in found] == [None if n % 3 == 0 else n % 10 for n in range(12)]
+
+
+def test_calls_are_spread_over_the_minute(server: Server, tmp_path: Path) -> None:
+    judge, waits = make(server, tmp_path, calls_per_minute=30)
+    for text in "abc":
+        judge.ask(ask(text))
+    assert waits == [2.0, 2.0]
+
+
+def test_a_wrong_key_stops_the_run(server: Server, tmp_path: Path) -> None:
+    server.script = [(401, {})]
+    with pytest.raises(ServiceError, match=r"HTTP 401.*check ARM_JUDGE_URL, ARM_JUDGE_KEY"):
+        make(server, tmp_path)[0].ask(ask())
+
+
+def test_what_a_user_gets_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ARM_JUDGE_URL", raising=False)
+    with pytest.raises(UserError, match="ARM_JUDGE_URL is not set"):
+        endpoint_from_environment()
+    with pytest.raises(UserError, match="There is no rubric 'edit'; did you mean 'editing'"):
+        load_rubric("edit")
+    with pytest.raises(UserError, match="needs an endpoint"):
+        Judge(JudgeConfig(model="made"), JudgeLedger(tmp_path / "judge.sqlite"))
+    with pytest.raises(UserError, match=r"has the fields \['prompt'\], not \['text'\]"):
+        RUBRIC.render({"text": "a"})
+    judge = Judge(JudgeConfig(model="made", mode="replay"), JudgeLedger(tmp_path / "judge.sqlite"))
+    with pytest.raises(UserError, match="text_to_image shows 1 images, not 0"):
+        judge.ask(Question(RUBRIC, {"prompt": "a"}))
+
+
+def test_lists_and_choices_of_a_schema_are_checked() -> None:
+    items = {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 10}}
+    schema = {"properties": {"score": items, "label": {"type": "string", "enum": ["yes", "no"]}}, "required": ["score"]}
+    assert read_reply('Here: {"score": [1, 10]} done', schema) == {"score": [1, 10]}
+    assert read_reply('{"score": [1, 11]}', schema) == "score is 11, outside 0 to 10"
+    assert read_reply('{"score": [], "label": "maybe"}', schema) == "label is 'maybe', none of ['yes', 'no']"
