@@ -103,7 +103,7 @@ JOBS: tuple[Job, ...] = (
         name="filter-pairs", phase="data", makes="filtered-pairs",
         purpose="Keep the pairs worth downloading; count the others by reason.",
         function="arm.data.filtering:filter_pairs", config="arm.data.config:FilterConfig",
-        inputs=(Input("pairs"),),
+        inputs=(Input("pairs"), _optional("seen", "judge")),
     ),
     Job(
         name="download-images", phase="data", makes="image-shards", version=2,

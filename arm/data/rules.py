@@ -22,6 +22,8 @@ class Pair:
     caption: str
     language: str = "und"
     """ISO 639-1, or `und`."""
+    blocked: str = ""
+    """Category of the blocklist that holds its image or its page."""
 
 
 Rule = Callable[[Pair, FilterConfig], str | None]
@@ -34,6 +36,11 @@ _TRACKING = re.compile(
     r"(?:[a-z]+[_-])?(?:pixel|tracker|tracking|beacon|spacer|blank|transparent|clear|1x1)(?:[_-]?\d+)?(?:\.\w+)?",
     re.IGNORECASE,
 )
+
+
+def blocklist(pair: Pair, config: FilterConfig) -> str | None:
+    """The image or the page is on a list of the operator's; the reason carries the category."""
+    return f"blocklist_{pair.blocked}" if pair.blocked else None
 
 
 def short_caption(pair: Pair, config: FilterConfig) -> str | None:
@@ -99,6 +106,7 @@ def tracking_pixel(pair: Pair, config: FilterConfig) -> str | None:
 
 
 RULES: Mapping[str, Rule] = {
+    "blocklist": blocklist,
     "short_caption": short_caption,
     "long_caption": long_caption,
     "file_name_caption": file_name_caption,

@@ -19,6 +19,8 @@ from arm.storage import Folder
 
 COUNTS_KEY = b"arm.counts"
 DROPPED = "dropped/"
+GROUP_ROWS = 20_000
+"""Rows of one row group where rows are written as they come: what a writer holds in memory."""
 
 
 def write_table(folder: Folder, name: str, table: pa.Table, counts: Mapping[str, int] | None = None) -> None:
@@ -28,9 +30,36 @@ def write_table(folder: Folder, name: str, table: pa.Table, counts: Mapping[str,
         pq.write_table(table.replace_schema_metadata(metadata), path, compression="zstd")
 
 
+class TableWriter:
+    """Writes rows as they come, in row groups of one size: the same rows give the same bytes however they were cut."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd")
+        self._schema, self._waiting, self._num_waiting = schema, list[pa.Table](), 0
+
+    def write(self, table: pa.Table) -> None:
+        """Add rows."""
+        self._waiting.append(table.select(self._schema.names).cast(self._schema))
+        self._num_waiting += table.num_rows
+        while self._num_waiting >= GROUP_ROWS:
+            self._flush(GROUP_ROWS)
+
+    def close(self, counts: Mapping[str, int]) -> None:
+        """Write what waits, and the counts."""
+        if self._num_waiting:
+            self._flush(self._num_waiting)
+        self._writer.add_key_value_metadata({COUNTS_KEY: json.dumps(dict(counts), sort_keys=True)})
+        self._writer.close()
+
+    def _flush(self, num_rows: int) -> None:
+        table = pa.concat_tables(self._waiting)
+        self._writer.write_table(table.slice(0, num_rows).combine_chunks(), row_group_size=num_rows)
+        self._waiting, self._num_waiting = [table.slice(num_rows)], self._num_waiting - num_rows
+
+
 def read_counts(path: Path) -> dict[str, int]:
     """The counts that `write_table` put beside the rows."""
-    metadata = pq.read_schema(path).metadata or {}
+    metadata = pq.read_metadata(path).metadata or {}
     return dict(json.loads(metadata.get(COUNTS_KEY, b"{}")))
 
 

@@ -6,13 +6,21 @@ from components.images import DATA
 
 
 @component(base_image=DATA, install_kfp_package=False)
-def filter_pairs(pairs: Input[Dataset], output: str, config: str, resources: str, filtered_pairs: Output[Dataset]):
+def filter_pairs(
+    pairs: Input[Dataset],
+    output: str,
+    config: str,
+    resources: str,
+    filtered_pairs: Output[Dataset],
+    seen: Input[Dataset] = None,
+):
     """Keep the pairs worth downloading."""
     from arm.launch import launch
 
     launch(
         "filter-pairs",
         pairs=pairs.path,
+        seen=seen and seen.path,
         output=output,
         config=config,
         resources=resources,

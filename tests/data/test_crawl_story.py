@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import PIL.Image
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from pictures import artifact
@@ -13,9 +14,11 @@ from arm.data.config import CurateConfig, DownloadConfig, ExtractConfig, FilterC
 from arm.data.curation import curate_images
 from arm.data.download import download_images
 from arm.data.extraction import extract_file, extract_pairs
-from arm.data.filtering import filter_pairs, judge_table, write_bucket
+from arm.data.filtering import filter_pairs
+from arm.data.judging import judge_table
 from arm.data.replay import replay
 from arm.data.shards import read_samples
+from arm.data.tables import write_table
 from arm.manifest import Manifest
 from arm.storage import LocalFolder
 from arm.tokenizer.config import DetokenizerConfig, EvaluateTokenizerConfig
@@ -98,7 +101,8 @@ def test_the_same_downloads_give_the_same_bytes_whatever_finishes_first(shared: 
     unit = {"index": 0, "name": warc.name, "path": str(warc)}
     extract_file(unit, str(tmp_path / "1"), ExtractConfig(paths=(str(warc),)))
     rows = pq.read_table(tmp_path / "1/pairs/part-00000.parquet").replace_schema_metadata(None)
-    write_bucket(LocalFolder(tmp_path / "2"), 0, judge_table(rows.slice(0, 60), 1, FilterConfig(private_hosts=(HOST,))))
+    judged = judge_table(rows.slice(0, 60), FilterConfig(private_hosts=(HOST,)))
+    write_table(LocalFolder(tmp_path / "2"), "pairs/part-00000.parquet", judged.filter(pc.is_null(judged["reason"])))
     for name in ("once", "again"):
         _download(warc, artifact(tmp_path / "2"), tmp_path / name)
     assert _digests(tmp_path / "once") == _digests(tmp_path / "again") != {}

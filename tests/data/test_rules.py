@@ -41,6 +41,10 @@ def test_each_rule_objects_to_its_case(bad: Pair, reason: str) -> None:
     assert RULES[reason](bad, CONFIG) == reason
 
 
+def test_a_blocklist_speaks_first_and_names_its_category() -> None:
+    assert judge(Pair(url="http://bad.test/a.png", caption="red", blocked="adult"), CONFIG) == "blocklist_adult"
+
+
 @pytest.mark.parametrize(
     "good",
     [
@@ -58,6 +62,11 @@ def test_good_pairs_pass_every_rule(good: Pair) -> None:
 def test_languages_are_told_when_the_caption_is_long_enough() -> None:
     captions = ["ein roter Kreis neben einem blauen Quadrat", "a red circle beside a blue square in the garden", "ok"]
     assert detect_languages(captions, ("en", "de"), 0.3) == ["de", "en", "und"]
+
+
+def test_captions_that_differ_in_digits_and_signs_alone_are_one_to_the_detector() -> None:
+    plain, signed = "ein roter Kreis neben einem Quadrat", "Ein roter Kreis - neben einem Quadrat (12)!"
+    assert detect_languages([plain, signed, "!?", ""], ("en", "de"), 0.3) == ["de", "de", "und", "und"]
 
 
 def test_an_unknown_candidate_language_is_named() -> None:

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from takedown_store import UIDS, captioned, pairs_table
 
-from arm.data import filtering
+from arm.data import judging
 from arm.data.config import CurateConfig, FilterConfig, SourceRule
 from arm.data.curation import decide
 from arm.data.measuring import Task, measure_shard
@@ -23,8 +23,8 @@ GONE = frozenset({UIDS[2], UIDS[7]})
 
 
 def test_filter_pairs_drops_it_as_tombstone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(filtering, "detect_languages", lambda captions, *_: ["en"] * len(captions))  # loads for seconds
-    judged = filtering.judge_table(pairs_table().drop_columns("language"), 1, FilterConfig(), GONE)
+    monkeypatch.setattr(judging, "detect_languages", lambda captions, *_: ["en"] * len(captions))  # loads for seconds
+    judged = judging.judge_table(pairs_table().drop_columns("language"), FilterConfig(), refused=GONE)
     reasons = dict(zip(judged["uid"].to_pylist(), judged["reason"].to_pylist(), strict=True))
     assert {uid for uid, reason in reasons.items() if reason == "tombstone"} == GONE
 
