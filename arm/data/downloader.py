@@ -1,7 +1,7 @@
 """img2dataset's Downloader with its fetch replaced by the guard, and its main entry with our Downloader.
 
 img2dataset looks its Downloader up in its own module, so a subclass put there is used without a fork. The subclass is
-pickled to the workers, which build one Guard per process (robots.txt, rates and DNS are cached in it).
+pickled to the workers, which build one Guard per process (robots.txt, connections and DNS are kept in it).
 """
 
 import contextlib
@@ -17,8 +17,9 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import img2dataset.downloader  # type: ignore[import-untyped]
 from img2dataset.downloader import Downloader
+from img2dataset.logger import write_stats  # type: ignore[import-untyped]
 
-from arm.data.guard import Guard, Policy
+from arm.data.guard import Fetched, Guard, Policy
 
 _guards: dict[str, Guard] = {}
 
@@ -34,7 +35,23 @@ class GuardedDownloader(Downloader):  # type: ignore[misc]
         """Download one shard; the guard answers where img2dataset's own fetch stood."""
         guard = _guards.setdefault(repr(self.policy), Guard(self.policy))
         img2dataset.downloader.download_image_with_retry = functools.partial(fetch, guard)
+        img2dataset.downloader.write_stats = functools.partial(write_verdicts_and_stats, guard)
         super().download_shard(row)
+
+
+class Stream(io.BytesIO):
+    """An image's bytes for img2dataset; its memory goes back to the guard when img2dataset closes it."""
+
+    def __init__(self, fetched: Fetched) -> None:
+        super().__init__(fetched.body or b"")
+        self._leases = fetched.leases
+
+    def close(self) -> None:
+        """Close it and release the memory."""
+        super().close()
+        for lease in self._leases:
+            if lease is not None:
+                lease.release()
 
 
 class QuietLogger:
@@ -59,7 +76,14 @@ def fetch(guard: Guard, row: tuple[int, str], **_: Any) -> tuple[int, io.BytesIO
     fetched = guard.fetch(url)
     if fetched.body is None:
         return key, None, f"{fetched.reason} {fetched.status or ''}".strip()
-    return key, io.BytesIO(fetched.body), None
+    return key, Stream(fetched), None
+
+
+def write_verdicts_and_stats(guard: Guard, folder: str, shard: int, *others: Any) -> None:
+    """The guard's tables before img2dataset's stats, which say that the shard is complete."""
+    digits = others[-1]
+    guard.log.write(f"{folder}/{shard:0{digits}d}")
+    write_stats(folder, shard, *others)
 
 
 @contextlib.contextmanager
