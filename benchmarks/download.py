@@ -39,8 +39,11 @@ from arm.storage import LocalFolder
 
 IMAGES, ROUNDS, HOSTS, KINDS, SIDE, THREADS, UNIT = 5_000, 5, 50, 100, 224, 16, 500
 UNGUARDED = {
-    name: getattr(sys.modules["img2dataset.downloader"], name) for name in ("download_image_with_retry", "write_stats")
-}
+    (module, name): getattr(sys.modules[f"img2dataset.{module}"], name)
+    for module, name in (
+        ("downloader", "download_image_with_retry"), ("downloader", "write_stats"), ("resizer", "SuppressStdoutStderr"),
+    )
+}  # fmt: skip
 """What a guarded run replaces in its process."""
 
 
@@ -91,9 +94,9 @@ def main() -> None:
     server = multiprocessing.get_context("spawn").Process(target=serve, args=(server_end,), daemon=True)
     server.start()
     port, size = ours_end.recv()
-    print(
-        f"{images} JPEGs of {SIDE}² pixels, {size / 1000:.1f} KB, {HOSTS} hosts, {THREADS} threads in each of 2 workers"
-    )
+    print(f"{images} JPEGs of {SIDE}² pixels, {size / 1000:.1f} KB, {HOSTS} hosts, {THREADS} threads", flush=True)
+    download.spark_session = lambda *_: contextlib.nullcontext()  # type: ignore[assignment, attr-defined]
+    sys.modules["img2dataset.main"].pyspark_distributor = in_this_process  # type: ignore[attr-defined]
     with tempfile.TemporaryDirectory() as folder:
         pairs = make_pairs(Path(folder), images, port)
         runs: dict[str, Callable[[Path], int]] = {
@@ -139,8 +142,8 @@ def guarded(pairs: Manifest, output: Path, port: int) -> int:
 def unguarded(pairs: Manifest, output: Path) -> int:
     """img2dataset with the same settings, its logger silenced as in ours."""
     sys.modules["img2dataset.main"].LoggerProcess = QuietLogger  # type: ignore[attr-defined]
-    for name, value in UNGUARDED.items():
-        setattr(sys.modules["img2dataset.downloader"], name, value)
+    for (module, name), value in UNGUARDED.items():
+        setattr(sys.modules[f"img2dataset.{module}"], name, value)
     output.mkdir()
     with contextlib.redirect_stdout(io.StringIO()):
         img2dataset.download(

@@ -10,6 +10,7 @@ says where:
 
 import http.client
 import io
+import select
 import socket
 import ssl
 import threading
@@ -111,15 +112,19 @@ class Connections:
                 exchange.channel.close()
 
     def _take(self, place: Place) -> socket.socket | None:
+        """The connection to a place that was used last, unless the other side closed it or spoke unasked."""
+        oldest = time.monotonic() - IDLE_SECONDS
         with self._lock:
-            kept = self._idle.get(place, [])
+            kept = self._idle.pop(place, [])
+            self._num_idle -= len(kept)
             while kept:
                 since, channel = kept.pop()
-                self._num_idle -= 1
-                if time.monotonic() - since < IDLE_SECONDS:
+                if since > oldest and _is_quiet(channel):
+                    if kept:
+                        self._idle[place] = kept
+                        self._num_idle += len(kept)
                     return channel
                 channel.close()
-            self._idle.pop(place, None)
             return None
 
     def _keep(self, place: Place, channel: socket.socket) -> None:
@@ -154,6 +159,13 @@ def _connect(request: Request, until: float) -> socket.socket:
         if isinstance(error, ssl.SSLCertVerificationError):
             raise Refused(CERTIFICATE.get(error.verify_code, "tls_untrusted")) from None
         raise Refused("timeout_tls" if isinstance(error, TimeoutError) else "tls") from None
+
+
+def _is_quiet(channel: socket.socket) -> bool:
+    """Whether nothing waits to be read, the end included."""
+    poll = select.poll()
+    poll.register(channel, select.POLLIN)
+    return not poll.poll(0)
 
 
 class _Exchange:

@@ -122,9 +122,9 @@ def _download(
         requests_per_second=config.requests_per_second_per_host, max_host_failures=config.max_host_failures,
         exceptions=exceptions, hosts=str(hosts),
     )  # fmt: skip
-    with spark_session(_forgiving(config.spark), scratch), guarded(policy) as download:
+    with spark_session(_forgiving(config.spark), scratch), guarded(policy) as download, _one_sentence(scratch):
         download(
-            url_list=str(rows), output_folder=str(private), input_format="parquet", output_format="webdataset",
+            url_list=str(rows), output_folder=str(private), input_format="parquet", output_format="dummy",
             url_col="url", caption_col="caption", save_additional_columns=["uid", "kind", "page_url", "language"],
             number_sample_per_shard=config.unit_rows, oom_shard_count=DIGITS, thread_count=config.threads,
             image_size=config.image_size, resize_mode=config.resize_mode, min_image_size=config.min_image_side,
@@ -132,6 +132,18 @@ def _download(
             encode_quality=config.encode_quality, max_image_area=config.max_pixels, extract_exif=False,
             compute_hash="sha256", distributor="pyspark", incremental_mode="incremental",
         )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _one_sentence(scratch: Path) -> Iterator[None]:
+    """img2dataset speaks to Spark's old interface, whose errors are pages of Java."""
+    from py4j.protocol import Py4JError  # type: ignore[import-untyped]
+
+    try:
+        yield
+    except Py4JError as error:
+        told = str(error).strip().splitlines()[:3]
+        raise ArmError(f"Spark failed; its log is {scratch / 'spark.log'}: {' '.join(told)[:500]}") from error
 
 
 def _forgiving(config: SparkConfig) -> SparkConfig:

@@ -141,10 +141,8 @@ class Guard:
             raise Refused("userinfo")
         name, path = parts.hostname or "", (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         exception = self.policy.exceptions.get(parts.netloc) or self.policy.exceptions.get(name)
-        if exception:
-            addresses, port = (exception[0],), exception[1]
-        else:
-            addresses, port = self._resolve(name), parts.port or DEFAULT_PORTS[parts.scheme]
+        port = exception[1] if exception else parts.port or DEFAULT_PORTS[parts.scheme]
+        addresses = (exception[0],) if exception else self._resolve(name)
         tls, site = parts.scheme == "https", f"{parts.scheme}://{parts.netloc}"
         return Request(addresses=addresses, port=port, host=name, netloc=parts.netloc, path=path, tls=tls), site
 

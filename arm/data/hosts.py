@@ -6,6 +6,9 @@
 
 The processes share one file, mapped into memory: 4,096 sets of 16 entries of 32 bytes. A set that is full forgets the
 host whose turn lies furthest back. Times are of the monotonic clock, which the processes of a machine share.
+
+A lock of the file costs more than all else that the guard does for an image. So turns are taken without it: two
+processes that look within the same few microseconds start together, which is rare and harmless. All else is locked.
 """
 
 import fcntl
@@ -22,7 +25,7 @@ from pathlib import Path
 
 from arm.data.addresses import Refused
 
-ENTRY = struct.Struct("<QddII")
+ENTRY, TURN = struct.Struct("<QddII"), struct.Struct("<d")
 WAYS, SETS = 16, 4_096
 SET_BYTES = WAYS * ENTRY.size
 COOL_DOWN_SECONDS = 300.0
@@ -61,17 +64,23 @@ class Hosts:
     ) -> None:
         self._interval, self._max_failures, self._patience = 1 / requests_per_second, max_failures, patience
         self._clock, self._lock = clock, threading.Lock()
-        self._file = _opened(path) if path else -1
+        self._file = _opened(path) if path else -1  # on a cluster's machine as well: one file each
         self._table = mmap.mmap(self._file, SETS * SET_BYTES)
 
     def wait(self, host: str) -> float:
         """Sleep until the host's turn comes; return the time then. Refused when it shall be left alone."""
-        with self._entry(host) as entry:
-            now = self._clock()
-            start, is_down = max(now, entry.next, entry.until), entry.failures >= self._max_failures
-            if entry.until - now > (0.0 if is_down else self._patience):
+        tag = _tag(host)
+        with self._lock:
+            place = self._find(tag)
+            if place is None:
+                with self._locked(_set_of(tag)):
+                    place = self._claim(tag)
+            _, turn, until, failures, _ = self._read(place)
+            now, is_down = self._clock(), failures >= self._max_failures
+            if until - now > (0.0 if is_down else self._patience):
                 raise Refused("host_down" if is_down else "host_busy")
-            entry.next = start + self._interval
+            start = max(now, turn, until)
+            TURN.pack_into(self._table, place + TURN.size, start + self._interval)
         if start > now:
             time.sleep(max(0.0, start - self._clock()))
         return start
@@ -106,14 +115,11 @@ class Hosts:
         """The host's entry to read and change, nobody else in its set meanwhile."""
         tag = _tag(host)
         with self._lock, self._locked(_set_of(tag)):
-            offset = self._find(tag)
-            entry = Entry(*self._read(offset)) if offset is not None else Entry(tag)
-            try:
-                yield entry
-            finally:
-                place = offset if offset is not None else self._oldest(_set_of(tag))
-                fields = (entry.tag, entry.next, entry.until, entry.failures, entry.throttles)
-                ENTRY.pack_into(self._table, place, *fields)
+            place = self._find(tag)
+            place = self._claim(tag) if place is None else place
+            entry = Entry(*self._read(place))
+            yield entry
+            ENTRY.pack_into(self._table, place, entry.tag, entry.next, entry.until, entry.failures, entry.throttles)
 
     def _find(self, tag: int) -> int | None:
         """Where the host's entry lies, if it has one."""
@@ -123,13 +129,15 @@ class Hosts:
             place = self._table.find(wanted, place + 1, start + SET_BYTES)
         return place if place >= 0 else None
 
-    def _oldest(self, start: int) -> int:
-        """Where the entry lies that a new host may have: a free one, or the one least wanted."""
-        places = range(start, start + SET_BYTES, ENTRY.size)
-        return min(places, key=lambda place: max(self._read(place)[1:3]))
+    def _claim(self, tag: int) -> int:
+        """A place for a new host: a free one, or that of the host least wanted."""
+        start = _set_of(tag)
+        place = min(range(start, start + SET_BYTES, ENTRY.size), key=lambda place: max(self._read(place)[1:3]))
+        ENTRY.pack_into(self._table, place, tag, 0.0, 0.0, 0, 0)
+        return place
 
     def _read(self, place: int) -> tuple[int, float, float, int, int]:
-        return ENTRY.unpack_from(self._table, place)  # type: ignore[return-value]
+        return ENTRY.unpack_from(self._table, place)
 
     @contextmanager
     def _locked(self, start: int) -> Iterator[None]:
@@ -154,7 +162,11 @@ def _set_of(tag: int) -> int:
 
 
 def _opened(path: str) -> int:
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    """The shared file, made where it is not there; -1 where it cannot be, and the process then keeps to itself."""
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError:
+        return -1
     os.ftruncate(file, SETS * SET_BYTES)  # zeros; what another process wrote stays
     return file

@@ -1,27 +1,29 @@
 """What img2dataset left of a unit becomes a shard and tables: sorted, without times, every URL accounted for.
 
-img2dataset writes in the order of completion, with the time in its tars: its output is a private working folder, and
-each unit is rewritten from it.
+img2dataset writes in the order of completion: its output is a private working folder, and each unit is rewritten from it.
+
+    00000.parquet      a row of each URL: status, error message, offset and length of its image
+    00000.images       the images, one behind the other
+    00000_stats.json   the unit is complete
 """
 
 import shutil
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from arm.data.config import DownloadConfig
 from arm.data.guard import UNRESOLVED
-from arm.data.images import open_image
 from arm.data.shards import write_shard
 from arm.data.tables import read_counts, write_table
-from arm.data.tar import list_members, read_members
 from arm.data.units import COLUMNS
 from arm.data.verdicts import TABLES
-from arm.records import Sample, Text
+from arm.records import Image, Sample, Text
 from arm.storage import Folder
 
 FAILURES = pa.schema(
@@ -30,6 +32,9 @@ FAILURES = pa.schema(
         ("attempt", pa.int32()), *((name, pa.string()) for name in COLUMNS[2:]),
     ]
 )  # fmt: skip
+META = ("url", "page_url", "kind", "language", "original_width", "original_height", "sha256")
+FORMATS: dict[str, Literal["png", "jpeg", "webp"]] = {"png": "png", "jpg": "jpeg", "webp": "webp"}
+"""img2dataset's names of formats -> ours."""
 DIGITS = 5
 """Digits of a unit's number in img2dataset's file names and ours."""
 Row = dict[str, Any]
@@ -73,12 +78,11 @@ def failures_name(unit: Unit, config: DownloadConfig) -> str:
 
 def publish_unit(unit: Unit, output: Folder, config: DownloadConfig) -> None:
     """Rewrite one unit of img2dataset's output as a shard sorted by uid and a failures table with the counts."""
-    rows, failures = _sort_out(unit, config)
-    images = dict(read_members(unit.left(".tar")))
+    rows, failures = _sort_out(unit)
     counts = {"urls_read": len(rows) + len(failures), "images_downloaded": len(rows)}
     counts |= {f"failed/{reason}": count for reason, count in Counter(f["reason"] for f in failures).items()}
     with output.publish(f"shards/{unit.name(config)}.tar") as path:
-        write_shard(path, (_sample(row, images[_member(row, config)], config) for row in rows))
+        write_shard(path, _samples(rows, unit.left(".images"), config))
     for table in TABLES:
         if (left := unit.left(f"_{table}.parquet")).exists():
             with output.publish(f"view/{table}/{unit.name(config)}.parquet") as path:
@@ -91,21 +95,22 @@ def count_unresolved(unit: Unit, output: Folder, config: DownloadConfig) -> tupl
     if unit.is_published(output, config):
         counts = read_counts(output.fetch(failures_name(unit, config)))
         return counts["urls_read"], sum(counts.get(f"failed/{reason}", 0) for reason in UNRESOLVED)
-    rows, failures = _sort_out(unit, config)
-    return len(rows) + len(failures), sum(failure["reason"] in UNRESOLVED for failure in failures)
+    asked = pq.read_metadata(unit.rows).num_rows
+    rows = pq.read_table(unit.left(".parquet"), columns=["status", "error_message"]).to_pylist()
+    failed = sum(row["status"] != "success" and _failure(row)[0] in UNRESOLVED for row in rows)
+    return asked, asked - len(rows) + failed
 
 
-def _sort_out(unit: Unit, config: DownloadConfig) -> tuple[list[Row], list[Row]]:
+def _sort_out(unit: Unit) -> tuple[list[Row], list[Row]]:
     """img2dataset's rows of the images that a unit brought, and a row of FAILURES for each other URL, by uid."""
     asked = pq.read_table(unit.rows, columns=list(COLUMNS)).to_pylist()
     rows = pq.read_table(unit.left(".parquet")).to_pylist()
     rows.sort(key=lambda row: [str(row[name]) for name in COLUMNS])  # a uid may be asked twice: not the last to finish
     told = {row["uid"]: row for row in rows}
-    stored = {name for name, _, _ in list_members(unit.left(".tar"))}
     rows, failures = list[Row](), list[Row]()
     for pair in sorted(asked, key=lambda pair: str(pair["uid"])):
         row = told.get(pair["uid"], {"status": "lost"})
-        if row["status"] == "success" and _member(row, config) in stored:
+        if row["status"] == "success":
             rows.append(row)
         else:
             reason, status = _failure(row)
@@ -113,20 +118,16 @@ def _sort_out(unit: Unit, config: DownloadConfig) -> tuple[list[Row], list[Row]]
     return rows, failures
 
 
-def _member(row: Row, config: DownloadConfig) -> str:
-    """The name of a row's image in img2dataset's tar."""
-    return f"{row['key']}.{config.encode_format}"
-
-
-def _sample(row: Row, data: bytes, config: DownloadConfig) -> Sample:
-    meta = {
-        name: row[name]
-        for name in ("url", "page_url", "kind", "language", "original_width", "original_height", "sha256")
-    }
-    return Sample(
-        uid=row["uid"], task=config.task, parts=(open_image(data), Text(text=row["caption"], role="caption")),
-        source=config.source, licence=config.licence, meta=meta,
-    )  # fmt: skip
+def _samples(rows: list[Row], images: Path, config: DownloadConfig) -> Iterator[Sample]:
+    with images.open("rb") as stream:
+        for row in rows:
+            stream.seek(row["offset"])
+            data = stream.read(row["length"])
+            image = Image(data=data, format=FORMATS[config.encode_format], height=row["height"], width=row["width"])
+            yield Sample(
+                uid=row["uid"], task=config.task, parts=(image, Text(text=row["caption"], role="caption")),
+                source=config.source, licence=config.licence, meta={name: row[name] for name in META},
+            )  # fmt: skip
 
 
 def _failure(row: Row) -> tuple[str, int | None]:

@@ -71,7 +71,7 @@ class Rules:
         """The rule that forbids the address; None when it may be fetched."""
         if self.is_unreachable:
             return self.origin
-        if self.parsed.can_fetch(url, self.agent):
+        if not self.lines or self.parsed.can_fetch(url, self.agent):
             return None
         parts = urlsplit(url)
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")

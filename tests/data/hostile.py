@@ -7,7 +7,6 @@ CASES                                           Case("drip-body", "timeout_body"
 
 import contextlib
 import io
-import os
 import socket
 import ssl
 import struct
@@ -163,7 +162,7 @@ def hang_up(data: bytes = b"") -> Answer:
 
 
 def sleep(channel: socket.socket) -> None:
-    time.sleep(3)
+    time.sleep(60)
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -197,7 +196,7 @@ EVERYBODY = b"User-agent: *\nDisallow: /image\n"
 ANSWERS: dict[str, Answer] = {
     "good": send(body=PNG),
     "turned": send(body=turned()),
-    "drip-body": stream(OK + b"Content-Length: 100\r\n\r\n", b"x", 0.05),
+    "drip-body": stream(OK + b"Content-Length: 10000\r\n\r\n", b"x", 0.05),
     "drip-chunks": stream(CHUNKED, b"1\r\nx\r\n", 0.05),
     "drip-headers": stream(OK, b"X", 0.05),
     "never-answers": sleep,
@@ -255,7 +254,34 @@ ROBOTS: dict[str, Answer] = {
     "robots-500": send("500 Internal Server Error"),
     "robots-drip": stream(OK + b"\r\n", b"x", 0.05),
 }
-NO_ROBOTS = send("404 Not Found")
+NOT_FOUND = send("404 Not Found")
+
+
+def heavy_turned() -> bytes:
+    """A JPEG of 39 megapixels, to be turned by a quarter."""
+    exif, buffer = PIL.Image.Exif(), io.BytesIO()
+    exif[0x0112] = 6
+    PIL.Image.new("RGB", HEAVY_SIZE, "teal").save(buffer, "jpeg", exif=exif)
+    return buffer.getvalue()
+
+
+def heavy_transparent() -> bytes:
+    """A PNG of 39 megapixels with transparency: 2.3 GB where img2dataset lays it on white."""
+    buffer = io.BytesIO()
+    PIL.Image.new("RGBA", HEAVY_SIZE, (10, 20, 30, 40)).save(buffer, "png", compress_level=1)
+    return buffer.getvalue()
+
+
+def heavy_body() -> bytes:
+    """A JPEG of 19 MB, nearly all of it behind the picture's end."""
+    buffer = io.BytesIO()
+    PIL.Image.new("RGB", (64, 64)).save(buffer, "jpeg")
+    return buffer.getvalue() + bytes(19_000_000) + b"\xff\xd9"
+
+
+HEAVY_SIZE = (6_500, 6_000)
+HEAVY = {"heavy-turned": heavy_turned, "heavy-transparent": heavy_transparent, "heavy-body": heavy_body}
+"""Images that are good and large, made when they are asked for first."""
 
 
 @dataclass
@@ -282,7 +308,7 @@ def hostile_server(folder: Path) -> Iterator[HostileServer]:
         threading.Thread(target=_accept, args=(server, listener, contexts.get(context)), daemon=True).start()
     full, waiting = _never_accepts()
     server.exceptions["never-accepts.test"] = ("127.0.0.1", full.getsockname()[1])
-    server.exceptions["absent.test"] = server.exceptions["good.test"]
+    server.exceptions |= {f"{name}.test": server.exceptions["good.test"] for name in ("absent", *HEAVY)}
     server.exceptions["tls-never-answers.test"] = server.exceptions["never-answers.test"]
     try:
         yield server
@@ -328,24 +354,9 @@ def _serve(server: HostileServer, channel: socket.socket, context: ssl.SSLContex
         host = next(line[6:].decode() for line in head.split(b"\r\n") if line.startswith(b"Host: "))
         server.asked.append(host + path)
         name = host.partition(".")[0].partition(":")[0]
-        answers, otherwise = (ROBOTS, NO_ROBOTS) if path == "/robots.txt" else (ANSWERS, NO_ROBOTS)
-        answers.get(name, otherwise)(channel)
+        if name in HEAVY and path != "/robots.txt" and name not in ANSWERS:
+            ANSWERS[name] = send(body=HEAVY[name]())
+        (ROBOTS if path == "/robots.txt" else ANSWERS).get(name, NOT_FOUND)(channel)
         with contextlib.suppress(OSError):
             channel.shutdown(socket.SHUT_WR)
             channel.recv(1)  # until the other side has read it and leaves
-
-
-def main() -> None:
-    """Serve from a process of its own: print `host port` lines and the authority's file, then wait."""
-    import sys
-
-    with hostile_server(Path(sys.argv[1])) as server:
-        for host, (_, port) in server.exceptions.items():
-            print(host, port)
-        print("authority", server.certificates, flush=True)
-        sys.stdin.read()
-
-
-if __name__ == "__main__":
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    main()

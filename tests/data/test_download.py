@@ -13,7 +13,6 @@ from arm.data import download
 from arm.data.config import DownloadConfig, SparkConfig
 from arm.data.images import encode_image
 from arm.data.shards import read_shard
-from arm.data.tar import list_members, write_members
 from arm.data.units import COLUMNS
 from arm.errors import ArmError, UserError
 from arm.manifest import Manifest
@@ -22,7 +21,8 @@ from arm.storage import LocalFolder
 
 CONFIG = DownloadConfig(unit_rows=3, encode_format="png", encode_quality=1, max_unresolved_share=0.4)
 UIDS = sorted(make_uid(str(number)) for number in range(6))
-LEFT = (*COLUMNS, "key", "status", "error_message", "sha256")
+LEFT = (*COLUMNS, "key", "sha256")
+SIDES = ("width", "height", "original_width", "original_height")
 
 
 class Network:
@@ -40,19 +40,22 @@ class Network:
                 self.do(private / f"{unit:05d}", pq.read_table(path).to_pylist())
 
     def do(self, stem: Path, asked: list[dict[str, Any]]) -> None:
-        rows, images = [], []
-        for place, pair in enumerate(asked):
-            row: dict[str, Any] = dict.fromkeys(LEFT, "x") | pair | {"key": f"{place:09d}"}
-            row |= {"original_width": 36, "original_height": 36, "status": "success", "error_message": None}
+        rows, images = [], b""
+        for pair in asked:
+            row: dict[str, Any] = dict.fromkeys(LEFT, "x") | pair | dict.fromkeys(SIDES, 36)
+            row |= {"status": "success", "error_message": None, "offset": len(images), "length": None}
             number = UIDS.index(pair["uid"])
             if number in self.failing:
                 row |= {"status": "failed_to_download", "error_message": self.failing[number]}
             else:
-                images.append((f"{place:09d}.png", encode_image(picture(number)).data))
+                data = encode_image(picture(number)).data
+                row["length"] = len(data)
+                images += data
             rows.append(row)
-        pq.write_table(pa.Table.from_pylist(rows), f"{stem}.parquet")
+        kept = [row["error_message"] != "forgotten" for row in rows]
+        pq.write_table(pa.Table.from_pylist(rows).filter(pa.array(kept)), f"{stem}.parquet")
         pq.write_table(pa.table({"site": ["http://a.test"]}), f"{stem}_robots.parquet")
-        write_members(Path(f"{stem}.tar"), images)
+        Path(f"{stem}.images").write_bytes(images)
         Path(f"{stem}_stats.json").write_text("{}")
 
 
@@ -117,19 +120,13 @@ def test_verdicts_lie_where_no_digest_covers_them(network: Network, pairs: Manif
     assert [entry.path for entry in found.files if entry.path.startswith("view/")] == []
 
 
-def test_an_image_that_img2dataset_counts_and_does_not_hold_is_lost(
-    network: Network, pairs: Manifest, tmp_path: Path
-) -> None:
-    private = LocalFolder(tmp_path / "out").scratch("img2dataset")
-    config = dataclasses.replace(CONFIG, max_unresolved_share=0.5)
-    network.failing = {0: "reset"}
-    with pytest.raises(ArmError):
-        made(pairs, tmp_path / "out", dataclasses.replace(CONFIG, max_unresolved_share=0.1))
-    network.failing = {}
-    write_members(private / "00001.tar", [])
-    assert list(list_members(private / "00001.tar")) == []
-    counts = made(pairs, tmp_path / "out", config).counts
-    assert counts == {"urls_read": 6, "images_downloaded": 3, "failed/lost": 3}
+def test_a_url_that_img2dataset_says_nothing_of_is_lost(network: Network, pairs: Manifest, tmp_path: Path) -> None:
+    network.failing = {0: "forgotten", 2: "http_404 404"}
+    counts = made(pairs, tmp_path / "out").counts
+    assert counts == {"urls_read": 6, "images_downloaded": 4, "failed/http_404": 1, "failed/lost": 1}
+    network.failing = dict.fromkeys(range(6), "forgotten")
+    with pytest.raises(ArmError, match="6 of 6 URLs gave no answer"):
+        made(pairs, tmp_path / "again")
 
 
 def test_another_attempt_asks_for_what_may_come_alone_and_completes_the_earlier_output(
