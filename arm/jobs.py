@@ -109,7 +109,7 @@ JOBS: tuple[Job, ...] = (
         name="download-images", phase="data", makes="image-shards", version=2,
         purpose="Download the images with img2dataset behind a guard into webdataset shards.",
         function="arm.data.download:download_images", config="arm.data.config:DownloadConfig",
-        inputs=(Input("pairs"), _optional("site")),
+        inputs=(Input("pairs"), _optional("site"), _optional("retry_failures")),
     ),
     Job(
         name="curate-images", phase="data", makes="curated-shards", version=2,

@@ -10,12 +10,16 @@ import ipaddress
 import socket
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 
 Resolver = Callable[[str], tuple[str, ...]]
 """Host name -> IP addresses; raises OSError when there are none."""
 
-CACHE_SECONDS = 300.0
+CACHE_SECONDS, ABSENT_SECONDS = 300.0, 60.0
+"""How long the addresses of a host are remembered, and that it has none."""
+MAX_KNOWN = 50_000
+"""Hosts that are remembered."""
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 """IPv6 addresses that carry an IPv4 address in their last 32 bits."""
 
@@ -50,25 +54,37 @@ def system_resolver(host: str) -> tuple[str, ...]:
 
 
 class PublicResolver:
-    """Resolves hosts, remembers the answer for five minutes, and refuses hosts with any address that is not public."""
+    """Resolves hosts, remembers the answers for five minutes, and refuses hosts with any address that is not public."""
 
-    def __init__(self, resolver: Resolver = system_resolver) -> None:
-        self._resolver, self._lock = resolver, threading.Lock()
-        self._known: dict[str, tuple[float, tuple[str, ...]]] = {}
+    def __init__(self, resolver: Resolver = system_resolver, clock: Callable[[], float] = time.monotonic) -> None:
+        self._resolver, self._clock, self._lock = resolver, clock, threading.Lock()
+        self._known: OrderedDict[str, tuple[float, tuple[str, ...]]] = OrderedDict()
+        self._asking = tuple(threading.Lock() for _ in range(64))
 
     def __call__(self, host: str) -> tuple[str, ...]:
         """The public addresses of a host; Refused("dns") or Refused("private_address")."""
-        with self._lock:
-            until, addresses = self._known.get(host, (0.0, ()))
-        if time.monotonic() >= until:
-            addresses = self._ask(host)
-            with self._lock:
-                self._known[host] = (time.monotonic() + CACHE_SECONDS, addresses)
+        with self._asking[hash(host) % len(self._asking)]:  # one question, however many threads want the answer
+            addresses = self._known_addresses(host)
+            if addresses is None:
+                addresses = self._ask(host)
+                self._remember(host, addresses)
         if not addresses:
             raise Refused("dns")
         if not all(is_public(address) for address in addresses):
             raise Refused("private_address")
         return addresses
+
+    def _known_addresses(self, host: str) -> tuple[str, ...] | None:
+        with self._lock:
+            until, addresses = self._known.get(host, (0.0, ()))
+        return addresses if self._clock() < until else None
+
+    def _remember(self, host: str, addresses: tuple[str, ...]) -> None:
+        with self._lock:
+            self._known[host] = (self._clock() + (CACHE_SECONDS if addresses else ABSENT_SECONDS), addresses)
+            self._known.move_to_end(host)
+            if len(self._known) > MAX_KNOWN:
+                self._known.popitem(last=False)
 
     def _ask(self, host: str) -> tuple[str, ...]:
         with contextlib.suppress(ValueError):

@@ -1,133 +1,132 @@
 """download-images: img2dataset on Spark behind the guard, in units that a kill can cost at most once.
 
     shards/crawl-00000.tar          samples [image, caption], sorted by uid
-    failures/crawl-00000.parquet    uid, url, reason, status of every URL that gave no image
+    failures/crawl-00000.parquet    uid, url, reason, status, attempt, and the pair, of every URL that gave no image
+    view/robots/...parquet          what robots.txt said, by which rule, when; view/opt_outs/... the opt-out headers
 
     urls_read = images_downloaded + failed/http_404 + failed/robots + ...
 
-img2dataset writes in the order of completion, with the time in its tars: its output is a private working folder, and
-each unit is rewritten from it.
+With `retry_failures`, an earlier output, the URLs that another attempt may bring are all that is asked for: what they
+give lies in this output, the rest in the earlier one, and together they are complete.
 """
 
 import contextlib
+import dataclasses
 import json
+import re
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
-from math import ceil
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.compute as pc  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from arm.children import start_child, stop
-from arm.data.config import DownloadConfig
+from arm.data.config import DownloadConfig, SparkConfig
 from arm.data.guard import UNRESOLVED, Policy
-from arm.data.images import open_image
-from arm.data.shards import write_shard
+from arm.data.publishing import DIGITS, Unit, count_unresolved, failures_name, publish_unit
 from arm.data.spark import import_path, spark_session
-from arm.data.tables import add_counts, check_balance, read_counts, without_refused, write_table
-from arm.data.tar import list_members, read_members
+from arm.data.tables import add_counts, check_balance, keep_allowed, read_counts
+from arm.data.units import COLUMNS, write_units
 from arm.errors import ArmError, ServiceError, UserError
 from arm.manifest import Manifest, Outcome
 from arm.progress import track
-from arm.records import Sample, Text
 from arm.storage import Folder
-
-COLUMNS = ["uid", "kind", "page_url", "language"]
-"""Columns that img2dataset carries along."""
-FAILURES = pa.schema([("uid", pa.string()), ("url", pa.string()), ("reason", pa.string()), ("status", pa.int32())])
-DIGITS = 5
-"""Digits of a unit's number in img2dataset's file names and ours."""
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """Some rows of one part of the pairs: one shard, one failures table."""
-
-    index: int
-    part: Path
-    start: int
-    """First row."""
 
 
 def download_images(
-    *, pairs: Manifest, output: Folder, config: DownloadConfig, site: Manifest | None = None
+    *,
+    pairs: Manifest,
+    output: Folder,
+    config: DownloadConfig,
+    site: Manifest | None = None,
+    retry_failures: Manifest | None = None,
 ) -> Outcome:
     """Download every pair's image; publish shards of samples and tables of failures."""
-    parts = [pairs.local(entry) for entry in pairs.select("pairs/", ".parquet")]
-    parts = without_refused(parts, pairs.tombstones, output.scratch("allowed"))
-    units = _units(parts, config.unit_rows)
-    if not units:
-        raise UserError(f"{pairs.url} ({pairs.kind}) holds no pair; nothing can be downloaded.")
-    private = output.scratch("img2dataset")
-    if not all(_is_published(output, unit, config) or _is_done(private, unit) for unit in units):
+    units = _plan(pairs, retry_failures, output, config)
+    if not all(unit.is_done or unit.is_published(output, config) for unit in units):
         with _exceptions(site, config) as exceptions:
-            _download(parts[0].parent, private, output.scratch("spark"), config, exceptions)
-    remaining = [unit.index for unit in units if not (_is_published(output, unit, config) or _is_done(private, unit))]
+            _download(units[0].rows.parent, units[0].private, output.scratch("spark"), config, exceptions)
+    remaining = [unit.index for unit in units if not (unit.is_done or unit.is_published(output, config))]
     if remaining:
         raise ArmError(f"{len(remaining)} of {len(units)} units remain ({remaining[:5]}); run the same command again.")
-    _check_unresolved(units, private, output, config)
+    _check_unresolved(units, output, config, retry_failures)
     for unit in track(units, "publish shards", total=len(units)):
-        if not _is_published(output, unit, config):
-            publish_unit(unit, private, output, config)
-    counts = add_counts(read_counts(output.fetch(_failures_name(unit, config))) for unit in units)
+        if not unit.is_published(output, config):
+            publish_unit(unit, output, config)
+    counts = add_counts(read_counts(output.fetch(failures_name(unit, config))) for unit in units)
     check_balance(counts, "urls_read", "images_downloaded", "failed/")
     return Outcome(counts=counts)
 
 
-def _units(parts: list[Path], unit_rows: int) -> list[Unit]:
-    """The units in img2dataset's own numbering: each part cut every `unit_rows` rows."""
-    starts = [
-        (part, number * unit_rows)
-        for part in parts
-        for number in range(ceil(pq.read_metadata(part).num_rows / unit_rows))
-    ]
-    return [Unit(index, part, start) for index, (part, start) in enumerate(starts)]
+def _plan(pairs: Manifest, earlier: Manifest | None, output: Folder, config: DownloadConfig) -> list[Unit]:
+    """The units, from their tables in the working folder, which are written first unless they are there."""
+    folder, private = output.scratch("units") / "rows", output.scratch("img2dataset")
+    attempt = 1 if earlier is None else _last_attempt(pairs, earlier) + 1
+    if not folder.exists():
+        draft = folder.with_name(f"{folder.name}.part")
+        _remove(draft)
+        tables = _pairs(pairs) if earlier is None else _unresolved(earlier)
+        allowed = (keep_allowed(table, pairs.tombstones) for table in tables)
+        if not write_units(allowed, draft, config):
+            what = "pair" if earlier is None else "failure that another attempt may cure"
+            holder = earlier or pairs
+            raise UserError(f"{holder.url} ({holder.kind}) holds no {what}; nothing can be downloaded.")
+        draft.rename(folder)
+    return [Unit(index, rows, private, attempt) for index, rows in enumerate(sorted(folder.glob("*.parquet")))]
 
 
-def _shard_name(unit: Unit, config: DownloadConfig) -> str:
-    return f"shards/{config.source}-{unit.index:0{DIGITS}d}.tar"
+def _pairs(pairs: Manifest) -> Iterator[pa.Table]:
+    for entry in pairs.select("pairs/", ".parquet"):
+        yield pq.read_table(pairs.local(entry), columns=list(COLUMNS)).replace_schema_metadata(None)
 
 
-def _failures_name(unit: Unit, config: DownloadConfig) -> str:
-    return f"failures/{config.source}-{unit.index:0{DIGITS}d}.parquet"
+def _unresolved(earlier: Manifest) -> Iterator[pa.Table]:
+    """What an earlier output asked for and got no answer to."""
+    for entry in earlier.select("failures/", ".parquet"):
+        table = pq.read_table(earlier.local(entry)).replace_schema_metadata(None)
+        yield table.filter(pc.is_in(table["reason"], pa.array(sorted(UNRESOLVED)))).select(list(COLUMNS))
 
 
-def _is_published(output: Folder, unit: Unit, config: DownloadConfig) -> bool:
-    return output.exists(_failures_name(unit, config))  # the shard was published before it
+def _last_attempt(pairs: Manifest, earlier: Manifest) -> int:
+    """The attempt that an earlier output was; UserError when it is none of these pairs."""
+    if earlier.job != "download-images" or earlier.inputs.get("pairs") != pairs.digest:
+        raise UserError(
+            f"{earlier.url} ({earlier.kind}) was not downloaded from {pairs.url}; "
+            "give an output of download-images and the pairs that it was made from."
+        )
+    attempts = [pq.read_table(earlier.local(entry), columns=["attempt"]) for entry in earlier.select("failures/")]
+    return max((pc.max(table["attempt"]).as_py() or 1 for table in attempts), default=1)
 
 
-def _is_done(private: Path, unit: Unit) -> bool:
-    """img2dataset exits with 0 whatever happened; a unit is done when its stats are there."""
-    return _private(private, unit, "_stats.json").exists()
-
-
-def _private(private: Path, unit: Unit, ending: str) -> Path:
-    """A file of img2dataset's."""
-    return private / f"{unit.index:0{DIGITS}d}{ending}"
+def _remove(folder: Path) -> None:
+    """A plan that a kill left unfinished."""
+    for path in folder.glob("*"):
+        path.unlink()
+    if folder.exists():
+        folder.rmdir()
 
 
 def _download(
-    parts: Path, private: Path, scratch: Path, config: DownloadConfig, exceptions: dict[str, tuple[str, int]]
+    rows: Path, private: Path, scratch: Path, config: DownloadConfig, exceptions: dict[str, tuple[str, int]]
 ) -> None:
     """Let img2dataset download what is not done, one unit a Spark task."""
     from arm.data.downloader import guarded
 
+    hosts = scratch / "hosts"
+    hosts.unlink(missing_ok=True)  # of a run that was killed: its clock may have been another
     policy = Policy(
         user_agent=config.user_agent, robots=config.robots, max_bytes=config.max_bytes, max_pixels=config.max_pixels,
         max_redirects=config.max_redirects, timeout_seconds=config.timeout_seconds,
         requests_per_second=config.requests_per_second_per_host, max_host_failures=config.max_host_failures,
-        exceptions=exceptions,
+        exceptions=exceptions, hosts=str(hosts),
     )  # fmt: skip
-    with spark_session(config.spark, scratch), guarded(policy) as download:
+    with spark_session(_forgiving(config.spark), scratch), guarded(policy) as download, _one_sentence(scratch):
         download(
-            url_list=str(parts), output_folder=str(private), input_format="parquet", output_format="webdataset",
-            url_col="url", caption_col="caption", save_additional_columns=COLUMNS,
+            url_list=str(rows), output_folder=str(private), input_format="parquet", output_format="dummy",
+            url_col="url", caption_col="caption", save_additional_columns=["uid", "kind", "page_url", "language"],
             number_sample_per_shard=config.unit_rows, oom_shard_count=DIGITS, thread_count=config.threads,
             image_size=config.image_size, resize_mode=config.resize_mode, min_image_size=config.min_image_side,
             resize_only_if_bigger=config.resize_only_if_bigger, encode_format=config.encode_format,
@@ -136,60 +135,21 @@ def _download(
         )  # fmt: skip
 
 
-def publish_unit(unit: Unit, private: Path, output: Folder, config: DownloadConfig) -> None:
-    """Rewrite one unit of img2dataset's output as a shard sorted by uid and a failures table with the counts."""
-    rows, failures = _sort_out(unit, private, config)
-    images = dict(read_members(_private(private, unit, ".tar")))
-    counts = {"urls_read": len(rows) + len(failures), "images_downloaded": len(rows)}
-    counts |= {f"failed/{reason}": count for reason, count in Counter(f["reason"] for f in failures).items()}
-    with output.publish(_shard_name(unit, config)) as path:
-        write_shard(path, (_sample(row, images[_member(row, config)], config) for row in rows))
-    write_table(output, _failures_name(unit, config), pa.Table.from_pylist(failures, FAILURES), counts)
+@contextlib.contextmanager
+def _one_sentence(scratch: Path) -> Iterator[None]:
+    """img2dataset speaks to Spark's old interface, whose errors are pages of Java."""
+    from py4j.protocol import Py4JError  # type: ignore[import-untyped]
+
+    try:
+        yield
+    except Py4JError as error:
+        told = str(error).strip().splitlines()[:3]
+        raise ArmError(f"Spark failed; its log is {scratch / 'spark.log'}: {' '.join(told)[:500]}") from error
 
 
-def _sort_out(unit: Unit, private: Path, config: DownloadConfig) -> tuple[list[Row], list[Row]]:
-    """img2dataset's rows of the images that a unit brought, and a row of FAILURES for each other URL, by uid."""
-    asked = pq.read_table(unit.part, columns=["uid", "url"]).slice(unit.start, config.unit_rows).to_pylist()
-    rows = pq.read_table(_private(private, unit, ".parquet")).to_pylist()
-    rows.sort(key=lambda row: [str(row[name]) for name in COLUMNS])  # a uid may be asked twice: not the last to finish
-    told = {row["uid"]: row for row in rows}
-    stored = {name for name, _, _ in list_members(_private(private, unit, ".tar"))}
-    rows, failures = list[Row](), list[Row]()
-    for pair in sorted(asked, key=lambda pair: str(pair["uid"])):
-        row = told.get(pair["uid"], {"status": "lost"})
-        if row["status"] == "success" and _member(row, config) in stored:
-            rows.append(row)
-        else:
-            reason, status = _failure(row)
-            failures.append({"uid": pair["uid"], "url": pair["url"], "reason": reason, "status": status})
-    return rows, failures
-
-
-def _member(row: Row, config: DownloadConfig) -> str:
-    """The name of a row's image in img2dataset's tar."""
-    return f"{row['key']}.{config.encode_format}"
-
-
-def _sample(row: Row, data: bytes, config: DownloadConfig) -> Sample:
-    meta = {
-        name: row[name]
-        for name in ("url", "page_url", "kind", "language", "original_width", "original_height", "sha256")
-    }
-    return Sample(
-        uid=row["uid"], task=config.task, parts=(open_image(data), Text(text=row["caption"], role="caption")),
-        source=config.source, licence=config.licence, meta=meta,
-    )  # fmt: skip
-
-
-def _failure(row: Row) -> tuple[str, int | None]:
-    """Reason and HTTP status; img2dataset's own messages become one of three words."""
-    message = row.get("error_message") or ""
-    if row["status"] == "failed_to_download":
-        reason, _, status = message.partition(" ")
-        return reason, int(status) if status else None
-    if row["status"] == "failed_to_resize":
-        return "too_small" if "too small" in message else "undecodable", None
-    return "lost", None
+def _forgiving(config: SparkConfig) -> SparkConfig:
+    """On one machine, too, a task is tried again: a worker that dies costs its unit's time and not the job."""
+    return dataclasses.replace(config, master=re.sub(r"^local\[(\w+|\*)\]$", r"local[\1,4]", config.master))
 
 
 @contextlib.contextmanager
@@ -214,28 +174,24 @@ def _exceptions(site: Manifest | None, config: DownloadConfig) -> Iterator[dict[
         stop(server)
 
 
-def _check_unresolved(units: list[Unit], private: Path, output: Folder, config: DownloadConfig) -> None:
-    """Fail before anything is published when too many URLs gave no answer; a rerun asks the bad units again."""
-    urls, unresolved, bad = 0, 0, list[Unit]()
-    for unit in units:
-        asked, silent = _silence(unit, private, output, config)
-        urls, unresolved = urls + asked, unresolved + silent
-        if silent > config.max_unresolved_share * asked:
-            bad.append(unit)
+def _check_unresolved(units: list[Unit], output: Folder, config: DownloadConfig, earlier: Manifest | None) -> None:
+    """Fail before anything is published when too many URLs gave no answer; a rerun asks the bad units again.
+
+    Of another attempt, whose URLs are those that failed once, the share is of all URLs of the attempt before.
+    """
+    told = [count_unresolved(unit, output, config) for unit in units]
+    urls, unresolved = sum(asked for asked, _ in told), sum(silent for _, silent in told)
+    urls = urls if earlier is None else max(urls, earlier.counts["urls_read"])
     if unresolved <= config.max_unresolved_share * urls:
         return
+    bad = [
+        unit
+        for unit, (asked, silent) in zip(units, told, strict=True)
+        if silent > config.max_unresolved_share * asked and not unit.is_published(output, config)
+    ]
     for unit in bad:
-        _private(private, unit, "_stats.json").unlink(missing_ok=True)
+        unit.left("_stats.json").unlink(missing_ok=True)
     raise ArmError(
         f"{unresolved} of {urls} URLs gave no answer, more than max_unresolved_share {config.max_unresolved_share}; "
         f"check the network and run the same command again, which asks {len(bad)} of {len(units)} units again."
     )
-
-
-def _silence(unit: Unit, private: Path, output: Folder, config: DownloadConfig) -> tuple[int, int]:
-    """How many URLs a unit asked, and how many of them gave no answer."""
-    if _is_published(output, unit, config):
-        counts = read_counts(output.fetch(_failures_name(unit, config)))
-        return counts["urls_read"], sum(counts.get(f"failed/{reason}", 0) for reason in UNRESOLVED)
-    rows, failures = _sort_out(unit, private, config)
-    return len(rows) + len(failures), sum(failure["reason"] in UNRESOLVED for failure in failures)

@@ -18,6 +18,7 @@ The content decides what a file is (PNG, JPEG or WebP), never its name. The head
 
 import functools
 import io
+import threading
 import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -37,6 +38,12 @@ REASONS = ("too_many_pixels", "empty", "truncated", "not_an_image", "damaged")
 """Why an image is dropped: all the reasons there are."""
 MAX_PIXELS = 100_000_000
 """What is decoded at most: 300 MB as RGB. Ours; no camera that people carry makes more."""
+MAX_FLOAT_PIXELS = 4_000_000
+"""img2dataset lays a transparent picture on white in float64, 60 bytes a pixel: a larger one gets it laid before. Ours."""
+BAND_ROWS = 256
+"""Rows that are laid on white at once: four copies of a whole picture would be."""
+_DECODING = threading.Semaphore(2)
+"""So many of a process's threads decode at once: more would not be faster, and each takes 12 bytes a pixel."""
 MAX_PROFILE_BYTES = 4 << 20
 """A larger colour profile counts as none; those of printing presses have 3 MB at most. Ours."""
 ORIENTATION = 0x0112
@@ -86,21 +93,29 @@ def open_image(data: bytes) -> Image:
     return _read(data, MAX_PIXELS, describe)
 
 
-def plain_image(data: bytes, max_pixels: int = MAX_PIXELS) -> bytes:
+def plain_image(
+    data: bytes, max_pixels: int = MAX_PIXELS, before_pixels: Callable[[int], None] = lambda num_pixels: None
+) -> bytes:
     """The same image in bytes that any decoder reads as we do: turned, in RGB, one frame, as PNG where it was not.
 
-    A file that looks cut off is decoded to be sure: other decoders fill what is missing with grey.
+    A file that looks cut off is decoded to be sure: other decoders fill what is missing with grey. `before_pixels` is
+    told the number of pixels before any is decoded; it may wait.
     """
 
     def rewritten(picture: PIL.Image.Image) -> bytes:
+        num_pixels = picture.width * picture.height
+        before_pixels(num_pixels)
         is_plain = picture.mode in ("RGB", "RGBA", "L", "LA", "P", "1") and _orientation(picture) == 1
         is_animated = _format(data) != "jpeg" and getattr(picture, "is_animated", False)
-        if is_plain and not is_animated and _profile(picture) is None:
+        is_heavy = num_pixels > MAX_FLOAT_PIXELS and _is_transparent(picture)
+        if is_plain and not is_animated and not is_heavy and _profile(picture) is None:
             if _ends_early(data):
-                picture.load()
+                with _DECODING:
+                    picture.load()
             return data
         buffer = io.BytesIO()
-        _converted(picture, None).save(buffer, "png", compress_level=1)
+        with _DECODING:
+            _converted(picture, None).save(buffer, "png", compress_level=1)
         return buffer.getvalue()
 
     return _read(data, max_pixels, rewritten)
@@ -111,10 +126,13 @@ def flatten(picture: PIL.Image.Image) -> PIL.Image.Image:
     if picture.mode.startswith("I"):
         high = (np.clip(np.asarray(picture), 0, 0xFFFF) >> 8).astype(np.uint8)
         return PIL.Image.fromarray(high).convert("RGB")
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        white = PIL.Image.new("RGBA", picture.size, "white")
-        return PIL.Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
-    return picture if picture.mode == "RGB" else picture.convert("RGB")
+    if not _is_transparent(picture):
+        return picture if picture.mode == "RGB" else picture.convert("RGB")
+    flat = PIL.Image.new("RGB", picture.size)
+    for top in range(0, picture.height, BAND_ROWS):
+        band = picture.crop((0, top, picture.width, min(top + BAND_ROWS, picture.height))).convert("RGBA")
+        flat.paste(PIL.Image.alpha_composite(PIL.Image.new("RGBA", band.size, "white"), band).convert("RGB"), (0, top))
+    return flat
 
 
 def encode_image(pixels_HWC: Pixels) -> Image:
@@ -170,6 +188,10 @@ def _orientation(picture: PIL.Image.Image) -> int:
     except Exception:  # EXIF is as hostile as the rest, and not worth the picture
         return 1
     return found if isinstance(found, int) and found in UPRIGHT else 1
+
+
+def _is_transparent(picture: PIL.Image.Image) -> bool:
+    return picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
 
 
 def _profile(picture: PIL.Image.Image) -> Any:

@@ -63,20 +63,10 @@ def read_counts(path: Path) -> dict[str, int]:
     return dict(json.loads(metadata.get(COUNTS_KEY, b"{}")))
 
 
-def without_refused(paths: list[Path], refused: Collection[str], folder: Path) -> list[Path]:
-    """The tables themselves, or, where some uids are refused, copies in a working folder without their rows."""
-    if not refused:
-        return paths
-    copies = [folder / path.name for path in paths]
-    for path, copy in zip(paths, copies, strict=True):
-        partial = copy.with_suffix(".partial")
-        pq.write_table(keep_allowed(pq.read_table(path), refused), partial, compression="zstd")
-        partial.replace(copy)
-    return copies
-
-
 def keep_allowed(table: pa.Table, refused: Collection[str]) -> pa.Table:
     """The rows whose uid is not refused; uids are hexadecimal words, or their 16 bytes."""
+    if not refused:
+        return table
     kind = table.schema.field("uid").type
     words = pa.array([uid if pa.types.is_string(kind) else bytes.fromhex(uid) for uid in sorted(refused)], kind)
     return table.filter(pc.invert(pc.is_in(table["uid"], words)))

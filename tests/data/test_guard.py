@@ -1,153 +1,95 @@
 """The guard against hostile servers: nothing gets through, nothing stalls, each under its own reason."""
 
 import io
-import socket
 import threading
-import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 
 import PIL.Image
 import pytest
+from hostile import CASES, PNG, Case, HostileServer, hostile_server
 from pictures import picture
 
-from arm.data.addresses import PublicResolver, Refused, is_public
-from arm.data.guard import Guard, Policy, checked_image, forbids_ai
+from arm.data import connection
+from arm.data.addresses import CACHE_SECONDS, PublicResolver, Refused, is_public, system_resolver
+from arm.data.budget import Budget
+from arm.data.guard import Fetched, Guard, Policy, retry_after
 from arm.data.images import encode_image
 
-PNG = encode_image(picture(0)).data
 AGENT = "arm-platform/0.1 (test)"
+ANSWERS = {"mixed-answers.test": ("93.184.216.34", "10.0.0.1")}
 
 
-class Hostile(BaseHTTPRequestHandler):
-    """Behaves badly as the path says."""
-
-    protocol_version = "HTTP/1.1"
-    asked: ClassVar[list[str]] = []
-
-    def do_GET(self) -> None:
-        self.asked.append(self.path)
-        getattr(self, "answer_" + self.path.strip("/").split("/")[0].replace(".", "_"), self.answer_missing)()
-
-    def send(self, body: bytes, status: int = 200, length: int | None = None, **headers: str) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.send_header("Content-Length", str(len(body) if length is None else length))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def answer_robots_txt(self) -> None:
-        self.send(b"User-agent: *\nDisallow: /secret\n")
-
-    def answer_good(self) -> None:
-        self.send(PNG)
-
-    answer_secret = answer_good
-
-    def answer_missing(self) -> None:
-        self.send(b"no", 404)
-
-    def answer_drip(self) -> None:
-        self.send(b"", length=100)
-        for _ in range(100):
-            self.wfile.write(b"x")
-            time.sleep(0.05)
-
-    def answer_endless(self) -> None:
-        self.send_response(200)
-        self.end_headers()
-        for _ in range(100):
-            self.wfile.write(b"x" * 10_000)
-
-    def answer_large(self) -> None:
-        self.send(b"x", length=10**9)
-
-    def answer_cut(self) -> None:
-        self.send(PNG[:50], length=len(PNG))
-        self.close_connection = True
-
-    def answer_html(self) -> None:
-        self.send(b"<html>")
-
-    def answer_noai(self) -> None:
-        self.send(PNG, X_Robots_Tag="otherbot: noindex, arm-platform: noai")
-
-    def answer_gzip(self) -> None:
-        self.send(PNG, Content_Encoding="gzip")
-
-    def answer_loop(self) -> None:
-        self.send(b"", 302, Location="/loop")
-
-    def answer_once(self) -> None:
-        self.send(b"", 301, Location="/good")
-
-    def answer_inside(self) -> None:
-        self.send(b"", 302, Location="http://169.254.169.254/latest/meta-data/")
-
-    def answer_file(self) -> None:
-        self.send(b"", 302, Location="file:///etc/passwd")
-
-    def answer_headers(self) -> None:
-        self.wfile.write(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n")
-
-    def log_message(self, *_: object) -> None:
-        """Quiet."""
+def resolve(host: str) -> tuple[str, ...]:
+    """The made-up hosts, and what the system makes of numbers."""
+    return ANSWERS.get(host) or (system_resolver(host) if host[0].isdigit() else ())
 
 
 @pytest.fixture(scope="module")
-def guard() -> Iterator[Guard]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hostile)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostileServer]:
+    """The hostile server, whose authority is trusted meanwhile."""
+    with hostile_server(tmp_path_factory.mktemp("certificates")) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(server.certificates))
+        connection._tls.cache_clear()
+        yield server
+    connection._tls.cache_clear()
+
+
+def guard_of(server: HostileServer, timeout_seconds: float) -> Guard:
     policy = Policy(
-        user_agent=AGENT,
-        max_bytes=100_000,
-        timeout_seconds=0.6,
-        exceptions={"site.test": ("127.0.0.1", server.server_port)},
-    )
-    yield Guard(policy, resolver=lambda host: ("10.0.0.1",) if host == "inside.test" else ())
-    server.shutdown()
+        user_agent=AGENT, max_bytes=200_000, timeout_seconds=timeout_seconds, exceptions=server.exceptions
+    )  # fmt: skip
+    return Guard(policy, resolver=resolve)
 
 
-@pytest.mark.parametrize(
-    ("url", "reason"),
-    [
-        ("http://site.test/good", ""),
-        ("http://site.test/once", ""),
-        ("http://site.test/missing", "http_404"),
-        ("http://site.test/secret", "robots"),
-        ("http://site.test/drip", "timeout"),
-        ("http://site.test/endless", "too_large"),
-        ("http://site.test/large", "too_large"),
-        ("http://site.test/cut", "truncated"),
-        ("http://site.test/html", "not_an_image"),
-        ("http://site.test/noai", "noai"),
-        ("http://site.test/gzip", "encoded_body"),
-        ("http://site.test/loop", "redirects"),
-        ("http://site.test/inside", "private_address"),
-        ("http://site.test/file", "scheme"),
-        ("http://site.test/headers", "connection"),
-        ("http://me:pw@site.test/good", "userinfo"),
-        ("http://inside.test/good", "private_address"),
-        ("http://absent.test/good", "dns"),
-        ("http://[::ffff:127.0.0.1]/good", "private_address"),
-        ("file:///etc/passwd", "scheme"),
-        ("http://", "bad_url"),
-        ("", "scheme"),
-    ],
-)
-def test_each_behaviour_has_its_reason(guard: Guard, url: str, reason: str) -> None:
-    fetched = guard.fetch(url)
-    assert fetched.reason == reason
-    assert (fetched.body == PNG) == (reason == "")
+@pytest.fixture(scope="module")
+def patient(server: HostileServer) -> Guard:
+    """A guard whose deadline plays no part, however busy the machine is."""
+    return guard_of(server, 60)
 
 
-def test_what_robots_forbid_is_not_even_asked_for(guard: Guard) -> None:
-    guard.fetch("http://site.test/secret")
-    assert "/secret" not in Hostile.asked
-    assert Hostile.asked.count("/robots.txt") == 1
+@pytest.fixture(scope="module")
+def timed_out(server: HostileServer) -> dict[str, Fetched]:
+    """What becomes of the servers that only the deadline ends, all asked at once."""
+    slow, guard = [case for case in CASES if case.is_slow], guard_of(server, 1.5)
+    with ThreadPoolExecutor(len(slow)) as pool:
+        found = pool.map(guard.fetch, [case.address for case in slow])
+        return dict(zip([case.name for case in slow], found, strict=True))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_each_behaviour_has_its_reason(case: Case, patient: Guard, timed_out: dict[str, Fetched]) -> None:
+    fetched = timed_out[case.name] if case.is_slow else patient.fetch(case.address)
+    assert fetched.reason == case.reason
+    assert (fetched.body is None) == bool(case.reason)
+    if case.name == "turned":
+        with PIL.Image.open(io.BytesIO(fetched.body or b"")) as upright:
+            assert upright.size == (2, 4)
+    elif not case.reason:
+        assert fetched.body == PNG
+
+
+def test_what_robots_forbid_is_not_even_asked_for(server: HostileServer) -> None:
+    before, guard = len(server.asked), guard_of(server, 60)
+    for _ in range(2):
+        assert guard.fetch("http://robots-disallow.test/image").reason == "robots"
+    assert server.asked[before:] == ["robots-disallow.test/robots.txt"]
+
+
+def test_the_verdicts_say_which_rule_when_and_how_often(server: HostileServer) -> None:
+    guard = guard_of(server, 60)
+    for name in ("robots-disallow", "robots-disallow", "robots-500", "good", "noai"):
+        guard.fetch(f"http://{name}.test/image")
+    told = {(site, origin, rule): count for (site, _, origin, rule), count in guard.log._robots.items()}
+    assert told == {
+        ("http://robots-disallow.test", "rules", "Disallow: /image"): 2,
+        ("http://robots-500.test", "unreachable http_500", "unreachable http_500"): 1,
+        ("http://good.test", "http_404", None): 1,
+        ("http://noai.test", "http_404", None): 1,
+    }
+    assert [(url, header) for url, header, _ in guard.log._opt_outs] == [("http://noai.test/image", "noindex, noai")]
 
 
 @pytest.mark.parametrize(
@@ -172,36 +114,91 @@ def test_one_private_address_among_public_ones_refuses_the_host_and_answers_are_
             resolve("rebinding.test")
 
 
-def test_a_host_that_fails_too_often_is_given_up() -> None:
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        policy = Policy(
-            user_agent=AGENT, robots=False, max_host_failures=2, exceptions={"down.test": closed.getsockname()}
-        )
-        guard = Guard(policy)
-        assert [guard.fetch("http://down.test/a").reason for _ in range(3)] == ["connection", "connection", "host_down"]
+def test_a_host_that_is_bound_anew_is_connected_to_where_it_was_checked_or_not_at_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A public answer, then a private one: the first is asked once and connected to; after its time the second stops it."""
+    answers, now, tried = iter([("93.184.216.34",), ("127.0.0.1",)]), 0.0, []
+
+    def connect(address: tuple[str, int], timeout: float) -> None:
+        tried.append(address)
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(connection.socket, "create_connection", connect)
+    policy = Policy(user_agent=AGENT, robots=False)
+    guard = Guard(policy, resolver=lambda host: next(answers), clock=lambda: now)
+    reasons = [guard.fetch("http://rebinding.test/a").reason for _ in range(2)]
+    now = CACHE_SECONDS + 1
+    reasons += [guard.fetch("http://rebinding.test/a").reason for _ in range(2)]
+    assert reasons == ["connection", "connection", "private_address", "private_address"]
+    assert tried == [("93.184.216.34", 80)] * 2
 
 
-def test_an_image_is_turned_upright_and_a_bomb_is_not_decoded() -> None:
-    exif, buffer = PIL.Image.Exif(), io.BytesIO()
-    exif[0x0112] = 6
-    PIL.Image.new("RGB", (4, 2)).save(buffer, "jpeg", exif=exif)
-    with PIL.Image.open(io.BytesIO(checked_image(buffer.getvalue(), 100))) as upright:
-        assert upright.size == (2, 4)
+def test_an_image_over_the_pixel_limit_is_not_decoded() -> None:
+    def fetch(max_pixels: int) -> None:
+        guard = Guard(Policy(user_agent=AGENT, max_pixels=max_pixels))
+        guard._checked(encode_image(picture(0)).data)
+
+    fetch(36 * 36)
     with pytest.raises(Refused, match="too_many_pixels"):
-        checked_image(PNG, 36 * 36 - 1)
+        fetch(36 * 36 - 1)
 
 
 @pytest.mark.parametrize(
-    ("header", "forbidden"),
+    ("value", "seconds"),
     [
-        ("noai", True),
-        ("noimageai, nofollow", True),
-        ("nofollow", False),
-        ("otherbot: noai", False),
-        ("otherbot: nofollow, noai", False),
-        ("arm-platform: noindex", True),
+        ("120", 120.0),
+        (" 5 ", 5.0),
+        ("Thu, 01 Jan 1970 00:20:00 GMT", 200.0),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0),
+        ("soon", None),
+        ("-1", None),
+        ("", None),
     ],
 )
-def test_robots_tags_count_for_everybody_or_for_us(header: str, forbidden: bool) -> None:
-    assert forbids_ai([header], AGENT) == forbidden
+def test_retry_after_is_seconds_or_a_date(value: str, seconds: float | None) -> None:
+    assert retry_after(value, now=1_000.0) == seconds
+
+
+class KeepingOpen(BaseHTTPRequestHandler):
+    """Keeps its connections open, unless the path says that it hangs up after the answer."""
+
+    protocol_version = "HTTP/1.1"
+    clients: ClassVar[list[int]] = []
+
+    def do_GET(self) -> None:
+        self.clients.append(self.client_address[1])
+        self.send_response(200 if self.path != "/robots.txt" else 404)
+        self.send_header("Content-Length", str(len(PNG) if self.path != "/robots.txt" else 0))
+        self.end_headers()
+        self.wfile.write(PNG if self.path != "/robots.txt" else b"")
+        self.close_connection = self.path == "/last"
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+def test_one_connection_carries_many_requests_and_one_that_was_closed_is_opened_anew() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), KeepingOpen) as http:
+        http.daemon_threads = True
+        threading.Thread(target=http.serve_forever, daemon=True).start()
+        exceptions = {"open.test": ("127.0.0.1", http.server_port)}
+        guard = Guard(Policy(user_agent=AGENT, timeout_seconds=60, exceptions=exceptions))
+        for path in ("a", "b", "last", "c", "d"):
+            assert guard.fetch(f"http://open.test/{path}").body == PNG
+        http.shutdown()
+    asked = KeepingOpen.clients
+    assert len(asked) == 6  # robots.txt and five images
+    assert [len(set(asked[:4])), len(set(asked[4:])), len(set(asked))] == [1, 1, 2]
+
+
+def test_memory_is_taken_from_a_budget_and_given_back_once() -> None:
+    budget = Budget(10)
+    lease = budget.take(7)
+    waiting = ThreadPoolExecutor(1).submit(lambda: budget.take(30))  # more than there is: all of it
+    assert not waiting.done()
+    lease.release()
+    lease.release()
+    assert waiting.result(60) is not None
+    del waiting
+    budget.take(10)

@@ -8,13 +8,13 @@ import pytest
 from takedown_store import UIDS, captioned, pairs_table
 
 from arm.data import judging
-from arm.data.config import CurateConfig, FilterConfig, SourceRule
+from arm.data.config import CurateConfig, DownloadConfig, FilterConfig, SourceRule
 from arm.data.curation import decide
 from arm.data.measuring import Task, measure_shard
 from arm.data.sample_rows import words_in
 from arm.data.shards import read_shard, write_shard
-from arm.data.tables import check_balance, read_counts, without_refused, write_table
-from arm.storage import LocalFolder
+from arm.data.tables import check_balance, keep_allowed
+from arm.data.units import COLUMNS, write_units
 from arm.tokenizer.config import EncodeConfig
 from arm.tokenizer.encoding.decoding import Decoder
 from arm.tokenizer.training.pairs import read_index
@@ -30,21 +30,16 @@ def test_filter_pairs_drops_it_as_tombstone(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_download_images_never_asks_for_it(tmp_path: Path) -> None:
-    write_table(LocalFolder(tmp_path), "part-00000.parquet", pairs_table(), {"pairs_kept": 8})
-    paths = [tmp_path / "part-00000.parquet"]
-    assert without_refused(paths, frozenset(), tmp_path / "allowed") == paths
-    (tmp_path / "allowed").mkdir()
-    (left,) = without_refused(paths, GONE, tmp_path / "allowed")
-    assert pq.read_table(left)["uid"].to_pylist() == [uid for uid in UIDS if uid not in GONE]
-    assert read_counts(left) == {"pairs_kept": 8}
+    allowed = keep_allowed(pairs_table().select(list(COLUMNS)), GONE)
+    assert write_units([allowed], tmp_path / "units", DownloadConfig()) == 1
+    (unit,) = (tmp_path / "units").glob("*.parquet")
+    assert set(pq.read_table(unit)["uid"].to_pylist()) == set(UIDS) - GONE
 
 
-def test_uids_as_bytes_are_refused_too(tmp_path: Path) -> None:
+def test_uids_as_bytes_are_refused_too() -> None:
     table = pa.table({"uid": pa.array([bytes.fromhex(uid) for uid in UIDS], pa.binary(16))})
-    pq.write_table(table, tmp_path / "a.parquet")
-    (tmp_path / "allowed").mkdir()
-    (left,) = without_refused([tmp_path / "a.parquet"], GONE, tmp_path / "allowed")
-    assert pq.read_table(left).num_rows == 6
+    assert keep_allowed(table, GONE).num_rows == 6
+    assert keep_allowed(table, frozenset()) is table
 
 
 def test_curate_images_decodes_nothing_of_it_and_counts_it(tmp_path: Path) -> None:

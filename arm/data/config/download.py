@@ -44,22 +44,24 @@ class DownloadConfig:
     """Images with a shorter side are refused (`too_small`), pixels."""
     unit_rows: int = 10_000
     """URLs of one unit of work: one shard, one failures table; what a kill can cost at most."""
+    unit_rows_per_host: int = 1_000
+    """URLs of one host in a unit: a host that is slow or busy holds no unit for long."""
     user_agent: str = "arm-platform/0.1 (+https://github.com/arm-platform; research crawler)"
     """Sent with each request: honest, with a contact. Real runs put their own contact here."""
     robots: bool = True
     """Obey robots.txt (RFC 9309) and X-Robots-Tag noai, noimageai, noindex, noimageindex."""
     max_bytes: int = 20_000_000
     """Longest body that is read."""
-    max_pixels: int = 100_000_000
-    """Largest image that is decoded, by its header."""
+    max_pixels: int = 40_000_000
+    """Largest image that is decoded, by its header: a worker stays under 1 GiB with it, whatever the image is."""
     max_redirects: int = 3
     """Redirects followed, each one checked like the first address."""
     timeout_seconds: float = 20.0
     """Deadline of one URL in all, redirects included."""
     requests_per_second_per_host: float = operational(4.0)
-    """Rate of one host in each worker process."""
+    """Rate of one host over all worker processes of a machine."""
     max_host_failures: int = 50
-    """After so many connection failures in a row a host is given up (`host_down`)."""
+    """After so many connection failures in a row a host is left alone for five minutes (`host_down`)."""
     max_unresolved_share: float = 0.5
     """The job fails when a larger share of the URLs gave no answer at all (time-outs, connections)."""
     exceptions: tuple[HostException, ...] = ()
@@ -72,5 +74,9 @@ class DownloadConfig:
     def __post_init__(self) -> None:
         if self.encode_format == "png" and not 0 <= self.encode_quality <= 9:
             raise UserError(f"DownloadConfig.encode_quality is {self.encode_quality}; PNG takes 0 to 9.")
-        if self.unit_rows < 1 or self.threads < 1:
-            raise UserError("DownloadConfig.unit_rows and threads must be at least 1.")
+        if self.unit_rows < 1 or self.unit_rows_per_host < 1 or self.threads < 1:
+            raise UserError("DownloadConfig.unit_rows, unit_rows_per_host and threads must be at least 1.")
+        if not self.requests_per_second_per_host > 0:
+            raise UserError(
+                f"DownloadConfig.requests_per_second_per_host is {self.requests_per_second_per_host}; give more than 0."
+            )
