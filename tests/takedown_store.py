@@ -15,7 +15,7 @@ import pyarrow as pa
 from made_up_ledger import STEPS, record, write_plan
 from made_up_ledger import publish as publish_run
 
-from arm.data.filtering import KEPT
+from arm.data.judging import KEPT
 from arm.data.normalisation import pair_uid
 from arm.data.shards import write_shard as write_tar
 from arm.data.tables import write_table

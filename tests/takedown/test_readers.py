@@ -24,7 +24,7 @@ GONE = frozenset({UIDS[2], UIDS[7]})
 
 def test_filter_pairs_drops_it_as_tombstone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judging, "detect_languages", lambda captions, *_: ["en"] * len(captions))  # loads for seconds
-    judged = judging.judge_table(pairs_table().drop_columns("language"), FilterConfig(), refused=GONE)
+    judged = judging.judge_table(pairs_table().drop_columns(["language", "num_masked"]), FilterConfig(), refused=GONE)
     reasons = dict(zip(judged["uid"].to_pylist(), judged["reason"].to_pylist(), strict=True))
     assert {uid for uid, reason in reasons.items() if reason == "tombstone"} == GONE
 
