@@ -28,7 +28,7 @@ SPACE_SHIFT = 42
 """An open row is one number: tokens left, then when it was put down. The smallest that is large enough is the best fit."""
 MAX_SEQUENCE_LENGTH = 1 << 20
 _UNIT = np.int64(UNIT)
-NEVER = np.int64(1) << 62
+NEVER = 1 << 62
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _M1, _M2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _S30, _S27, _S31 = np.uint64(30), np.uint64(27), np.uint64(31)
@@ -182,7 +182,7 @@ def _next_kind(
 
     Worst-case fair queueing (WF2Q, Bennett and Zhang 1996). A kind that has no document at hand is returned at once.
     """
-    chosen, earliest = -1, NEVER
+    chosen, earliest = -1, 0
     for kind in range(len(lags)):
         if active[kind] and (lags[kind] > 0 or (lags[kind] == 0 and shares[kind] > 0)):
             if places[kind] == ends[kind]:
@@ -199,7 +199,7 @@ def _finish(length: Number, lag: Number, share: Number) -> int:
     owed = _UNIT * length - lag
     if share == 0:
         return NEVER if owed > 0 else -NEVER
-    return (owed << 5) // share
+    return int((owed << 5) // share)
 
 
 @numba.njit(cache=True)
