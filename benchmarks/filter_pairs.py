@@ -10,20 +10,20 @@ The peer is what one would write without Spark: read everything into one data fr
 drop_duplicates and groupby. It holds everything in memory, leaves no decision table behind but one Parquet file each of
 kept and dropped rows, and cannot go on after a kill. Both must drop the same numbers for the same reasons.
 
-Costs are CPU seconds of the process and all its children, the JVM included, so that other work on the machine does not
-show. Two cores cannot be had undisturbed on a busy machine: what is printed is the CPU time with two against one, which
-bounds the speed-up (2.00 divided by the ratio), together with the share that no second core can take: this process and
-the start of Spark, measured as a run over one row.
+Costs are CPU seconds of this process and all below it, the JVM included, so that other work on the machine does not show;
+the first run, over 1,000 rows, warms up and is printed by itself. Two cores cannot be had undisturbed on a busy machine:
+what is printed is the CPU time with two cores against one, which bounds the speed-up (2 divided by the ratio, if no
+task waits for another), and the share of this process, which no second core can take.
 """
 
-import ctypes
 import os
-import resource
-import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -47,39 +47,54 @@ WORDS = [
     "table", "lamp", "portrait", "view", "evening", "summer", "winter", "street", "market", "bird", "horse", "tower",
 ]  # fmt: skip
 CONFIG = FilterConfig(candidate_languages=("ja", "ko"), rows_per_part=25_000)
-CHILD_SUBREAPER = 36
-"""prctl: orphans, like the JVM, become this process's children, so that their CPU time is counted."""
 
 
 def main(sizes: tuple[int, ...]) -> None:
-    """Run ours on one core and on two, and the peer, at each size, each in processes of their own."""
-    ctypes.CDLL(None).prctl(CHILD_SUBREAPER, 1, 0, 0, 0)
+    """Run ours on one core and on two, and the peer, at each size."""
     with tempfile.TemporaryDirectory() as name:
-        start = measured("1", write_pairs(Path(name) / "one", 1, 1), Path(name) / "one-out")[0]
-        print(f"start of Spark and a run over one row: {start:.1f} CPU-s")
+        folder = Path(name)
+        first = measured(run_ours, write_pairs(folder / "warm", 1_000, 1), folder / "warm-out", 2)
+        print(f"start of Spark and a run over 1,000 rows: {first[0]:.1f} CPU-s", flush=True)
         for size in sizes:
-            pairs = write_pairs(Path(name) / f"in-{size}", size, PARTS)
-            runs = {how: measured(how, pairs, Path(name) / f"out-{size}-{how}") for how in ("1", "2", "pandas")}
-            assert runs["1"][1] == runs["2"][1] == runs["pandas"][1], runs
-            one, two, peer = (runs[how][0] for how in ("1", "2", "pandas"))
-            print(f"{size:,} rows: ours {one:.1f} CPU-s on one core ({1e6 * one / size:.0f} us a row, ", end="")
-            print(f"{1e6 * (one - start) / size:.0f} without the start), {two:.1f} on two (ratio {two / one:.2f})")
+            pairs = write_pairs(folder / f"in-{size}", size, PARTS)
+            one, alone, counts = measured(run_ours, pairs, folder / f"one-{size}", 1)
+            two, _, same = measured(run_ours, pairs, folder / f"two-{size}", 2)
+            peer, _, theirs = measured(run_pandas, pairs, folder / f"pandas-{size}")
+            assert common(counts) == common(same) == common(theirs), (counts, same, theirs)
             print(
-                f"  pandas {peer:.1f} CPU-s; ours {one / peer:.2f} times that, {(one - start) / peer:.2f} without the start"
+                f"{size:,} rows: ours {1e6 * one / size:.0f} us a row on one core, of which {alone / one:.0%} in this "
+                f"process; on two {two / one:.2f} times that; pandas {1e6 * peer / size:.0f} us a row, "
+                f"ours {one / peer:.2f} times that",
+                flush=True,
             )
 
 
-def measured(how: str, pairs: Path, output: Path) -> tuple[float, str]:
-    """CPU seconds of one run with all its children, and what it counted."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run([sys.executable, __file__, how, pairs, output], stdout=subprocess.PIPE, text=True, check=True)
-    while True:
+def measured(work: Callable[..., dict[str, int]], *arguments: Any) -> tuple[float, float, dict[str, int]]:
+    """CPU seconds of a call with all processes below this one, those of this process alone, and the call's counts."""
+    everything, alone = cpu_seconds(), time.process_time()
+    counts = work(*arguments)
+    return cpu_seconds() - everything, time.process_time() - alone, counts
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and of all below it, the ended ones included."""
+    below: dict[int, list[tuple[int, int]]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
         try:
-            os.waitpid(-1, 0)
-        except ChildProcessError:
-            break
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done.stdout
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        below.setdefault(int(fields[1]), []).append((int(path.parent.name), sum(map(int, fields[11:15]))))
+
+    def ticks(process: int) -> int:
+        return sum(own + ticks(child) for child, own in below.get(process, []))
+
+    return time.process_time() + ticks(os.getpid()) / os.sysconf("SC_CLK_TCK")
+
+
+def common(counts: dict[str, int]) -> dict[str, int]:
+    """The counts that both give."""
+    return {n: value for n, value in counts.items() if n.startswith(DROPPED) or n in ("pairs_read", "pairs_kept")}
 
 
 def run_ours(pairs: Path, output: Path, cores: int) -> dict[str, int]:
@@ -145,18 +160,5 @@ def _row(number: int, words: np.ndarray, chance: np.ndarray, image: int, file: s
     return {"uid": pair_uid(url, caption), "url": url, "caption": caption, "kind": "alt", "attribute": "src"} | place
 
 
-def run(how: str, pairs: str, output: str) -> None:
-    """One measured run: print the counts that both can give."""
-    counts = run_pandas(Path(pairs), Path(output)) if how == "pandas" else run_ours(Path(pairs), Path(output), int(how))
-    print(
-        sorted(
-            (name, n) for name, n in counts.items() if name.startswith(DROPPED) or name in ("pairs_read", "pairs_kept")
-        )
-    )
-
-
 if __name__ == "__main__":
-    if len(sys.argv) == 4 and not sys.argv[2].isdigit():
-        run(*sys.argv[1:])
-    else:
-        main(tuple(map(int, sys.argv[1:])) or SIZES)
+    main(tuple(map(int, sys.argv[1:])) or SIZES)

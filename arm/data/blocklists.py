@@ -3,8 +3,8 @@
     adult/domains       garden.test                 that host and every host below it
     adult/urls          shop.test/gallery/17        that address and what lies below it; a leading www. does not count
 
-Lines are kept as sorted 64-bit hashes: 5 million domains are 40 MB that all processes of a machine share, and a lookup by
-mistake has a chance of 1 in 10^12. What is no domain at all (a comment, a regular expression) hits nothing.
+Lines are kept as sorted 64-bit hashes: 5 million domains are 40 MB that all processes of a machine share, and a lookup that
+hits by mistake has a chance of 1 in 10^12. What is no domain at all (a comment, a regular expression) hits nothing.
 """
 
 import gzip

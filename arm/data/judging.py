@@ -4,7 +4,7 @@ dropped/rules-00000.parquet          published: whom a rule objects to, and copi
 .work/filter/rows/00000.parquet      the others, whole, with their order
 .work/filter/keys/00000.parquet      the others, 40 bytes each: what the comparison of pairs needs. Written last
 
-    order = rank of the caption's kind | part | row       48 + 8 bits: "first" is the same whatever the tasks are
+    order = rank of the caption's kind (8 bits), part (24), row (32): "first" is the same whatever the tasks are
 """
 
 import hashlib
@@ -157,7 +157,7 @@ def _rank(kind: str | None) -> int:
 
 
 def _hashed(texts: pa.ChunkedArray) -> pa.Array:
-    """64 bits of each text: of a billion texts, some two share a key by chance at 1 in 40."""
+    """64 bits of each text: that any two of a billion share a key has a chance of 1 in 40."""
     digests = (hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts.to_pylist())
     return pa.array(
         np.fromiter((int.from_bytes(digest, "big", signed=True) for digest in digests), np.int64), pa.int64()

@@ -253,7 +253,7 @@ def test_spark_decides_as_plain_loops_do_at_any_number_of_partitions(tmp_path: P
 
 FILTERING = """
 import sys
-sys.path[:0] = sys.argv[4:]
+sys.path[:0] = sys.argv[3:]
 from pathlib import Path
 from test_filtering import CONFIG, artifact
 from arm.data.filtering import filter_pairs
@@ -270,19 +270,26 @@ if __name__ == "__main__":
 def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     rows = made_up(1, 2_000)
     crawl(tmp_path / "in", *(rows[start : start + 250] for start in range(0, 2_000, 250)))
-    started = time.monotonic()
-    run(tmp_path, "undisturbed").wait()
-    seconds, seed = time.monotonic() - started, random.randrange(1 << 30)
-    print(f"seed {seed}, {seconds:.1f} s")
+    assert run(tmp_path, "undisturbed").wait() == 0
+    total, seed = num_files(tmp_path / "undisturbed"), random.randrange(1 << 30)
     draw = random.Random(seed)
-    for _ in range(3):
+    moments = sorted(draw.sample(range(total), 3))
+    print(f"seed {seed}: killed at {moments} of {total} files")
+    for moment in moments:
         victim = run(tmp_path, "killed")
-        time.sleep(seconds * draw.uniform(0.3, 0.95))
+        while num_files(tmp_path / "killed") < moment and victim.poll() is None:
+            time.sleep(0.05)
+        time.sleep(draw.uniform(0, 0.5))
         os.killpg(victim.pid, signal.SIGKILL)
         victim.wait()
         LocalFolder(tmp_path / "killed").sweep()
     assert run(tmp_path, "killed").wait() == 0
     assert contents(tmp_path / "killed") == contents(tmp_path / "undisturbed") != {}
+
+
+def num_files(folder: Path) -> int:
+    """What was published, the working folder included."""
+    return sum(path.is_file() and ".tmp-" not in path.name for path in folder.rglob("*.parquet"))
 
 
 def run(folder: Path, name: str) -> "subprocess.Popen[bytes]":
