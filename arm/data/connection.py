@@ -226,7 +226,7 @@ class _Exchange:
         self.stream.allow(2 * max_bytes + HEADER_BYTES)  # chunks of one byte take six
         lease = self._lease(stated, budget) if stated is not None and stated > SMALL_BYTES else None
         chunks, size = [], 0
-        while chunk := response.read(CHUNK_BYTES):
+        while chunk := response.read(SMALL_BYTES):
             chunks.append(chunk)
             size += len(chunk)
             if size > max_bytes:
@@ -243,7 +243,7 @@ class _Exchange:
     def _lease(self, num_bytes: int, budget: Budget) -> Lease:
         """Leave to hold so much; the time that it takes is ours, not the server's."""
         started = time.monotonic()
-        lease = budget.take(num_bytes)
+        lease = budget.take(2 * num_bytes)  # the pieces, and the whole
         self.stream.until += time.monotonic() - started
         return lease
 

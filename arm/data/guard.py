@@ -37,7 +37,7 @@ UNRESOLVED = HOST_FAILURES | {
 }  # fmt: skip
 """Reasons that another attempt may cure: what `--retry-failures` asks again."""
 BODY_BYTES = 100_000_000
-"""Bodies above 1 MB that one process holds at once, ours."""
+"""Memory for the bodies above 1 MB that one process holds at once, ours."""
 LARGE_PIXELS = 4_000_000
 """A larger image is alone of its kind in a process until img2dataset is done with it, ours."""
 

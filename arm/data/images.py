@@ -38,7 +38,7 @@ REASONS = ("too_many_pixels", "empty", "truncated", "not_an_image", "damaged")
 """Why an image is dropped: all the reasons there are."""
 MAX_PIXELS = 100_000_000
 """What is decoded at most: 300 MB as RGB. Ours; no camera that people carry makes more."""
-MAX_FLOAT_PIXELS = 4_000_000
+MAX_FLOAT_PIXELS = 2_000_000
 """img2dataset lays a transparent picture on white in float64, 60 bytes a pixel: a larger one gets it laid before. Ours."""
 BAND_ROWS = 256
 """Rows that are laid on white at once: four copies of a whole picture would be."""

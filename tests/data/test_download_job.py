@@ -51,7 +51,7 @@ def peak_of_workers() -> Iterator[dict[str, int]]:
         while not over.wait(0.2):
             for folder in below(os.getpid()):
                 with contextlib.suppress(OSError, IndexError):  # it ended while we looked
-                    if b"pyspark" in (folder / "cmdline").read_bytes():
+                    if b"pyspark.daemon" in (folder / "cmdline").read_bytes():
                         status = (folder / "status").read_text()
                         found[folder.name] = 1024 * int(status.split("VmHWM:")[1].split()[0])
 
