@@ -115,7 +115,7 @@ JOBS: tuple[Job, ...] = (
         name="curate-images", phase="data", makes="curated-shards", version=2,
         purpose="Score images, drop duplicates, the unfit and evaluation images; write curated shards.",
         function="arm.data.curation:curate_images", config="arm.data.config:CurateConfig",
-        inputs=(_optional("crawled"), _optional("imported"), _optional("scorer", "judge"), _optional("evaluation", "judge")),
+        inputs=(_optional("crawled"), _optional("imported"), *(_optional(n, "judge") for n in ("scorer", "evaluation", "known"))),
     ),
     Job(
         name="train-tokenizer", phase="model", makes="tokenizer", version=4, distributed=True,

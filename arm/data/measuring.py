@@ -1,6 +1,8 @@
 """One decode per image: scores and fingerprints of the samples of a shard, as a table of a row per sample.
 
-    uid, source, content, side, aspect, entropy, sharpness, similarity, exact [16 bytes each], phash, thumbnails
+    uid, source, content, side, aspect, entropy, sharpness, text_area, similarity, bad_image,
+    images [exact, phash, near, thumbnails] and what hash lists are compared with: url, md5, sha256, pdq
+    and a column for each head
 
 Of several images the worst value counts: the smallest side, the largest aspect.
 """
@@ -18,19 +20,24 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from arm.data.config import SourceRule
-from arm.data.deduplication import fingerprint_images
+from arm.data import pdq
+from arm.data.config import HeadConfig, SourceRule
+from arm.data.deduplication import GREY_WEIGHTS, fingerprint_images
+from arm.data.hash_lists import url_digest
+from arm.data.heads import Head, load_head
 from arm.data.images import BadImageError, decode_image
-from arm.data.scores import SimilarityScorer, measure_images
+from arm.data.scores import Scorer, measure_grey
 from arm.data.shards import read_shard
 from arm.records import Image, Sample, Text
 
 MEASURED = pa.schema(
     [
         ("uid", pa.string()), ("source", pa.string()), ("content", pa.binary(16)), ("side", pa.int32()),
-        ("aspect", pa.float32()), ("entropy", pa.float32()), ("sharpness", pa.float32()),
+        ("aspect", pa.float32()), ("entropy", pa.float32()), ("sharpness", pa.float32()), ("text_area", pa.float32()),
         ("similarity", pa.float32()), ("exact", pa.list_(pa.binary(16))), ("phash", pa.list_(pa.uint64())),
-        ("thumbnails", pa.list_(pa.binary())), ("bad_image", pa.string()),
+        ("near", pa.list_(pa.binary(32))), ("thumbnails", pa.list_(pa.binary())), ("bad_image", pa.string()),
+        ("url", pa.binary()), ("md5", pa.list_(pa.binary())), ("sha256", pa.list_(pa.binary())),
+        ("original_md5", pa.binary()), ("original_sha256", pa.binary()), ("pdq", pa.list_(pa.binary())),
     ]
 )  # fmt: skip
 SCORE_DIGITS = 4
@@ -50,8 +57,14 @@ class Task:
     rules: tuple[SourceRule, ...]
     scorer: Path | None
     scorer_batch: int
+    heads: tuple[HeadConfig, ...] = ()
     refused: frozenset[str] = frozenset()
     """Uids that were taken down: nothing of them is decoded."""
+
+    @property
+    def columns(self) -> pa.Schema:
+        """The columns of its table: MEASURED and a score for each head."""
+        return pa.schema([*MEASURED, *((head.name, pa.float32()) for head in self.heads)])
 
 
 def rule_of(source: str, rules: tuple[SourceRule, ...]) -> SourceRule:
@@ -68,7 +81,7 @@ def measure_shard(task: Task) -> Path:
     while block := list(_block(samples)):
         rows += _measured(block, task)
     partial = task.target.with_suffix(".partial")
-    pq.write_table(pa.Table.from_pylist(rows, MEASURED), partial)
+    pq.write_table(pa.Table.from_pylist(rows, task.columns), partial)
     partial.replace(task.target)
     return task.target
 
@@ -88,7 +101,7 @@ def _measured(samples: list[Sample], task: Task) -> list[Row]:
     rows, decoded = list[Row](), list[list[Pixels]]()
     for sample in samples:
         pixels, reason = ([], "tombstone") if sample.uid in task.refused else _decoded(sample)
-        rows.append({"uid": sample.uid, "source": sample.source, "bad_image": reason})
+        rows.append({"uid": sample.uid, "source": sample.source, "bad_image": reason} | _file_hashes(sample))
         decoded.append(pixels)
     found = _measure_all([pixels for images in decoded for pixels in images])
     for sample, row, images in zip(samples, rows, decoded, strict=True):
@@ -106,6 +119,28 @@ def _decoded(sample: Sample) -> tuple[list[Pixels], str | None]:
         return [], error.reason
 
 
+def _file_hashes(sample: Sample) -> Row:
+    """What is known of the files alone: it stays known of images that cannot be decoded."""
+    files = [part.data for part in sample.parts if isinstance(part, Image)]
+    url = sample.meta.get("url")
+    return {
+        "url": url_digest(url) if isinstance(url, str) else None,
+        "md5": [hashlib.md5(data, usedforsecurity=False).digest() for data in files],
+        "sha256": [hashlib.sha256(data).digest() for data in files],
+        "original_md5": _told(sample, "md5", 16), "original_sha256": _told(sample, "sha256", 32),
+    }  # fmt: skip
+
+
+def _told(sample: Sample, name: str, length: int) -> bytes | None:
+    """A hash that the download wrote down of the file as it was found; None where there is none."""
+    told = sample.meta.get(name)
+    try:
+        digest = bytes.fromhex(told) if isinstance(told, str) else b""
+    except ValueError:
+        return None
+    return digest if len(digest) == length else None
+
+
 def _measure_all(images: list[Pixels]) -> Iterator[Row]:
     """What is known of each image, in order."""
     sizes: dict[tuple[int, ...], list[int]] = {}
@@ -114,15 +149,22 @@ def _measure_all(images: list[Pixels]) -> Iterator[Row]:
     found: list[Row] = [{}] * len(images)
     for (height, width, _), indices in sizes.items():
         pixels_BHWC = np.stack([images[index] for index in indices])
-        prints, measures = fingerprint_images(pixels_BHWC), measure_images(pixels_BHWC)
-        columns = (prints.exact.tolist(), prints.phash.tolist(), prints.thumbnail, measures.entropy, measures.sharpness)
-        for index, exact, phash, thumbnail, entropy, sharpness in zip(indices, *columns, strict=True):
+        grey_BHW = np.tensordot(pixels_BHWC.astype(np.float32), GREY_WEIGHTS, axes=(3, 0))
+        prints, measures = fingerprint_images(pixels_BHWC), measure_grey(grey_BHW)
+        listed, near = (pdq.to_bytes(hashed(grey_BHW)) for hashed in (pdq.hash_grey, pdq.hash_averaged))
+        for place, index in enumerate(indices):
             found[index] = {
-                "exact": exact, "phash": phash, "thumbnail": thumbnail.tobytes(), "side": min(height, width),
-                "aspect": round(max(height, width) / min(height, width), SCORE_DIGITS),
-                "entropy": round(float(entropy), SCORE_DIGITS), "sharpness": round(float(sharpness), SCORE_DIGITS),
+                "exact": prints.exact[place].tobytes(), "phash": int(prints.phash[place]), "pdq": listed[place],
+                "near": near[place], "thumbnail": prints.thumbnail[place].tobytes(), "side": min(height, width),
+                "aspect": _rounded(max(height, width) / min(height, width)),
+                "entropy": _rounded(measures.entropy[place]), "sharpness": _rounded(measures.sharpness[place]),
+                "text_area": _rounded(measures.text_area[place]),
             }  # fmt: skip
     return iter(found)
+
+
+def _rounded(value: Any) -> float:
+    return round(float(value), SCORE_DIGITS)
 
 
 def _describe(row: Row, sample: Sample, images: list[Row]) -> None:
@@ -130,27 +172,46 @@ def _describe(row: Row, sample: Sample, images: list[Row]) -> None:
     if row["bad_image"]:
         return
     row["content"] = _content(sample, iter(image["exact"] for image in images))
-    row["exact"], row["phash"] = [image["exact"] for image in images], [image["phash"] for image in images]
+    for name in ("exact", "phash", "pdq", "near"):
+        row[name] = [image[name] for image in images]
     row["thumbnails"] = [image["thumbnail"] for image in images]
     if images:
         row["side"] = _original_side(sample) or min(image["side"] for image in images)
-        row["aspect"] = max(image["aspect"] for image in images)
-        row["entropy"] = min(image["entropy"] for image in images)
-        row["sharpness"] = min(image["sharpness"] for image in images)
+        for name, worst in (("aspect", max), ("text_area", max), ("entropy", min), ("sharpness", min)):
+            row[name] = worst(image[name] for image in images)
 
 
 def _score(samples: list[Sample], rows: list[Row], decoded: list[list[Pixels]], task: Task, scorer: Path) -> None:
-    """Give captioned images whose source bounds it their similarity."""
+    """Give samples whose source bounds it their similarity, and what the heads say of their worst image."""
     wanted = [
         index
         for index, sample in enumerate(samples)
-        if decoded[index] and _caption(sample) and rule_of(sample.source, task.rules).min_similarity is not None
+        if needs_scorer(rule := rule_of(sample.source, task.rules)) and decoded[index]
+        if _caption(sample) or rule.scores
     ]
-    if wanted:
-        captions = [_caption(samples[index]) for index in wanted]
-        cosines = _scorer(scorer, task.scorer_batch)([decoded[index][0] for index in wanted], captions)
-        for index, cosine in zip(wanted, cosines.tolist(), strict=True):
+    if not wanted:
+        return
+    owners = [index for index in wanted for _ in decoded[index]]
+    images = [pixels for index in wanted for pixels in decoded[index]]
+    cosines, embeddings = _scorer(scorer, task.scorer_batch)(images, [_caption(samples[index]) for index in owners])
+    for index, cosine in zip(owners, cosines.tolist(), strict=True):
+        if _caption(samples[index]):
             rows[index]["similarity"] = round(cosine, SCORE_DIGITS)
+    for head in task.heads:
+        worst = max if is_bounded_above(head.name, task.rules) else min
+        for index, value in zip(owners, _head(head)(embeddings).tolist(), strict=True):
+            value = round(value, SCORE_DIGITS)
+            rows[index][head.name] = worst(rows[index].get(head.name, value), value)
+
+
+def needs_scorer(rule: SourceRule) -> bool:
+    """Whether a rule bounds what only the scorer can say."""
+    return rule.min_similarity is not None or bool(rule.scores)
+
+
+def is_bounded_above(score: str, rules: tuple[SourceRule, ...]) -> bool:
+    """Whether a large value of a head's score is the bad one."""
+    return any(bound.score == score and bound.maximum is not None for rule in rules for bound in rule.scores)
 
 
 def _content(sample: Sample, exact: Iterator[bytes]) -> bytes:
@@ -174,5 +235,10 @@ def _caption(sample: Sample) -> str:
 
 
 @lru_cache(maxsize=1)
-def _scorer(path: Path, batch: int) -> SimilarityScorer:
-    return SimilarityScorer(path, batch)
+def _scorer(path: Path, batch: int) -> Scorer:
+    return Scorer(path, batch)
+
+
+@lru_cache(maxsize=64)
+def _head(config: HeadConfig) -> Head:
+    return load_head(config)

@@ -126,7 +126,7 @@ def _curate(setting: Setting, plan: StepPlan) -> None:
         setting.recipe.crawl.kept_by_curation if setting.recipe.crawl else 1
     )
     config = setting.recipe.config(plan.step)
-    scored = read if any(rule.min_similarity is not None for rule in config.rules) else 0
+    scored = read if any(rule.min_similarity is not None or rule.scores for rule in config.rules) else 0
     scoring = encode_flops(encoder(setting.recipe), SCORED_CODES) / CORE_FLOPS
     if scored:
         plan.fact("scoring", f"{scoring:.1f} s an image and core", "SigLIP2 on CPUs, for min_similarity")

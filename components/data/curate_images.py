@@ -15,6 +15,7 @@ def curate_images(
     imported: Input[Dataset] = None,
     scorer: Input[Model] = None,
     evaluation: Input[Dataset] = None,
+    known: Input[Dataset] = None,
 ):
     """Score images; drop duplicates, the unfit and evaluation images."""
     from arm.launch import launch
@@ -25,6 +26,7 @@ def curate_images(
         imported=imported and imported.path,
         scorer=scorer and scorer.path,
         evaluation=evaluation and evaluation.path,
+        known=known and known.path,
         output=output,
         config=config,
         resources=resources,

@@ -7,13 +7,13 @@ import numpy as np
 import PIL.Image
 import pyarrow.parquet as pq
 import pytest
-from pictures import captioned, picture, shards
+from pictures import artifact, captioned, picture, shards
 
 from arm.data.config import CurateConfig, SourceRule
 from arm.data.curation import curate_images
 from arm.data.shards import read_shard
 from arm.errors import UserError
-from arm.records import Sample, Text, make_uid
+from arm.records import Image, Sample, Text, make_uid
 from arm.storage import LocalFolder
 
 RULES = (SourceRule(source="crawl", min_side=30, max_aspect=2.0, min_entropy=1.0), SourceRule(near_duplicates=False))
@@ -76,6 +76,52 @@ def test_a_run_that_was_cut_short_ends_with_the_same_bytes(tmp_path: Path) -> No
             assert path.read_bytes() == (tmp_path / "twice" / path.relative_to(tmp_path / "once")).read_bytes()
 
 
+def test_a_second_crawl_adds_only_what_is_new(tmp_path: Path) -> None:
+    config = replace(CONFIG, max_bucket=4, rules=(SourceRule(),))
+    crowd = [captioned(f"logo {number}", picture(8), f"page {number}") for number in range(5)]
+    first = shards(tmp_path / "a", captioned("old", picture(1)), captioned("old large", picture(2, 72, 72)), *crowd)
+    counts = curate_images(output=LocalFolder(tmp_path / "1"), config=config, crawled=first).counts
+    assert (counts["samples_kept"], counts["dropped/popular_hash"]) == (2, 5)
+    second = shards(
+        tmp_path / "b", captioned("copy", picture(1)), captioned("larger", picture(1, 144, 144), "larger than the old"),
+        captioned("old", picture(5)), captioned("logo again", picture(8), "page 6"), captioned("new", picture(6)),
+    )  # fmt: skip
+    known = artifact(tmp_path / "1", "curated-shards")
+    counts = curate_images(output=LocalFolder(tmp_path / "2"), config=config, crawled=second, known=known).counts
+    assert counts == {
+        "samples_read": 5, "samples_kept": 1, "dropped/duplicate": 2, "dropped/near_duplicate": 1,
+        "dropped/popular_hash": 1, "kept/crawl": 1,
+    }  # fmt: skip
+    known = artifact(tmp_path / "2", "curated-shards")
+    counts = curate_images(output=LocalFolder(tmp_path / "3"), config=config, crawled=first, known=known).counts
+    assert (counts["dropped/duplicate"], counts["dropped/popular_hash"]) == (2, 5)
+    assert "samples_kept" in counts
+    assert counts["samples_kept"] == 0
+
+
+@pytest.mark.slow
+def test_spark_decides_as_memory_does(tmp_path: Path) -> None:
+    for name, above in (("memory", 1_000), ("spark", 0)):
+        config = replace(CONFIG, spark_above=above)
+        curate_images(
+            output=LocalFolder(tmp_path / name), config=config, crawled=shards(tmp_path / f"{name} in", *CRAWLED)
+        )
+    for path in (tmp_path / "memory").rglob("*.*"):
+        if ".work" not in path.parts:
+            assert path.read_bytes() == (tmp_path / "spark" / path.relative_to(tmp_path / "memory")).read_bytes()
+
+
+def test_shards_are_closed_at_their_number_of_bytes_too(tmp_path: Path) -> None:
+    samples = [captioned(str(seed), picture(seed)) for seed in range(5)]
+    size = sum(len(part.data) if isinstance(part, Image) else len(part.text) for s in samples[:2] for part in s.parts)
+    config = CurateConfig(shard_bytes=size, samples_per_shard=3, workers=1)
+    curate_images(output=LocalFolder(tmp_path / "out"), config=config, crawled=shards(tmp_path / "a", *samples))
+    found = [len(list(read_shard(path))) for path in sorted((tmp_path / "out/shards").iterdir())]
+    assert found[0] == 2  # by their bytes
+    assert sum(found) == 5
+    assert max(found) <= 3
+
+
 def test_a_bound_on_similarity_needs_the_scorer(tmp_path: Path) -> None:
     config = CurateConfig(rules=(SourceRule(min_similarity=0.1),))
     with pytest.raises(UserError, match="scorer"):
@@ -83,7 +129,7 @@ def test_a_bound_on_similarity_needs_the_scorer(tmp_path: Path) -> None:
 
 
 def test_captions_that_do_not_fit_are_dropped_by_a_siglip_checkpoint(tmp_path: Path) -> None:
-    from pictures import artifact, tiny_siglip
+    from pictures import tiny_siglip
 
     tiny_siglip(tmp_path / "weights" / "model")
     samples = [captioned(str(seed), picture(seed), f"picture {seed}") for seed in range(8)]

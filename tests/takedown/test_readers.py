@@ -45,7 +45,7 @@ def test_uids_as_bytes_are_refused_too() -> None:
 def test_curate_images_decodes_nothing_of_it_and_counts_it(tmp_path: Path) -> None:
     write_shard(tmp_path / "a.tar", [captioned(number) for number in range(8)])
     config = CurateConfig(rules=(SourceRule(near_duplicates=False),))
-    task = Task(tmp_path / "a.tar", tmp_path / "a.parquet", config.rules, None, 1, GONE)
+    task = Task(tmp_path / "a.tar", tmp_path / "a.parquet", config.rules, None, 1, (), GONE)
     rows = pq.read_table(measure_shard(task)).to_pylist()
     assert {row["uid"] for row in rows if row["side"] is None} == GONE
     decide(rows, [], config)

@@ -1,6 +1,14 @@
 """Configs of the data jobs. Defaults are those of published sets where one is named, ours otherwise."""
 
-from arm.data.config.curation import CurateConfig, SourceRule
+from arm.data.config.curation import (
+    CurateConfig,
+    HashKind,
+    HashList,
+    HeadConfig,
+    RecaptionConfig,
+    ScoreBound,
+    SourceRule,
+)
 from arm.data.config.download import DownloadConfig, HostException
 from arm.data.config.extraction import ExtractConfig
 from arm.data.config.filtering import FilterConfig
@@ -12,11 +20,16 @@ __all__ = [
     "DownloadConfig",
     "ExtractConfig",
     "FilterConfig",
+    "HashKind",
+    "HashList",
+    "HeadConfig",
     "HostException",
     "ImportFormat",
     "ImportModelConfig",
     "ImportSamplesConfig",
     "ImportSource",
+    "RecaptionConfig",
+    "ScoreBound",
     "SourceRule",
     "SparkConfig",
     "VideoConfig",
