@@ -63,7 +63,8 @@ SOURCES = ImportSamplesConfig(
             task="text",
             licence="ODC-By-1.0",
         ),
-    )
+    ),
+    workers=64,
 )
 DATASETS = {
     "captions": DataSet(

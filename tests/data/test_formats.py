@@ -316,6 +316,16 @@ def test_rows_of_csv_with_too_many_cells_cost_themselves(tmp_path: Path) -> None
     assert (kinds(samples[0]), samples[0].meta, dropped(counts)) == (["text: one, two"], {"n": "1"}, {"bad_record": 2})
 
 
+def test_an_endless_line_of_csv_costs_itself_and_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:
+    """32 MiB without a line break are read in two pieces of 16, each too long for a text."""
+    (tmp_path / "t.csv").write_bytes(b"text\nok\n" + b"x" * (1 << 25))
+    samples, counts = run(tmp_path, "table", tmp_path / "t.csv", "text")
+    assert ([kinds(sample) for sample in samples], dropped(counts)) == ([["text: ok"]], {"long_text": 2})
+    (tmp_path / "t.csv").write_bytes(b"text\n\xff\xfe\n")
+    with pytest.raises(IntegrityError, match=r"t\.csv is no CSV file in UTF-8"):
+        run(tmp_path / "2", "table", tmp_path / "t.csv", "text")
+
+
 def test_interleaved_pages_are_two_lists_with_gaps(tmp_path: Path) -> None:
     """OBELICS gives addresses: the images that img2dataset fetched are found by theirs, pages go on without the others."""
     page = {"images": [None, "http://x.test/b.png", None], "texts": ["before", None, "after"], "metadata": "[null]"}

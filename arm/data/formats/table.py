@@ -126,7 +126,8 @@ def _csv_rows(path: Path, name: str, delimiter: str, start: int) -> Rows:
     """A header, then a row a line; a row with more or fewer cells than the header is `bad_record`."""
     csv.field_size_limit(MAX_CELL_CHARACTERS)
     with opened(path) as binary:
-        reader = csv.reader((line.decode("utf-8-sig") for line in binary), delimiter=delimiter)
+        lines = iter(lambda: binary.readline(MAX_CELL_CHARACTERS), b"")
+        reader = csv.reader((line.decode("utf-8-sig") for line in lines), delimiter=delimiter)
         header: list[str] | None = None
         try:
             for cells in reader:
