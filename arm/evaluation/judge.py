@@ -168,12 +168,14 @@ def request_body(question: Question, config: JudgeConfig) -> dict[str, Any]:
     for image in question.images:
         url = f"data:image/png;base64,{base64.b64encode(image).decode()}"
         content.append({"type": "image_url", "image_url": {"url": url}})
-    schema = {"name": question.rubric.name, "strict": True, "schema": question.rubric.schema}
-    return {
+    body: dict[str, Any] = {
         "model": config.model, "temperature": config.temperature, "max_tokens": config.max_tokens,
         "messages": [{"role": "user", "content": content}],
-        "response_format": {"type": "json_schema", "json_schema": schema},
     }  # fmt: skip
+    if question.rubric.schema:
+        schema = {"name": question.rubric.name, "strict": True, "schema": question.rubric.schema}
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
+    return body
 
 
 def content_key(question: Question, body: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
     {"name": "editing", "version": 1, "source": "…", "images": 2, "prompt": "… {instruction} …", "schema": {…}}
 
+Those named viescore_* are VIEScore's own words (MIT); their replies are read by `arm.evaluation.benchmarks.viescore`.
 A change of wording is a change of number: raise `version`, which is part of every cached reply's key.
 """
 
@@ -38,7 +39,7 @@ class Rubric:
     prompt: str
     """Text with {fields}."""
     schema: Schema
-    """JSON schema of the reply: an object of numbers, texts and lists."""
+    """JSON schema of the reply, an object of numbers, texts and lists; empty: the reply is text, for a parser of its own."""
 
     def render(self, fields: Mapping[str, str]) -> str:
         """The prompt with its fields filled in; one that lacks, or that the prompt does not name, is a UserError."""
@@ -74,6 +75,8 @@ def read_rubric(text: str, name: str) -> Rubric:
 
 def read_reply(text: str, schema: Schema) -> dict[str, Any] | str:
     """The judge's answer, or in words why it is none: text that is not JSON, a field that lacks or is out of range."""
+    if not schema:
+        return {"text": text}
     start, end = text.find("{"), text.rfind("}") + 1
     try:
         value = json.loads(text[start:end])

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from arm.errors import ServiceError, UserError
+from arm.evaluation.benchmarks import viescore
 from arm.evaluation.judge import Clock, Endpoint, Judge, Question, endpoint_from_environment
 from arm.evaluation.judge_config import JudgeConfig
 from arm.evaluation.judge_ledger import JudgeLedger
@@ -192,3 +193,13 @@ def test_lists_and_choices_of_a_schema_are_checked() -> None:
     assert read_reply('Here: {"score": [1, 10]} done', schema) == {"score": [1, 10]}
     assert read_reply('{"score": [1, 11]}', schema) == "score is 11, outside 0 to 10"
     assert read_reply('{"score": [], "label": "maybe"}', schema) == "label is 'maybe', none of ['yes', 'no']"
+
+
+def test_a_rubric_without_a_schema_gets_text_for_a_parser_of_its_own(server: Server, tmp_path: Path) -> None:
+    server.script = ["[8, 7]"]
+    judge, _ = make(server, tmp_path)
+    reply = judge.ask(Question(load_rubric("viescore_quality"), {}, (b"png",)))
+    assert (reply.outcome, viescore.parse(reply.value["text"])) == (
+        "ok", {"score": [8, 7], "reasoning": "System: output is simply a list of scores"},
+    )  # fmt: skip
+    assert "response_format" not in server.calls[0]

@@ -49,7 +49,7 @@ def parse(reply: str, options: Mapping[str, str]) -> str | Failure:
 
 def judge(row: Row) -> Scored:
     """One row; `numbers` holds vanilla and lmms-eval's verdict beside VLMEvalKit's."""
-    uid, group = str(int(row["index"])), str(row.get("l2-category") or "all")
+    uid, group = str(int(row["index"])), str(row.get("l2-category") or row.get("L2-category") or "all")
     reply, wanted = row.get("prediction"), str(row.get("answer") or "")
     if reply is None or not wanted:
         return failed(uid, group, "no answer" if reply is None else "the row's right answer is not known")

@@ -157,7 +157,8 @@ def _rows(files: Files, path: str, key: str) -> list[Row]:
 
 def _estimate(intervals: Intervals, tables: Sequence[Confusion], measure: str) -> Estimate:
     def average(drawn: NDArray[np.int64]) -> NDArray[np.float64]:
-        return np.stack([_vectorised(group)[measure] for group in drawn]).mean(axis=0)
+        shares: NDArray[np.float64] = np.mean([_vectorised(group)[measure] for group in drawn], axis=0)
+        return shares
 
     found = intervals.of_counts(tables, average)
     exact = sum(measures(table)[measure] for table in tables) / len(tables)

@@ -173,7 +173,7 @@ def _delimited(files: Files, name: str) -> list[Row]:
 
 
 def _parquet(files: Files, name: str) -> list[Row]:
-    import pyarrow.parquet
+    import pyarrow.parquet  # type: ignore[import-untyped]
 
     try:
         return list(pyarrow.parquet.read_table(io.BytesIO(files.read(name))).to_pylist())

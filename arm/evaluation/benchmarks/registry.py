@@ -50,4 +50,10 @@ def score(name: str, results: Files, data: Files, config: ScoreConfig) -> Result
         raise UserError(
             f"{name} has no corrected mode: its official program has no fault; only {', '.join(CORRECTED)} do."
         )
-    return scorer(results, data, config)
+    try:
+        return scorer(results, data, config)
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:  # files made by anybody
+        raise UserError(
+            f"{results.folder.url} is not in the layout of {name} ({type(error).__name__}: {error}); "
+            f"see arm/evaluation/benchmarks/{SCORERS[name].partition(':')[0]}.py."
+        ) from error

@@ -21,6 +21,8 @@ from arm.evaluation.statistics import Estimate
 
 CHECKED = "checked against the official program"
 NOT_CHECKED = "not checked against the official program"
+PRINTED = "printed"
+"""The detail that holds what the official program prints."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +141,17 @@ def item_row(item: Scored) -> dict[str, Any]:
 
 
 def scores_row(result: Result) -> dict[str, Any]:
-    """The numbers and the protocol of a result as plain JSON values; a refused headline is left out, with the reason."""
+    """The numbers and the protocol of a result as plain JSON values.
+
+    A refused headline is left out, with the reason, and so are the lines that the official program prints: it stands there.
+    """
+    hidden = (PRINTED,) if result.scores.refused else ()
     return {
         "benchmark": result.scores.benchmark,
         "headline": result.scores.headline,
         "refused": result.scores.refused,
         "estimates": {name: dataclasses.asdict(found) for name, found in result.scores.published().items()},
-        "details": dict(result.details),
+        "details": {name: value for name, value in result.details.items() if name not in hidden},
         "protocol": {key: plain(value) for key, value in _fields(result.protocol).items()},
     }
 

@@ -78,7 +78,7 @@ def minimum(parsed: Mapping[str, Any] | Failure) -> float | Failure:
         return Failure(f"the scores {scores!r} are not numbers")
     if not all(0 <= score <= HIGHEST for score in scores):
         return Failure(f"the scores {scores!r} are not all 0 to 10")
-    return min(scores)
+    return float(min(scores))
 
 
 def judge(uid: str, semantics: float | Failure, quality: float | Failure, group: str = "all") -> Scored:

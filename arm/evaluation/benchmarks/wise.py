@@ -164,7 +164,7 @@ def _three(row: Row) -> dict[str, float] | Failure:
         if not isinstance(row.get("evaluation"), str):
             return Failure("neither scores nor `evaluation`")
         found = parse(row["evaluation"])
-    values = {name: found.get(name) for name in NAMES}
+    values: dict[str, Any] = {name: found.get(name) for name in NAMES}
     wrong = [name for name, value in values.items() if not _is_number(value) or not 0 <= value <= 2]
     return Failure(f"{', '.join(wrong)}: not 0 to 2") if wrong else {name: float(values[name]) for name in NAMES}
 

@@ -12,7 +12,7 @@ from arm.errors import UserError
 from arm.evaluation.benchmarks import registry
 from arm.evaluation.benchmarks.config import ScoreConfig
 from arm.evaluation.benchmarks.reading import open_files
-from arm.evaluation.benchmarks.result import prompt_hash
+from arm.evaluation.benchmarks.result import prompt_hash, scores_row
 
 ROWS = [{"question_id": str(n), "prediction": "A", "gt_answer": "A" if n else "B"} for n in range(4)]
 
@@ -95,3 +95,22 @@ def test_a_broken_file_is_named(tmp_path: Path, name: str, content: bytes, sente
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=sentence):
         open_files(str(tmp_path)).rows(name)
+
+
+def test_rows_of_another_layout_are_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "predictions.tsv").write_text("index\tA\tB\tanswer\tprediction\nfirst\tx\ty\tA\tA\n")
+    with pytest.raises(UserError, match=r"is not in the layout of mmbench .*invalid literal.*mmbench.py"):
+        registry.score("mmbench", files := open_files(str(tmp_path)), files, ScoreConfig())
+
+
+def test_a_refused_headline_is_not_printed_by_the_back_door(tmp_path: Path) -> None:
+    """One prompt a category is enough for WISE's overall score, but 994 of 1,000 are missing."""
+    rows = [
+        {"prompt_id": n, "consistency": 2, "realism": 2, "aesthetic_quality": 2} for n in (1, 401, 568, 701, 801, 901)
+    ]
+    (tmp_path / "scores.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = registry.score("wise", files := open_files(str(tmp_path)), files, ScoreConfig())
+    assert found.details["printed"][0] == "Overall WiScore: 1.00"
+    written = scores_row(found)
+    assert "overall" not in written["estimates"]
+    assert "printed" not in written["details"]
