@@ -9,7 +9,8 @@ from takedown_store import UIDS, captioned, pairs_table
 
 from arm.data import judging
 from arm.data.config import CurateConfig, DownloadConfig, FilterConfig, SourceRule
-from arm.data.curation import decide
+from arm.data.curation_index import Index
+from arm.data.decisions import decide
 from arm.data.measuring import Task, measure_shard
 from arm.data.sample_rows import words_in
 from arm.data.shards import read_shard, write_shard
@@ -48,7 +49,7 @@ def test_curate_images_decodes_nothing_of_it_and_counts_it(tmp_path: Path) -> No
     task = Task(tmp_path / "a.tar", tmp_path / "a.parquet", config.rules, None, 1, (), GONE)
     rows = pq.read_table(measure_shard(task)).to_pylist()
     assert {row["uid"] for row in rows if row["side"] is None} == GONE
-    decide(rows, [], config)
+    decide(rows, [], Index(), config, tmp_path)
     assert {row["uid"] for row in rows if row["reason"] == "tombstone"} == GONE
     kept = sum(row["reason"] is None for row in rows)
     check_balance({"samples_read": 8, "samples_kept": kept, "dropped/tombstone": 2}, "samples_read", "samples_kept")
