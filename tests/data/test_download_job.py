@@ -14,8 +14,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from bombs import HEAVY
 from chaos import digests, run_to_the_end, run_with_kills
-from hostile import CASES, HEAVY, hostile_server
+from hostile import CASES, hostile_server
 from pictures import artifact, picture
 
 from arm.config import to_json

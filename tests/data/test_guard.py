@@ -9,7 +9,8 @@ from typing import ClassVar
 
 import PIL.Image
 import pytest
-from hostile import CASES, PNG, Case, HostileServer, hostile_server
+from bombs import PNG
+from hostile import CASES, Case, HostileServer, hostile_server
 from pictures import picture
 
 from arm.data import connection
