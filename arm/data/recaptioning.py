@@ -19,6 +19,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -100,7 +101,7 @@ def find_endpoint() -> Endpoint:
 def recaption(samples: Iterable[Sample], endpoint: Endpoint, config: RecaptionConfig, cache: Path) -> Iterator[Row]:
     """Rows of CAPTIONS for the captioned images of the sources, in order; `concurrency` are asked at once."""
     wanted = (sample for sample in samples if sample.source in config.sources and _is_captioned(sample))
-    with sqlite3.connect(cache) as known, ThreadPoolExecutor(config.concurrency) as pool:
+    with closing(sqlite3.connect(cache)) as known, ThreadPoolExecutor(config.concurrency) as pool:
         known.execute("create table if not exists captions (question text primary key, caption text not null)")
         while window := list(islice(wanted, 8 * config.concurrency)):
             keys = [_key(sample, config) for sample in window]
