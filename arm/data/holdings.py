@@ -178,7 +178,7 @@ class _Buckets:
         self._folder, self._layout = folder, layout
         self._rows: list[list[tuple[bytes | int, ...]]] = [[] for _ in range(count)]
         self._paths = [Path(scratch) / _bucket_name(name, number) for number in range(count)]
-        options = {"compression": "none", "use_dictionary": False}  # hashes: nothing is shared
+        options = {"compression": "zstd", "use_dictionary": False}  # a sample's keys repeat its uid, no dictionary pays
         self._writers = [pq.ParquetWriter(path, layout, **options) for path in self._paths]
 
     def __enter__(self) -> "_Buckets":
