@@ -97,7 +97,7 @@ class Judge:
             return found
         if self.config.mode == "replay":
             return JudgeReply(outcome="failed", reason="not recorded")
-        if self._dollars >= self.config.max_dollars:
+        if self.config.max_dollars and self._dollars >= self.config.max_dollars:
             return JudgeReply(outcome="failed", reason=f"the budget of ${self.config.max_dollars:g} is spent")
         answer, attempts, reason = self._call(body)
         reply = JudgeReply(outcome="failed", reason=reason) if answer is None else read_answer(answer, rubric)

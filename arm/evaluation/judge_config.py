@@ -19,8 +19,8 @@ class JudgeConfig:
     """Longest reply."""
     mode: Literal["record", "replay"] = operational("record")
     """record: ask what the ledger does not hold; replay: never ask."""
-    max_dollars: float = operational(10.0)
-    """Budget over all runs that share the ledger; what is left is failed. Calls under way are not cut off."""
+    max_dollars: float = operational(0.0)
+    """Budget over all runs that share the ledger, 0 sets none; what is left is failed. Calls under way are not cut off."""
     dollars_per_million_input: float = operational(0.0)
     """Price of a million tokens that the judge reads."""
     dollars_per_million_output: float = operational(0.0)
@@ -42,3 +42,8 @@ class JudgeConfig:
         for name in ("num_workers", "max_attempts", "max_tokens"):
             if getattr(self, name) < 1:
                 raise UserError(f"JudgeConfig.{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.max_dollars and not (self.dollars_per_million_input or self.dollars_per_million_output):
+            raise UserError(
+                f"JudgeConfig.max_dollars is {self.max_dollars:g}, but no price is given; "
+                "set dollars_per_million_input and dollars_per_million_output, or the budget has no effect."
+            )

@@ -178,6 +178,8 @@ def test_what_a_user_gets_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         endpoint_from_environment()
     with pytest.raises(UserError, match="There is no rubric 'edit'; did you mean 'editing'"):
         load_rubric("edit")
+    with pytest.raises(UserError, match="max_dollars is 5, but no price is given"):
+        JudgeConfig(model="made", max_dollars=5)
     with pytest.raises(UserError, match="needs an endpoint"):
         Judge(JudgeConfig(model="made"), JudgeLedger(tmp_path / "judge.sqlite"))
     with pytest.raises(UserError, match=r"has the fields \['prompt'\], not \['text'\]"):

@@ -7,6 +7,7 @@
 """
 
 import re
+from functools import lru_cache
 
 PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 ARTICLES = frozenset(("a", "an", "the"))
@@ -16,6 +17,8 @@ NUMBERS = {
 }  # fmt: skip
 PERIOD = re.compile(r"\.(?!\d)")
 THOUSANDS = re.compile(r"\d,\d")
+CACHED = 1 << 17
+"""Answers that are remembered: of the two million of VQAv2 most are yes, no and a few thousand words."""
 MAX_PERIODS = 32
 """The program passes a flag (re.UNICODE, 32) where `sub` takes a count."""
 SPELLED = """
@@ -62,11 +65,13 @@ def strip_articles(answer: str, numbers: dict[str, str] = NUMBERS) -> str:
     return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES)
 
 
+@lru_cache(maxsize=CACHED)
 def normalise(answer: str) -> str:
     """As the official program does where annotators differ."""
     return strip_articles(strip_punctuation(answer))
 
 
+@lru_cache(maxsize=CACHED)
 def normalise_corrected(answer: str) -> str:
     """Every period goes, and `none` stays a word."""
     numbers = {word: digit for word, digit in NUMBERS.items() if word != "none"}
