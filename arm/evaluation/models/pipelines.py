@@ -102,9 +102,7 @@ def load(config: ModelConfig) -> Pipeline:
         )
     loader: Any = diffusers.DiffusionPipeline
     try:
-        pipeline = loader.from_pretrained(
-            folder, torch_dtype=getattr(torch, computing_dtype(config.dtype)), **SAFE
-        )
+        pipeline = loader.from_pretrained(folder, torch_dtype=getattr(torch, computing_dtype(config.dtype)), **SAFE)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise UserError(f"{config.model} cannot be loaded as a pipeline by diffusers ({reason}).") from None
