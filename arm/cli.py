@@ -67,8 +67,8 @@ def _run(arguments: list[str]) -> None:
 
 def overview() -> str:
     """The verbs, then where the jobs are."""
-    lines = [f"  {verb:12} {purpose}" for verb, (purpose, _) in VERBS.items()]
-    lines.append(f"  {'<job>':12} Run one of the {len(jobs.JOBS)} jobs of `arm jobs`.")
+    lines = [f"  {verb:19} {purpose}" for verb, (purpose, _) in VERBS.items()]
+    lines.append(f"  {'<job>':19} Run one of the {len(jobs.JOBS)} jobs of `arm jobs`.")
     return "\n".join(["usage: arm VERB …", "", *lines, "", "`arm VERB --help` says more."])
 
 
@@ -274,6 +274,17 @@ def score(arguments: list[str]) -> None:
     command.run(parser.parse_args(arguments))
 
 
+def _evaluation(verb: str, purpose: str) -> tuple[str, Callable[[list[str]], None]]:
+    """A verb of `arm/evaluation_verbs.py`, which is imported when it runs."""
+
+    def run_verb(arguments: list[str]) -> None:
+        from arm import evaluation_verbs
+
+        evaluation_verbs.run(verb, Parser(prog=f"arm {verb}", description=purpose), arguments)
+
+    return purpose, run_verb
+
+
 def _with_release(parser: Parser) -> Parser:
     text = "folder of a release (default: the newest one of the store)"
     _with_store(parser).add_argument("--release", metavar="DIR", help=text)
@@ -329,6 +340,12 @@ VERBS: dict[str, tuple[str, Callable[[list[str]], None]]] = {
     "generate": ("Draw an image of what a text says.", generate),
     "edit": ("Change an image as a text says.", edit),
     "ask": ("Answer a question about an image.", ask),
+    "generate-images": _evaluation("generate-images", "Draw a benchmark's prompts with any model, in its layout."),
+    "edit-images": _evaluation("edit-images", "Edit a benchmark's images with any model, in its layout."),
+    "answer-questions": _evaluation("answer-questions", "Answer a benchmark's questions with any model."),
+    "detect-objects": _evaluation("detect-objects", "Find the objects that GenEval's rule asks for."),
+    "check-contamination": _evaluation("check-contamination", "Say what training has seen of evaluation sets."),
+    "measure-cost": _evaluation("measure-cost", "Take the time of drawing, decoding and detokenization apart."),
     "report": ("Write the report of a store anew.", report),
     "score": ("Score results as a benchmark's authors do.", score),
     "lineage": ("Say what was made from what.", lineage),

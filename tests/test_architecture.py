@@ -33,6 +33,7 @@ ORDER = (
 ALIASES = {
     "arm.__main__": "arm.cli",
     "arm.command_line": "arm.cli",
+    "arm.evaluation_verbs": "arm.cli",
     "arm.launch_kubernetes": "arm.launch",
     "arm.resources": "arm.launch",
 }

@@ -43,8 +43,24 @@ class RegisterConfig:
     """Scores that must hold; without gates the alias always moves."""
     refused_licences: tuple[str, ...] = ()
     """The alias stays when any part of the release carries one of these, e.g. `FLUX.1-dev-non-commercial`."""
+    contamination: str = ""
+    """Report of `arm check-contamination` (contamination.json) on the shards that the release was trained on."""
+    max_contaminated_share: float | None = None
+    """The alias stays when training has seen more than this share of any evaluation set in the report, 0 to 1."""
 
     def __post_init__(self) -> None:
         for text in (self.name, self.alias):
             if not text.replace("-", "").replace("_", "").isalnum():
                 raise UserError(f"{text!r} cannot name a model or alias; use letters, digits, - and _.")
+        if (self.max_contaminated_share is None) == bool(self.contamination):
+            raise UserError(
+                "RegisterConfig.contamination and max_contaminated_share go together; give both or neither."
+            )
+        if self.max_contaminated_share is not None and not 0 <= self.max_contaminated_share <= 1:
+            raise UserError(
+                f"RegisterConfig.max_contaminated_share is {self.max_contaminated_share}; it must lie in [0, 1]."
+            )
+
+    def outside_paths(self) -> tuple[str, ...]:
+        """Files that no job made: their digests go into the content key."""
+        return (self.contamination,) if self.contamination else ()

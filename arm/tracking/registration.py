@@ -17,6 +17,7 @@ from typing import Any
 from arm.config import suggest
 from arm.errors import UserError
 from arm.manifest import Manifest, Outcome
+from arm.outside import outside_files
 from arm.storage import Folder, copy_file
 from arm.tracking.config import Gate, RegisterConfig
 
@@ -49,8 +50,10 @@ def register_model(
     verdicts = [judge(gate, scores, comparisons) for gate in config.gates]
     parts = {"model": model, "tokenizer": tokenizer, "detokenizer": detokenizer}
     verdicts += [judge_licence(licence, parts) for licence in config.refused_licences]
+    report = read_contamination(config.contamination)
+    verdicts += judge_contamination(report, config.max_contaminated_share)
     num_files = sum(_gather(part, name, output) for name, part in parts.items())
-    release = describe({**parts, "evaluation": evaluation}, verdicts, config)
+    release = describe({**parts, "evaluation": evaluation}, verdicts, config, report)
     output.write(FILE_NAME, (json.dumps(release, indent=1, sort_keys=True) + "\n").encode())
     for verdict in verdicts:
         print(verdict.sentence)
@@ -90,9 +93,46 @@ def judge_licence(refused: str, parts: dict[str, Manifest]) -> Verdict:
     )
 
 
-def describe(parts: dict[str, Manifest], verdicts: list[Verdict], config: RegisterConfig) -> dict[str, Any]:
+def read_contamination(path: str) -> dict[str, Any]:
+    """The report of `arm check-contamination`; empty where the config names none."""
+    if not path:
+        return {}
+    (file,) = outside_files(path).values()
+    try:
+        report: dict[str, Any] = json.loads(file.read_bytes())
+        shares = {name: (float(found["share"]), int(found["contaminated"])) for name, found in report["sets"].items()}
+        if not shares or not all(item["digest"] for item in report["training"]):
+            raise ValueError("it names no evaluation set or no training shards")
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is no report of check-contamination ({error}).") from None
+    return report
+
+
+def judge_contamination(report: dict[str, Any], allowed: float | None) -> list[Verdict]:
+    """Hold each evaluation set's share that training has seen against the largest one allowed."""
+    if allowed is None:
+        return []
+    verdicts = []
+    for name, found in sorted(report["sets"].items()):
+        seen = (
+            f"Training has seen {found['contaminated']} of the {found['items']} items of {name} ({found['share']:.2%})"
+        )
+        holds = found["share"] <= allowed
+        sentence = f"{seen}: the gate holds." if holds else f"{seen}, but at most {allowed:.2%} may be."
+        verdicts.append(Verdict(gate=f"contamination/{name}", holds=holds, sentence=sentence))
+    return verdicts
+
+
+def describe(
+    parts: dict[str, Manifest], verdicts: list[Verdict], config: RegisterConfig, report: dict[str, Any]
+) -> dict[str, Any]:
     """What `release.json` says; no time and no path, so the same inputs give the same bytes."""
+    seen = {
+        "training": [item["digest"] for item in report.get("training", [])],
+        "shares": {name: found["share"] for name, found in report.get("sets", {}).items()},
+    }
     return {
+        **({"contamination": seen} if report else {}),
         "name": config.name,
         "alias": config.alias,
         "alias_moves": all(verdict.holds for verdict in verdicts),

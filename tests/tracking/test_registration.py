@@ -199,3 +199,42 @@ def test_a_part_without_its_folder_makes_no_release(tmp_path: Path, inputs: dict
     broken = {**inputs, "model": artifact(tmp_path / "other", "model", {"weights.bin": "x"}).url}
     with pytest.raises(UserError, match="holds no model/"):
         register(tmp_path, broken)
+
+
+REPORT = {
+    "training": [{"digest": "d" * 64}],
+    "sets": {"geneval": {"items": 553, "contaminated": 42, "share": 0.0759}, "pope": {"items": 10, "contaminated": 0, "share": 0.0}},
+}  # fmt: skip
+
+
+def register_against(store: Path, inputs: dict[str, str], report: str, allowed: float) -> dict[str, Any]:
+    (store / "contamination.json").write_text(report)
+    config = json.dumps({"contamination": str(store / "contamination.json"), "max_contaminated_share": allowed})
+    made = jobs.run("register-model", output=str(store / "23-register-model"), config=config, inputs=inputs)
+    found: dict[str, Any] = json.loads(made.local("release.json").read_text())
+    return found
+
+
+def test_the_alias_stays_when_training_has_seen_too_much_of_a_test(tmp_path: Path, inputs: dict[str, str]) -> None:
+    release = register_against(tmp_path, inputs, json.dumps(REPORT), 0.05)
+    assert not release["alias_moves"]
+    assert release["contamination"] == {"training": ["d" * 64], "shares": {"geneval": 0.0759, "pope": 0.0}}
+    assert [(gate["gate"], gate["holds"]) for gate in release["gates"]] == [
+        ("contamination/geneval", False), ("contamination/pope", True),
+    ]  # fmt: skip
+    assert release["gates"][0]["sentence"] == (
+        "Training has seen 42 of the 553 items of geneval (7.59%), but at most 5.00% may be."
+    )
+    assert register_against(tmp_path, inputs, json.dumps(REPORT), 0.08)["alias_moves"]
+
+
+def test_another_report_is_another_release_and_a_wrong_one_is_one_sentence(
+    tmp_path: Path, inputs: dict[str, str]
+) -> None:
+    assert not register_against(tmp_path, inputs, json.dumps(REPORT), 0.05)["alias_moves"]
+    clean = {**REPORT, "sets": {"geneval": {"items": 553, "contaminated": 0, "share": 0.0}}}
+    assert register_against(tmp_path, inputs, json.dumps(clean), 0.05)["alias_moves"]
+    with pytest.raises(UserError, match=r"contamination\.json is no report of check-contamination"):
+        register_against(tmp_path, inputs, "{}", 0.05)
+    with pytest.raises(UserError, match="go together; give both or neither"):
+        RegisterConfig(max_contaminated_share=0.1)

@@ -1,0 +1,108 @@
+"""Our own model: a release with its tokenizer and detokenizer."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from arm.device import computing_dtype
+from arm.evaluation.config import SamplingConfig
+from arm.evaluation.inference import PARTS, load_release
+from arm.evaluation.items import Item, Pixels
+from arm.evaluation.models.config import ModelConfig
+from arm.evaluation.models.files import files_digest
+from arm.evaluation.models.model import NO_CLOCK, Clock, Drawing, Failed, Question, Unable
+from arm.evaluation.subject import Subject
+from arm.model.decoding import Cache
+from arm.model.vocabulary import text_ids
+
+
+class Ours(Unable):
+    """A subject of the evaluation behind the Protocol that the rivals share."""
+
+    def __init__(self, subject: Subject, name: str, identity: dict[str, Any]) -> None:
+        self.subject, self.name, self.identity = subject, name, identity
+
+    def protocol(self) -> dict[str, Any]:
+        """Its parts and how it samples."""
+        config = self.subject.config
+        return {
+            **self.identity, "image_size": config.image_size, "dtype": computing_dtype(config.dtype),
+            "temperature": config.sampling.temperature, "edit_temperature": config.edit_temperature,
+            "top_k": config.sampling.top_k, "top_p": config.sampling.top_p,
+            "guidance_text": config.sampling.guidance_text, "guidance_image": config.sampling.guidance_image,
+            "steps": config.render_steps, "max_tokens": config.answer_tokens,
+        }  # fmt: skip
+
+    def answer(self, questions: Sequence[Question]) -> list[str | Failed]:
+        """Greedy answers; a question may be about several images, or none."""
+        generator: Any = self.subject.generator
+        return list(generator.answer(self._prompts(questions), self.subject.config.answer_tokens))
+
+    def generate_images(self, drawings: Sequence[Drawing], clock: Clock = NO_CLOCK) -> list[Pixels | Failed]:
+        """Draw the codes and render them."""
+        return self._made(drawings, clock)
+
+    def edit(self, drawings: Sequence[Drawing]) -> list[Pixels | Failed]:
+        """Draw the codes of the edited images and render them."""
+        return self._made(drawings, NO_CLOCK)
+
+    @torch.no_grad()
+    def loglikelihood(self, questions: Sequence[Question], continuations: Sequence[str]) -> list[float]:
+        """Teacher forcing over the rows of text, one question at a time."""
+        generator: Any = self.subject.generator
+        vocabulary = generator.vocabulary
+        head_VD = generator.model.lm_head.weight[: vocabulary.num_text]
+        found = []
+        for prompt, text in zip(self._prompts(questions), continuations, strict=True):
+            wanted = text_ids(generator.tokenizer, [text])[0]
+            cache = Cache([[*generator.prompt_ids(prompt), vocabulary.answer_start]], len(wanted), generator.model)
+            hidden_BD, total = cache.prefill(), 0.0
+            for position, token in enumerate(wanted):
+                total += float(torch.log_softmax((hidden_BD @ head_VD.T).float(), dim=-1)[0, token])
+                if position + 1 < len(wanted):
+                    hidden_BD = cache.extend(torch.tensor([token], device=hidden_BD.device))
+            found.append(total)
+        return found
+
+    def _made(self, drawings: Sequence[Drawing], clock: Clock) -> list[Pixels | Failed]:
+        seeds = [drawing.seed for drawing in drawings]
+        items = [Item(uid=item.uid, group="all", prompt=item.prompt, source=item.source) for item in drawings]
+        with clock.phase("decode"):
+            codes = self.subject.draw(items, seeds)
+        clock.count(sum(np.asarray(image).size for image in codes))
+        with clock.phase("detokenize"):
+            return list(self.subject.tools.render(codes, seeds))
+
+    def _prompts(self, questions: Sequence[Question]) -> list[tuple[Any, ...]]:
+        """[Question(text, (a, b))] -> [(codes of a, codes of b, text)]"""
+        codes = iter(self.subject.tools.encode([image for question in questions for image in question.images]))
+        return [(*(next(codes) for _ in question.images), question.text) for question in questions]
+
+
+def load(config: ModelConfig) -> Ours:
+    """Load a release, or a plain folder of its parts."""
+    sampling = SamplingConfig()
+    if config.guidance is not None:
+        sampling = replace(sampling, guidance_text=config.guidance)
+    if config.temperature is not None:
+        sampling = replace(sampling, temperature=config.temperature)
+    release = load_release(config.model, image_size=config.image_size or None, sampling=sampling, dtype=config.dtype)
+    tools = release.subject.tools
+    tools.config = replace(
+        tools.config, batch_size=config.batch_size, answer_tokens=config.max_tokens, render_steps=config.steps
+    )
+    return Ours(release.subject, Path(config.model).name, identity_of(config.model))
+
+
+def identity_of(url: str) -> dict[str, Any]:
+    """What names the parts: the release's digest in a store, the files' digests in a plain folder."""
+    from arm import manifest as manifests
+
+    folder = Path(url)
+    if all((folder / name).is_dir() for name in PARTS):
+        return {"files": {name: files_digest(folder / name) for name in PARTS}}
+    return {"release": manifests.load(url).digest}

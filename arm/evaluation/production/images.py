@@ -1,0 +1,113 @@
+"""Draws or edits every image of a layout that is not there yet.
+
+    <output>/00000/samples/0000.png …     the layout
+             protocol.json                model, settings, digest of the prompts, seeds
+             failures.jsonl               {"path", "reason"}: what the model could not do this time; gone when all is made
+
+images_expected = images_there + images_made + images_failed
+"""
+
+import json
+from collections.abc import Callable, Iterable, Sequence, Set
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from arm.errors import UserError
+from arm.evaluation.imaging import encode_png
+from arm.evaluation.items import Pixels
+from arm.evaluation.models.model import Drawing, Failed, Model
+from arm.evaluation.production.layouts import Layout, Picture, lay_out
+from arm.evaluation.production.protocol import batches_to_make, claim
+from arm.evaluation.production.rows import Row, digest_of, read_picture
+from arm.progress import Progress
+from arm.storage import Folder
+
+PROTOCOL, FAILURES = "protocol.json", "failures.jsonl"
+
+
+def make_images(
+    model: Model,
+    kind: str,
+    rows: Sequence[Row],
+    layout: tuple[str, Layout],
+    output: Folder,
+    *,
+    num_seeds: int,
+    batch_size: int,
+    sources: Path | None = None,
+) -> dict[str, int]:
+    """Make what is missing; returns the counts."""
+    pictures = lay_out(rows, layout[1], num_seeds)
+    edits = any(request.source is not None for picture in pictures for request in picture.requests)
+    asked = sorted({(item.uid, item.prompt) for picture in pictures for item in picture.requests})
+    claim(output, PROTOCOL, {
+        "kind": kind, "model": model.name, "settings": model.protocol(), "layout": layout[0], "seeds": num_seeds,
+        "task": "edit" if edits else "generate", "prompts": {"count": len(rows), "digest": digest_of(asked)},
+    })  # fmt: skip
+    there = set(output.list())
+    num_missing = sum(picture.path not in there for picture in pictures)
+    size = max(1, batch_size // max(len(picture.requests) for picture in pictures))
+    batches = batches_to_make(pictures, lambda item: item.path not in there, size, independent=model.independent)
+    failures = _make(model.edit if edits else model.generate_images, batches, there, output, sources)
+    _write_failures(failures, output)
+    return {
+        "images_expected": len(pictures), "images_there": len(pictures) - num_missing,
+        "images_made": num_missing - len(failures), "images_failed": len(failures),
+    }  # fmt: skip
+
+
+def _make(
+    draw: Callable[[Sequence[Drawing]], list[Pixels | Failed]],
+    batches: Iterable[Sequence[Picture]],
+    there: Set[str],
+    output: Folder,
+    sources: Path | None,
+) -> dict[str, str]:
+    """Draw a batch at a time and publish what is not there; path -> reason of what failed."""
+    failures: dict[str, str] = {}
+    progress = Progress("draw images")
+    for batch in batches:
+        made = iter(draw([_drawing(request, sources) for picture in batch for request in picture.requests]))
+        for picture in batch:
+            parts = [next(made) for _ in picture.requests]
+            reasons = [part.reason for part in parts if isinstance(part, Failed)]
+            if picture.path in there:
+                continue
+            if reasons:
+                failures[picture.path] = reasons[0]
+                continue
+            for name, data in picture.beside.items():
+                output.write_if_absent(name, data)
+            output.write(picture.path, encode_png(grid([part for part in parts if not isinstance(part, Failed)])))
+        progress.advance(len(batch))
+    progress.close()
+    return failures
+
+
+def grid(images: Sequence[Pixels]) -> Pixels:
+    """Images of one size in rows of two, row by row; one alone stays as it is.
+
+    1 2 3 4  ->  1 2
+                 3 4
+    """
+    if len(images) == 1:
+        return images[0]
+    if len({image.shape for image in images}) > 1:
+        raise UserError("The images of one prompt have different sizes and fit no grid; give an image_size.")
+    rows = [np.concatenate(images[start : start + 2], axis=1) for start in range(0, len(images), 2)]
+    return np.concatenate(rows, axis=0)
+
+
+def _drawing(request: Any, sources: Path | None) -> Drawing:
+    source = None if request.source is None else read_picture(request.source, sources)
+    return Drawing(uid=request.uid, number=request.number, prompt=request.prompt, seed=request.seed, source=source)
+
+
+def _write_failures(failures: dict[str, str], output: Folder) -> None:
+    if not failures:
+        output.delete(FAILURES)
+        return
+    lines = [json.dumps({"path": path, "reason": reason}, ensure_ascii=False) for path, reason in failures.items()]
+    output.write(FAILURES, ("\n".join(lines) + "\n").encode())

@@ -1,0 +1,140 @@
+"""An OpenAI-compatible endpoint: what is sent, what is tried again, and what is a failed item."""
+
+import base64
+import io
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from arm.errors import ServiceError, UserError
+from arm.evaluation.imaging import encode_png
+from arm.evaluation.models.config import ModelConfig
+from arm.evaluation.models.endpoint import Endpoint, load
+from arm.evaluation.models.http import Retries
+from arm.evaluation.models.model import Drawing, Failed, Question
+
+PICTURE = np.full((2, 3, 3), 7, dtype=np.uint8)
+
+
+class Service(ThreadingHTTPServer):
+    """Answers with `replies` in turn: (status, headers, object); keeps what it was asked."""
+
+    replies: list[tuple[int, dict[str, str], Any]]
+    asked: list[tuple[str, dict[str, str], bytes]]
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        server: Any = self.server
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        server.asked.append((self.path, dict(self.headers), body))
+        status, headers, reply = server.replies.pop(0)
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(reply if isinstance(reply, bytes) else json.dumps(reply).encode())
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    server = Service(("127.0.0.1", 0), Handler)
+    server.asked, server.replies = [], []
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+WAITS: list[float] = []
+
+
+@pytest.fixture
+def endpoint(service: Service, monkeypatch: pytest.MonkeyPatch) -> Endpoint:
+    monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{service.server_port}/v1/")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    WAITS.clear()
+    retries = Retries(attempts=3, sleep=WAITS.append, chance=lambda: 0.5)
+    return load(ModelConfig(kind="openai", model="tiny", max_tokens=5), retries)
+
+
+def said(text: Any) -> tuple[int, dict[str, str], Any]:
+    return 200, {}, {"choices": [{"message": {"content": text}}]}
+
+
+def test_a_question_goes_with_its_image_and_the_key(service: Service, endpoint: Endpoint) -> None:
+    service.replies = [said(" Yes. ")]
+    assert endpoint.answer([Question(uid="1", text="a dog?", images=(PICTURE,))]) == ["Yes."]
+    path, headers, body = service.asked[0]
+    sent = json.loads(body)
+    assert (path, headers["Authorization"]) == ("/v1/chat/completions", "Bearer sk-secret")
+    assert (sent["model"], sent["temperature"], sent["max_tokens"]) == ("tiny", 0, 5)
+    image, text = sent["messages"][0]["content"]
+    assert text == {"type": "text", "text": "a dog?"}
+    data = base64.b64decode(image["image_url"]["url"].removeprefix("data:image/png;base64,"))
+    assert np.array_equal(np.asarray(PIL.Image.open(io.BytesIO(data))), PICTURE)
+
+
+def test_busy_and_broken_services_are_asked_again(service: Service, endpoint: Endpoint) -> None:
+    """Waits of .5 × 1 + the 3 seconds asked for, then .5 × 2."""
+    service.replies = [(429, {"Retry-After": "3"}, {}), (503, {}, {}), said("no")]
+    assert endpoint.answer([Question(uid="1", text="?")]) == ["no"]
+    assert WAITS == [3.5, 1.0]
+
+
+def test_a_refused_request_is_a_failed_item_and_is_not_repeated(service: Service, endpoint: Endpoint) -> None:
+    service.replies = [(400, {}, {"error": "content policy"}), said(None), said("ok")]
+    first, second, third = endpoint.answer([Question(uid=str(i), text="?") for i in range(3)])
+    assert isinstance(first, Failed)
+    assert first.reason == 'status 400: {"error": "content policy"}'
+    assert isinstance(second, Failed)
+    assert third == "ok"
+
+
+def test_a_service_that_is_away_stops_the_run_and_no_message_holds_the_key(
+    service: Service, endpoint: Endpoint
+) -> None:
+    service.replies = [(500, {}, b"down")] * 3
+    with pytest.raises(ServiceError, match="status 500: down") as caught:
+        endpoint.answer([Question(uid="1", text="?")])
+    assert "sk-secret" not in str(caught.value)
+
+
+def test_a_redirect_does_not_carry_the_key_elsewhere(service: Service, endpoint: Endpoint) -> None:
+    service.replies = [(302, {"Location": f"http://127.0.0.1:{service.server_port}/elsewhere"}, {})]
+    (answer,) = endpoint.answer([Question(uid="1", text="?")])
+    assert isinstance(answer, Failed)
+    assert len(service.asked) == 1
+
+
+def test_images_are_drawn_and_edited(service: Service, endpoint: Endpoint) -> None:
+    image = {"data": [{"b64_json": base64.b64encode(encode_png(PICTURE)).decode()}]}
+    service.replies = [(200, {}, image), (200, {}, image), (200, {}, {"data": [{"url": "http://x"}]})]
+    assert np.array_equal(endpoint.generate_images([Drawing(uid="0", prompt="a cow", seed=0)])[0], PICTURE)
+    sent = json.loads(service.asked[0][2])
+    assert sent == {"model": "tiny", "prompt": "a cow", "n": 1, "response_format": "b64_json"}
+    edited = endpoint.edit([Drawing(uid="0", prompt="redder", seed=0, source=PICTURE)])[0]
+    assert np.array_equal(edited, PICTURE)
+    path, headers, body = service.asked[1]
+    assert path == "/v1/images/edits"
+    assert headers["Content-Type"].startswith("multipart/form-data; boundary=")
+    assert b'name="prompt"\r\n\r\nredder\r\n' in body
+    assert encode_png(PICTURE) in body
+    assert isinstance(endpoint.generate_images([Drawing(uid="0", prompt="a", seed=0)])[0], Failed)
+
+
+def test_without_an_address_it_says_which_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    with pytest.raises(UserError, match="OPENAI_BASE_URL is not set"):
+        load(ModelConfig(kind="openai", model="x"))
