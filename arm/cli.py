@@ -16,6 +16,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -256,22 +257,16 @@ def report(arguments: list[str]) -> None:
     print(write_report(options.store))
 
 
-def plan(arguments: list[str]) -> None:
-    """Say what a recipe will take (memory, days, money, disk) and refuse what cannot run; a laptop suffices."""
-    from arm.preflight import command
+def _command(module: str, verb: str, purpose: str) -> tuple[str, Callable[[list[str]], None]]:
+    """A verb whose flags and work stand in a module of their own, which is imported when it runs."""
 
-    parser = Parser(prog="arm plan", description=plan.__doc__)
-    command.add_arguments(parser)
-    command.run(parser.parse_args(arguments))
+    def run_verb(arguments: list[str]) -> None:
+        command = import_module(module)
+        parser = Parser(prog=f"arm {verb}", description=purpose)
+        command.add_arguments(parser)
+        command.run(parser.parse_args(arguments))
 
-
-def score(arguments: list[str]) -> None:
-    """Score results in a benchmark's official layout, made by any model, as the benchmark's authors do."""
-    from arm.evaluation.benchmarks import command
-
-    parser = Parser(prog="arm score", description=score.__doc__)
-    command.add_arguments(parser)
-    command.run(parser.parse_args(arguments))
+    return purpose, run_verb
 
 
 def _evaluation(verb: str, purpose: str) -> tuple[str, Callable[[list[str]], None]]:
@@ -336,7 +331,7 @@ def _writable_image(path: str) -> Path:
 
 VERBS: dict[str, tuple[str, Callable[[list[str]], None]]] = {
     "jobs": ("List the jobs in order.", list_jobs),
-    "plan": ("Say what a recipe will take, and refuse what cannot run.", plan),
+    "plan": _command("arm.preflight.command", "plan", "Say what a recipe will take, and refuse what cannot run."),
     "generate": ("Draw an image of what a text says.", generate),
     "edit": ("Change an image as a text says.", edit),
     "ask": ("Answer a question about an image.", ask),
@@ -347,7 +342,7 @@ VERBS: dict[str, tuple[str, Callable[[list[str]], None]]] = {
     "check-contamination": _evaluation("check-contamination", "Say what training has seen of evaluation sets."),
     "measure-cost": _evaluation("measure-cost", "Take the time of drawing, decoding and detokenization apart."),
     "report": ("Write the report of a store anew.", report),
-    "score": ("Score results as a benchmark's authors do.", score),
+    "score": _command("arm.evaluation.benchmarks.command", "score", "Score results as a benchmark's authors do."),
     "lineage": ("Say what was made from what.", lineage),
     "ledger": ("Prove what training consumed, say who saw a sample.", ledger),
     "takedown": ("Take data down, say what holds it and what learned from it.", takedown),
