@@ -157,15 +157,6 @@ def _ledger_parser() -> Parser:
     return parser
 
 
-def takedown(arguments: list[str]) -> None:
-    """Take data down: no reader sees it from now on; report what holds it and what learned from it."""
-    from arm.takedown import command
-
-    parser = _with_store(Parser(prog="arm takedown", description=takedown.__doc__))
-    command.add_arguments(parser)
-    command.run(parser.parse_args(arguments))
-
-
 def tracking(arguments: list[str]) -> None:
     """Send what a dead tracking server has not heard."""
     parser = _with_store(Parser(prog="arm tracking", description=tracking.__doc__))
@@ -257,13 +248,13 @@ def report(arguments: list[str]) -> None:
     print(write_report(options.store))
 
 
-def _command(module: str, verb: str, purpose: str) -> tuple[str, Callable[[list[str]], None]]:
+def _command(module: str, verb: str, purpose: str, *, store: bool = False) -> tuple[str, Callable[[list[str]], None]]:
     """A verb whose flags and work stand in a module of their own, which is imported when it runs."""
 
     def run_verb(arguments: list[str]) -> None:
         command = import_module(module)
         parser = Parser(prog=f"arm {verb}", description=purpose)
-        command.add_arguments(parser)
+        command.add_arguments(_with_store(parser) if store else parser)
         command.run(parser.parse_args(arguments))
 
     return purpose, run_verb
@@ -345,7 +336,9 @@ VERBS: dict[str, tuple[str, Callable[[list[str]], None]]] = {
     "score": _command("arm.evaluation.benchmarks.command", "score", "Score results as a benchmark's authors do."),
     "lineage": ("Say what was made from what.", lineage),
     "ledger": ("Prove what training consumed, say who saw a sample.", ledger),
-    "takedown": ("Take data down, say what holds it and what learned from it.", takedown),
+    "takedown": _command(
+        "arm.takedown.command", "takedown", "Take data down, say what holds it and what learned from it.", store=True
+    ),
     "tracking": ("Send what a dead tracking server has not heard.", tracking),
     "ui": ("Open MLflow on the store.", ui),
 }
