@@ -6,8 +6,9 @@
 So a unit that a killed run has published needs no second look: its counts are in the file.
 """
 
+import contextlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -27,9 +28,31 @@ def write_table(folder: Folder, name: str, table: pa.Table, counts: Mapping[str,
         pq.write_table(table.replace_schema_metadata(metadata), path, compression="zstd")
 
 
+class TableWriter:
+    """A table that is written row group by row group."""
+
+    def __init__(self, writer: pq.ParquetWriter) -> None:
+        self._writer = writer
+
+    def write(self, rows: pa.Table) -> None:
+        """Append the rows as one row group; no rows, no group."""
+        if rows.num_rows:
+            self._writer.write_table(rows, row_group_size=rows.num_rows)
+
+
+@contextlib.contextmanager
+def table_writer(
+    folder: Folder, name: str, schema: pa.Schema, counts: Mapping[str, int] | None = None
+) -> Iterator[TableWriter]:
+    """Write a table piece by piece and publish it at a clean exit, with the counts as they are then."""
+    with folder.publish(name) as path, pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        yield TableWriter(writer)
+        writer.add_key_value_metadata({COUNTS_KEY: json.dumps(dict(counts or {}), sort_keys=True).encode()})
+
+
 def read_counts(path: Path) -> dict[str, int]:
     """The counts that `write_table` put beside the rows."""
-    metadata = pq.read_schema(path).metadata or {}
+    metadata = pq.read_metadata(path).metadata or {}
     return dict(json.loads(metadata.get(COUNTS_KEY, b"{}")))
 
 
