@@ -1,7 +1,9 @@
-"""Files that no job made and a config names by path: a file, a folder or a glob, on disk or in object storage.
+"""Files that no job made and a config names by path: a file, a folder or a glob, on disk or in object storage, or one
+file on a web server.
 
     outside_addresses("crawl/*/x.warc.gz")     ->  {"a/x.warc.gz": "crawl/a/x.warc.gz", "b/x.warc.gz": ...}
     outside_addresses("s3://bucket/crawl")     ->  {"a/x.warc.gz": "s3://bucket/crawl/a/x.warc.gz", ...}
+    outside_addresses("https://a.test/b/x.warc.gz")    ->  {"b/x.warc.gz": "https://a.test/b/x.warc.gz"}
 
 Names are relative to the folder before the first wildcard, so that they differ wherever the files do; names that start
 with a dot are left out. A path is looked up inside the source artifact when there is one.
@@ -13,20 +15,26 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from itertools import takewhile
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from arm.errors import UserError
 from arm.manifest import Manifest
-from arm.storage import is_private, open_folder, sha256_of
+from arm.storage import http, is_private, open_folder, sha256_of
+from arm.storage.http import Politeness
+
+WEB = ("http://", "https://")
 
 
 def content_digest(path: str, source: Manifest | None) -> str:
-    """A digest of the names below `path` and their bytes; of objects not yet read, their sizes and ETags."""
+    """A digest of the names below `path` and their bytes; of what is not read yet, sizes and ETags."""
     if source is not None:
         lines = [f"{entry.path} {entry.sha256}" for entry in source.files if matches(entry.path, path)]
         if not lines:
             raise UserError(f"{source.url} ({source.kind}) holds nothing at {path!r}.")
     elif path.startswith("s3://"):
         lines = [f"{name} {version}" for name, (_, version) in _objects(path).items()]
+    elif path.startswith(WEB):
+        lines = [f"{name} {http.version(path, Politeness())}" for name in _web_file(path)]
     else:
         lines = [f"{name} {sha256_of(file)}" for name, file in _local_files(path).items()]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
@@ -46,11 +54,15 @@ def outside_addresses(path: str) -> dict[str, str]:
     """Name -> where the file lies; nothing is fetched. UserError when there is nothing."""
     if path.startswith("s3://"):
         return {name: address for name, (address, _) in _objects(path).items()}
+    if path.startswith(WEB):
+        return _web_file(path)
     return {name: str(file) for name, file in _local_files(path).items()}
 
 
-def fetched(address: str) -> Path:
-    """A local path of one file; from object storage it is downloaded unless the cache holds this very version."""
+def fetched(address: str, politeness: Politeness | None = None) -> Path:
+    """A local path of one file; from afar it is downloaded unless the cache holds this very version."""
+    if address.startswith(WEB):
+        return http.fetch(address, politeness or Politeness())
     if not address.startswith("s3://"):
         return Path(address)
     folder, _, name = address.rpartition("/")
@@ -60,6 +72,15 @@ def fetched(address: str) -> Path:
         raise _nothing(address) from None
 
 
+def released(address: str) -> None:
+    """Say that a fetched file is read no more: a cache may drop its copy."""
+    if address.startswith(WEB):
+        http.release(address)
+    elif address.startswith("s3://"):
+        folder, _, name = address.rpartition("/")
+        open_folder(folder).release(name)
+
+
 def matches(entry_path: str, path: str) -> bool:
     """Whether an artifact's file is at `path`, or below it."""
     return entry_path == path or entry_path.startswith(path.rstrip("/") + "/")
@@ -67,7 +88,7 @@ def matches(entry_path: str, path: str) -> bool:
 
 def _local_files(path: str) -> dict[str, Path]:
     if "://" in path:
-        raise UserError(f"The path {path!r} has an unknown scheme; give local files or s3:// addresses.")
+        raise UserError(f"The path {path!r} has an unknown scheme; give local files, s3:// or http(s):// addresses.")
     root = Path(path).expanduser()
     if root.is_file():
         return {root.name: root}
@@ -81,6 +102,11 @@ def _local_files(path: str) -> dict[str, Path]:
     if not found:
         raise _nothing(path)
     return found
+
+
+def _web_file(url: str) -> dict[str, str]:
+    """Name -> address: the name is the path on the server, as the lines of a listing have it."""
+    return {unquote(urlsplit(url).path).strip("/") or url: url}
 
 
 def _objects(path: str) -> dict[str, tuple[str, str]]:

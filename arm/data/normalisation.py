@@ -1,7 +1,8 @@
 """Canonical addresses and captions: what the uid of a pair is made of.
 
-canonical_url("HTTP://Garden.test:80/a/../b.png#x")     ->  "http://garden.test/b.png"
-normalise_caption("  A&nbsp;red\\n circle ")             ->  "A red circle"
+canonical_url("HTTP://Garden.test:80/a/../b.png#x")                   ->  "http://garden.test/b.png"
+BaseAddress("http://garden.test/p/q.html").canonical("../b.png?s=2")  ->  "http://garden.test/b.png?s=2"
+normalise_caption("  A&nbsp;red\\n circle ")                           ->  "A red circle"
 """
 
 import html
@@ -15,18 +16,48 @@ from arm.records import make_uid
 DEFAULT_PORTS = {"http": 80, "https": 443}
 _SPACE = re.compile(r"\s+")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
-_PLAIN = re.compile(r"https?://[a-z0-9.-]+/[A-Za-z0-9._~/-]*")
-"""Addresses that are canonical as they stand, unless they hold `/.`: nearly all, 20 times faster."""
 _SAFE = "/%:=&?~#+!$,;'@()*[]-._"
+_PLAIN = re.compile(
+    r"https?://[a-z0-9-]++(?:\.[a-z0-9-]++)*+"
+    r"/[A-Za-z0-9/%:=&~+!$,;'@()*\[\]._-]*+(?:\?[A-Za-z0-9/%:=&?~+!$,;'@()*\[\]._-]++)?+"
+)
+"""Addresses that are canonical as they stand, unless they hold `/.`: nearly all, 20 times faster."""
+_PLAIN_REFERENCE = re.compile(r"[A-Za-z0-9._~/-]++(?:\?[A-Za-z0-9._~=&%-]++)?+")
+"""References to a path, unless they hold `//`: resolved without taking the base apart each time."""
+_PLAIN_TEXT = re.compile(r"[!-%'-~]++(?: [!-%'-~]++)*+")
+"""Captions that are normal as they stand: printable ASCII without entities, single spaces."""
+
+
+class BaseAddress:
+    """What the references of one page are relative to."""
+
+    __slots__ = ("folder", "origin", "url")
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.origin = self.folder = ""
+        """`http://garden.test` and `/p/`; empty when the address is no plain one."""
+        path = url.partition("?")[0]
+        if _PLAIN.fullmatch(url) and "/." not in url and "//" not in path[8:]:
+            slash = path.index("/", 8)
+            self.origin, self.folder = path[:slash], path[slash : path.rindex("/") + 1]
+
+    def canonical(self, reference: str) -> str | None:
+        """`canonical_url(reference, self.url)`, faster for nearly all references."""
+        if self.origin and _PLAIN_REFERENCE.fullmatch(reference):
+            path, mark, query = reference.partition("?")
+            if "//" not in path:
+                return self.origin + _without_dots(path if path[0] == "/" else self.folder + path) + mark + query
+        return canonical_url(reference, self.url)
 
 
 def canonical_url(url: str, base: str = "") -> str | None:
     """The absolute http(s) address in one spelling, without fragment; None when it is no such address."""
     try:
-        if base:
-            url = urljoin(base, url.strip())
         if _PLAIN.fullmatch(url) and "/." not in url:
             return url
+        if base:
+            url = urljoin(base, url.strip())
         parts = urlsplit(url.strip())
         host, port = (parts.hostname or "").rstrip("."), parts.port
         if parts.scheme not in DEFAULT_PORTS or not host:
@@ -44,6 +75,8 @@ def canonical_url(url: str, base: str = "") -> str | None:
 
 def normalise_caption(text: str) -> str:
     """Entities resolved, Unicode composed, control characters and permalink marks gone, white space single."""
+    if _PLAIN_TEXT.fullmatch(text):
+        return text
     if "&" in text:
         text = html.unescape(text)
     if not text.isascii():

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import arm
 from arm.data.config import SparkConfig
-from arm.errors import ArmError, UserError
+from arm.errors import ArmError, ServiceError, UserError
 from arm.progress import Progress
 
 if TYPE_CHECKING:
@@ -186,6 +186,8 @@ def _attempt(work: Callable[[Any], dict[str, Any]], unit: Any) -> str:
         return json.dumps(work(unit))
     except UserError as error:
         return json.dumps({"user_error": str(error)})
+    except ServiceError as error:
+        return json.dumps({"service_error": str(error)})
     except OSError as error:
         return json.dumps({"os_error": [error.errno, error.strerror, str(error.filename)]})
 
@@ -193,6 +195,8 @@ def _attempt(work: Callable[[Any], dict[str, Any]], unit: Any) -> str:
 def _succeeded(result: dict[str, Any]) -> dict[str, Any]:
     if "user_error" in result:
         raise UserError(result["user_error"])
+    if "service_error" in result:
+        raise ServiceError(result["service_error"])
     if "os_error" in result:
         raise OSError(*result["os_error"])
     return result

@@ -6,8 +6,9 @@
 So a unit that a killed run has published needs no second look: its counts are in the file.
 """
 
+import contextlib
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -55,6 +56,17 @@ class TableWriter:
         table = pa.concat_tables(self._waiting)
         self._writer.write_table(table.slice(0, num_rows).combine_chunks(), row_group_size=num_rows)
         self._waiting, self._num_waiting = [table.slice(num_rows)], self._num_waiting - num_rows
+
+
+@contextlib.contextmanager
+def table_writer(
+    folder: Folder, name: str, schema: pa.Schema, counts: Mapping[str, int] | None = None
+) -> Iterator[TableWriter]:
+    """Write a table piece by piece and publish it at a clean exit, with the counts as they are then."""
+    with folder.publish(name) as path:
+        writer = TableWriter(path, schema)
+        yield writer
+        writer.close(counts or {})
 
 
 def read_counts(path: Path) -> dict[str, int]:

@@ -1,54 +1,111 @@
-"""Pages out of WARC files (HTML) and WAT files (links as JSON): one stream of Page for both.
+"""Pages out of WARC files (HTML) and WAT files (links as JSON): one stream for both.
 
-    for page in read_pages(path, limits, counts): page.url, page.offset, page.found
+    for offset, read in read_pages(path, config, counts): read is a Page, or a Skipped with its reason
 
 A record that cannot be read is counted by reason and skipped; the file goes on:
 
     records_read = pages_read + skipped/not_html + skipped/status + skipped/no_image + skipped/too_long + skipped/broken
+                 + skipped/unparsable
 """
 
 import mmap
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
-from urllib.parse import urljoin
+from typing import NamedTuple
 
-import orjson
 from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 
 from arm.data.config import ExtractConfig
-from arm.data.html import Found, Page, parse_page
+from arm.data.html import Page, PageLimits, parse_page
+from arm.data.sandbox import CrashError, Sandbox
+from arm.data.wat import IMAGE_LINK, read_envelope
 from arm.errors import UserError
 
 HTML_TYPES = ("text/html", "application/xhtml+xml")
-IMAGE_LINK = b'"IMG@/src"'
-"""A WAT record without these bytes names no image: nine tenths of the JSON need no parser."""
 GZIP_MAGIC = b"\x1f\x8b"
 WARC_MAGIC = b"WARC/"
+PARSE_SECONDS, PARSE_BYTES = 20, 2 << 30
+"""CPU time and memory that one page may take; a page of 1 MB takes 0.05 s and 20 MB."""
+Parser = Sandbox[[bytes, str, str | None, PageLimits, str], Page]
 
 
-def read_pages(path: Path, config: ExtractConfig, counts: Counter[str]) -> Iterator[tuple[int, Page]]:
-    """Yield (offset of its record, page) of each page in a WARC or WAT file; `counts` learns of every record."""
+class Skipped(NamedTuple):
+    """A record that may have held a page and could not be read."""
+
+    url: str
+    reason: str
+
+
+def read_pages(path: Path, config: ExtractConfig, counts: Counter[str]) -> Iterator[tuple[int, Page | Skipped]]:
+    """Yield (offset of its record, page) of each page in a WARC or WAT file; `counts` learns of every record.
+
+    What is no page by intent (other statuses, other types, no image) is counted alone; what failed is yielded, too.
+    """
     _check_archive(path)
     is_wat = is_wat_name(path.name)
-    for offset, record in _records(path, is_wat, counts):
+    limits = PageLimits(
+        max_images=config.max_images_per_page, max_caption_characters=config.max_caption_characters,
+        surrounding_characters=config.surrounding_characters, min_document_side=config.min_document_side,
+    )  # fmt: skip
+    if is_wat:
+        yield from _wat_pages(path, config, limits, counts)
+        return
+    with Sandbox(parse_page, cpu_seconds=PARSE_SECONDS, memory_bytes=PARSE_BYTES) as parser:
+        for offset, record in _records(path, WarcRecordType.response, counts):
+            counts["records_read"] += 1
+            reason, page = _attempt(partial(_warc_page, record, config, limits, parser))
+            yield from _told(offset, record, reason, page, counts)
+
+
+def is_wat_name(name: str) -> bool:
+    """Whether a file name is that of a WAT file."""
+    return ".wat" in name.lower()
+
+
+def _wat_pages(
+    path: Path, config: ExtractConfig, limits: PageLimits, counts: Counter[str]
+) -> Iterator[tuple[int, Page | Skipped]]:
+    """Two thirds of the records describe requests and metadata, and many pages have no image: these cost little here."""
+    num_bare = 0
+    for offset, record in _records(path, WarcRecordType.metadata, counts):
+        body = record.reader.read(config.max_record_bytes + 1)
+        if IMAGE_LINK not in body and len(body) <= config.max_record_bytes:
+            num_bare += 1
+            continue
         counts["records_read"] += 1
-        page = _attempt(record, config, counts, is_wat)
-        if page is not None:
-            counts["pages_read"] += 1
-            yield offset, page
+        reason, page = "too_long", None
+        if len(body) <= config.max_record_bytes:
+            reason, page = _attempt(partial(read_envelope, body, _address_of(record), limits))
+        yield from _told(offset, record, reason, page, counts)
+    if num_bare:
+        counts["records_read"] += num_bare
+        counts["skipped/no_image"] += num_bare
 
 
-def _records(path: Path, is_wat: bool, counts: Counter[str]) -> Iterator[tuple[int, WarcRecord]]:
+def _told(
+    offset: int, record: WarcRecord, reason: str, page: Page | None, counts: Counter[str]
+) -> Iterator[tuple[int, Page | Skipped]]:
+    """Count a record; what is no page by intent is not yielded."""
+    if page is not None:
+        counts["pages_read"] += 1
+        yield offset, page
+        return
+    counts[f"skipped/{reason}"] += 1
+    if reason in ("broken", "too_long", "unparsable"):
+        yield offset, Skipped(_address_of(record), reason)
+
+
+def _records(path: Path, kind: WarcRecordType, counts: Counter[str]) -> Iterator[tuple[int, WarcRecord]]:
     """Every readable record with its offset; after a damaged gzip member reading goes on at the next one."""
-    kind = WarcRecordType.metadata if is_wat else WarcRecordType.response
     start: int | None = 0
+    parse_http = kind == WarcRecordType.response
     with path.open("rb") as stream:
         while start is not None:
             stream.seek(start)
             try:
-                for record in ArchiveIterator(stream, record_types=kind, parse_http=not is_wat):
+                for record in ArchiveIterator(stream, record_types=kind, parse_http=parse_http):
                     start = record.stream_pos
                     yield start, record
                 return
@@ -64,11 +121,6 @@ def _next_member(path: Path, start: int) -> int | None:
     return found if found >= 0 else None
 
 
-def is_wat_name(name: str) -> bool:
-    """Whether a file name is that of a WAT file."""
-    return ".wat" in name.lower()
-
-
 def _check_archive(path: Path) -> None:
     with path.open("rb") as stream:
         start = stream.read(len(WARC_MAGIC))
@@ -76,17 +128,18 @@ def _check_archive(path: Path) -> None:
         raise UserError(f"{path} is no WARC or WAT file: it starts with {start!r}, not with WARC/ or gzip's mark.")
 
 
-def _attempt(record: WarcRecord, config: ExtractConfig, counts: Counter[str], is_wat: bool) -> Page | None:
+def _attempt(read: Callable[[], tuple[str, Page | None]]) -> tuple[str, Page | None]:
     try:
-        reason, page = (_wat_page if is_wat else _warc_page)(record, config)
+        return read()
+    except CrashError:
+        return "unparsable", None
     except Exception:  # whatever a hostile record makes a parser raise costs that record alone
-        reason, page = "broken", None
-    if page is None:
-        counts[f"skipped/{reason}"] += 1
-    return page
+        return "broken", None
 
 
-def _warc_page(record: WarcRecord, config: ExtractConfig) -> tuple[str, Page | None]:
+def _warc_page(
+    record: WarcRecord, config: ExtractConfig, limits: PageLimits, parser: Parser
+) -> tuple[str, Page | None]:
     headers = record.http_headers
     if not record.is_http or headers is None or headers.status_code is None:
         return "broken", None
@@ -96,40 +149,12 @@ def _warc_page(record: WarcRecord, config: ExtractConfig) -> tuple[str, Page | N
         return "not_html", None
     if record.content_length > config.max_record_bytes:
         return "too_long", None
-    url = record.headers["WARC-Target-URI"].strip("<>")
     body = record.reader.read(config.max_record_bytes)
     if len(body) < record.content_length:
         return "broken", None
-    return "", parse_page(body, url, record.http_charset, config.max_images_per_page)
+    language = (headers.get("Content-Language") or "").partition(",")[0].strip()
+    return "", parser.call(body, _address_of(record), record.http_charset, limits, language)
 
 
-def _wat_page(record: WarcRecord, config: ExtractConfig) -> tuple[str, Page | None]:
-    if record.content_length > config.max_record_bytes:
-        return "too_long", None
-    body = record.reader.read(config.max_record_bytes)
-    if IMAGE_LINK not in body:
-        return "no_image", None
-    envelope = orjson.loads(body)["Envelope"]
-    response = envelope["Payload-Metadata"].get("HTTP-Response-Metadata")
-    if response is None:
-        return "not_html", None
-    html = response["HTML-Metadata"]
-    head = html.get("Head", {})
-    url = envelope["WARC-Header-Metadata"]["WARC-Target-URI"]
-    found = _wat_images(html.get("Links", []), config.max_images_per_page)
-    return "", Page(url=url, title=head.get("Title", ""), found=_resolved(found, head.get("Base", ""), url))
-
-
-def _wat_images(links: list[dict[str, Any]], max_images: int) -> list[Found]:
-    images = [link for link in links if link.get("path") == "IMG@/src"][:max_images]
-    found = []
-    for position, link in enumerate(images):
-        kinds = [kind for kind in ("alt", "title") if link.get(kind)] or [""]
-        found += [Found(link["url"], "src", link.get(kind, ""), kind, position) for kind in kinds if link.get("url")]
-    return found
-
-
-def _resolved(found: list[Found], base: str, url: str) -> list[Found]:
-    """The images with absolute addresses; a page's <base> counts relative to the page."""
-    root = urljoin(url, base) if base else url
-    return [Found(urljoin(root, f.url), f.attribute, f.caption, f.kind, f.position) for f in found]
+def _address_of(record: WarcRecord) -> str:
+    return str(record.headers.get("WARC-Target-URI") or "").strip("<>")
