@@ -108,6 +108,8 @@ def test_a_listing_names_files_below_its_base(tmp_path: Path) -> None:
     assert found == [("a/1.wat.gz", "https://data.test/a/1.wat.gz"), ("b/2.wat.gz", "https://data.test/b/2.wat.gz")]
     with pytest.raises(UserError, match="listing_base is empty"):
         crawl_files(ExtractConfig(paths=(str(listing),)), None)
+    (tmp_path / "x.wat.gz").touch()
+    assert [file.name for file in crawl_files(ExtractConfig(paths=(str(tmp_path),)), None)] == ["x.wat.gz"]
     listing.write_text("../secret.wat.gz\n")
     with pytest.raises(UserError, match=r"Line 1 of .* is '\.\./secret\.wat\.gz'"):
         crawl_files(config, None)

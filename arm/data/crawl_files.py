@@ -59,7 +59,7 @@ def _files_at(path: str, config: ExtractConfig, crawl: Manifest | None) -> Itera
     for name, address in found.items():
         if name.lower().endswith(CRAWL_SUFFIXES):
             yield name, address
-        elif name.lower().endswith(LISTING_SUFFIXES):
+        elif crawl is None and path.lower().endswith(LISTING_SUFFIXES):  # one that only lies beside crawl files is none
             yield from _listed(address, config)
 
 
