@@ -259,6 +259,12 @@ def hostile_server(folder: Path) -> Iterator[HostileServer]:
             channel.close()
 
 
+def add_heavy_images() -> None:
+    """Serve the large good images as well: making them takes seconds, so nobody must wait for it."""
+    for name, make in HEAVY.items():
+        ANSWERS[name] = send(body=make())
+
+
 def _never_accepts() -> tuple[socket.socket, list[socket.socket]]:
     """A listener whose queue is full: the kernel answers no further SYN."""
     listener = socket.socket()
@@ -296,8 +302,6 @@ def _serve(server: HostileServer, channel: socket.socket, context: ssl.SSLContex
         host = next(line[6:].decode() for line in head.split(b"\r\n") if line.startswith(b"Host: "))
         server.asked.append(host + path)
         name = host.partition(".")[0].partition(":")[0]
-        if name in HEAVY and path != "/robots.txt" and name not in ANSWERS:
-            ANSWERS[name] = send(body=HEAVY[name]())
         (ROBOTS if path == "/robots.txt" else ANSWERS).get(name, NOT_FOUND)(channel)
         with contextlib.suppress(OSError):
             channel.shutdown(socket.SHUT_WR)
