@@ -24,6 +24,8 @@ from arm.errors import UserError
 from arm.evaluation.detectors.config import DetectorConfig
 from arm.evaluation.models.config import ModelConfig
 from arm.evaluation.models.kinds import find, load, local_names
+from arm.lock import output_lock
+from arm.storage import open_folder
 
 if TYPE_CHECKING:
     from arm.evaluation.models.model import Model
@@ -138,7 +140,6 @@ def measure_cost(options: argparse.Namespace) -> None:
     from arm.evaluation.cost import to_table
     from arm.evaluation.production.layouts import find_layout, lay_out
     from arm.evaluation.production.rows import read_rows
-    from arm.storage import open_folder
 
     pictures = lay_out(read_rows(options.prompts), find_layout("plain", edits=False), 1)
     prompts = [picture.requests[0].prompt for picture in pictures]
@@ -163,7 +164,8 @@ def detect_objects(options: argparse.Namespace) -> None:
 
     read_geneval(images)
     output.parent.mkdir(parents=True, exist_ok=True)
-    counts = detect(load_detector(config), lambda: load_namer(config), images, output)
+    with output_lock(open_folder(str(output)), "detect-objects"):
+        counts = detect(load_detector(config), lambda: load_namer(config), images, output)
     _tell(counts, "images_failed", options.output)
 
 
@@ -176,7 +178,6 @@ def check_contamination(options: argparse.Namespace) -> None:
     from arm import manifest as manifests
     from arm.evaluation.contamination import report as reports
     from arm.evaluation.production.rows import read_rows
-    from arm.storage import open_folder
 
     training = [manifests.load(url) for url in options.training]
     sets = [
@@ -205,7 +206,6 @@ def _make_images(options: argparse.Namespace, *, edits: bool) -> None:
     from arm.evaluation.production.images import make_images
     from arm.evaluation.production.layouts import find_layout, lay_out
     from arm.evaluation.production.rows import read_rows
-    from arm.storage import open_folder
 
     layout = find_layout(options.layout, edits=edits)
     num_seeds = layout.num_seeds if options.seeds is None else options.seeds

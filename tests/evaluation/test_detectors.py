@@ -121,6 +121,7 @@ def images(tmp_path: Path) -> Path:
         (folder.parent / "metadata.jsonl").write_text(json.dumps(meta))
         for sample in range(20):
             PIL.Image.new("RGB", (8, 4), (64 * index + sample,) * 3).save(folder / f"{sample:04d}.png")
+        (folder / ".tmp-killed.png").write_bytes(b"half")
     return tmp_path / "images"
 
 

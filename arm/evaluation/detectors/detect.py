@@ -26,9 +26,7 @@ ROWS_AT_ONCE = 16
 
 def detect_objects(detector: Detector, namer: Callable[[], ColourNamer], images: Path, output: Path) -> dict[str, int]:
     """Detect what is not in the output yet; returns the counts. The namer is loaded if a prompt names a colour."""
-    looks = [
-        (path, meta) for folder, meta in read_geneval(images) for path in sorted((folder / "samples").glob("*.png"))
-    ]
+    looks = [(path, meta) for folder, meta in read_geneval(images) for path in samples_of(folder)]
     if not looks:
         raise UserError(f"{images} holds no image at <number>/samples/<number>.png.")
     colours = namer() if any(_coloured(meta) for _, meta in looks) else None
@@ -64,6 +62,11 @@ def read_geneval(images: Path) -> list[tuple[Path, Row]]:
     if not found:
         raise UserError(f"{images} holds no folder named by a number; give a folder of the layout geneval.")
     return found
+
+
+def samples_of(folder: Path) -> list[Path]:
+    """Images that are named by a number alone, as GenEval takes them: what a killed writer left is none."""
+    return sorted(path for path in (folder / "samples").glob("*.png") if path.stem.isdecimal())
 
 
 def classes_of(meta: Row) -> list[str]:

@@ -21,6 +21,7 @@ from arm.evaluation.models.model import Drawing, Failed, Model
 from arm.evaluation.production.layouts import Layout, Picture, lay_out
 from arm.evaluation.production.protocol import batches_to_make, claim
 from arm.evaluation.production.rows import Row, digest_of, read_picture
+from arm.lock import output_lock
 from arm.progress import Progress
 from arm.storage import Folder
 
@@ -38,7 +39,22 @@ def make_images(
     batch_size: int,
     sources: Path | None = None,
 ) -> dict[str, int]:
-    """Make what is missing; returns the counts."""
+    """Make what is missing; returns the counts. One run at a time: what a killed one left half-written is removed."""
+    with output_lock(output, "images"):
+        output.sweep()
+        return _make_missing(model, kind, rows, layout, output, num_seeds, batch_size, sources)
+
+
+def _make_missing(
+    model: Model,
+    kind: str,
+    rows: Sequence[Row],
+    layout: tuple[str, Layout],
+    output: Folder,
+    num_seeds: int,
+    batch_size: int,
+    sources: Path | None,
+) -> dict[str, int]:
     pictures = lay_out(rows, layout[1], num_seeds)
     edits = any(request.source is not None for picture in pictures for request in picture.requests)
     asked = sorted({(item.uid, item.prompt) for picture in pictures for item in picture.requests})
