@@ -27,7 +27,7 @@ HTML_TYPES = ("text/html", "application/xhtml+xml")
 GZIP_MAGIC = b"\x1f\x8b"
 WARC_MAGIC = b"WARC/"
 PARSE_SECONDS, PARSE_BYTES = 20, 2 << 30
-"""CPU time and memory that one page may take; a page of 1 MB takes 0.05 s and 20 MB."""
+"""CPU time and memory that one page may take (ours)."""
 Parser = Sandbox[[bytes, str, str | None, PageLimits, str], Page]
 
 
