@@ -139,5 +139,6 @@ def _size(path: Path) -> tuple[int, int]:
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    files = [path for path in sorted(folder.rglob("*.*")) if path.is_file() and ".work" not in path.parts]
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    """Files that a manifest names: those of `view/` hold times."""
+    files = [path for path in sorted(folder.rglob("*.*")) if path.is_file() and not {".work", "view"} & {*path.parts}]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
