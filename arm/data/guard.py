@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from urllib.parse import urljoin, urlsplit
 
 from arm.data.addresses import PublicResolver, Refused, Resolver, system_resolver
@@ -25,6 +24,7 @@ from arm.data.images import BadImageError, plain_image
 from arm.data.normalisation import DEFAULT_PORTS, canonical_url
 from arm.data.robots import ROBOTS_BYTES, Rules, RulesCache, forbidding_tag, product
 from arm.data.verdicts import VerdictLog
+from arm.storage.http import retry_after
 
 REDIRECTS = (301, 302, 303, 307, 308)
 HOST_FAILURES = frozenset(
@@ -200,17 +200,6 @@ class Guard:
             return plain_image(body, self.policy.max_pixels, before_pixels), leases[0] if leases else None
         except BadImageError as error:
             raise Refused("truncated_image" if error.reason == "truncated" else error.reason, 200) from None
-
-
-def retry_after(value: str, now: float) -> float | None:
-    """Seconds that a Retry-After header asks to wait, given as seconds or as a date; None when it says nothing."""
-    value = value.strip()
-    if value.isdecimal():
-        return float(value[:9])
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
-    except (ValueError, TypeError, OverflowError):
-        return None
 
 
 def _joined(url: str, location: str) -> str:

@@ -16,7 +16,6 @@ import os
 import sqlite3
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -30,6 +29,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 from arm.data.config import RecaptionConfig
 from arm.data.normalisation import normalise_caption
 from arm.errors import UserError
+from arm.posting import post
 from arm.records import Image, Sample, Text
 
 CAPTIONS = pa.schema(
@@ -46,13 +46,6 @@ class FailedError(Exception):
     """Why a sample got no caption: the message is the reason that is counted."""
 
 
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A redirect would carry the key to another host."""
-
-    def redirect_request(self, *arguments: Any) -> None:
-        """Follow none: the redirect is an error like any other answer."""
-
-
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """Where captions are asked for."""
@@ -65,12 +58,11 @@ class Endpoint:
         """The caption of a sample's image; FailedError when there is none after all attempts."""
         body = json.dumps(_question(sample, config)).encode()
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
-        request = urllib.request.Request(f"{self.url}/chat/completions", body, headers)
-        opener = urllib.request.build_opener(_NoRedirects)
+        address, seconds = f"{self.url}/chat/completions", config.timeout_seconds
         for attempt in range(config.attempts):
             try:
-                with opener.open(request, timeout=config.timeout_seconds) as answer:
-                    return _caption_of(answer.read(MAX_REPLY_BYTES), config)
+                data = post(address, body, headers, timeout_seconds=seconds, max_bytes=MAX_REPLY_BYTES)
+                return _caption_of(data, config)
             except urllib.error.HTTPError as error:
                 reason, wait = f"http_{error.code}", _retry_after(error)
                 if error.code in (401, 403, 404):

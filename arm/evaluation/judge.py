@@ -16,7 +16,6 @@ import os
 import threading
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -27,11 +26,13 @@ from arm.errors import ServiceError, UserError
 from arm.evaluation.judge_config import JudgeConfig
 from arm.evaluation.judge_ledger import JudgeLedger, JudgeReply
 from arm.evaluation.rubric import Rubric, read_reply
+from arm.posting import post
 
 ADDRESS, KEY = "ARM_JUDGE_URL", "ARM_JUDGE_KEY"
 RETRIED = (408, 409, 425, 429, 500, 502, 503, 504, 529)
 REFUSING = (401, 403, 404)
 """What will not get better by asking on: wrong key, wrong model, wrong address."""
+MAX_REPLY_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class Endpoint:
     """Where the judge is asked: never part of a key, never written down."""
 
     url: str
-    key: str = ""
+    key: str = field(default="", repr=False)
 
 
 @dataclass(slots=True)
@@ -140,12 +141,13 @@ class Judge:
 
     def _post(self, body: Mapping[str, Any]) -> dict[str, Any]:
         assert self.endpoint is not None
-        request = urllib.request.Request(
-            f"{self.endpoint.url}/chat/completions", data=json.dumps(body).encode(), method="POST",
-            headers={"Content-Type": "application/json", "Authorization": f"Bearer {self.endpoint.key}"},
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.endpoint.key}"}
+        answer = json.loads(
+            post(
+                f"{self.endpoint.url}/chat/completions", json.dumps(body).encode(), headers,
+                timeout_seconds=self.config.timeout_seconds, max_bytes=MAX_REPLY_BYTES,
+            )
         )  # fmt: skip
-        with urllib.request.urlopen(request, timeout=self.config.timeout_seconds) as response:
-            answer = json.loads(response.read())
         if not isinstance(answer, dict):
             raise ValueError("the answer is no object")
         return answer

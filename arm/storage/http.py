@@ -261,21 +261,20 @@ def _check(answer: Any, url: str) -> None:
         raise UserError(f"There is no file at {url} (the server answered {answer.status}); check the address.")
     problem = f"the server answered {answer.status} {answer.reason or ''}".strip()
     if answer.status in AGAIN:
-        raise _AgainError(problem, _retry_after(answer.headers.get("Retry-After", "")), slow_down=True)
+        asked = retry_after(answer.headers.get("Retry-After", ""), time.time())
+        raise _AgainError(problem, min(MAX_WAIT_SECONDS, asked or 0.0), slow_down=True)
     raise ServiceError(f"{url} cannot be fetched: {problem}; check the address.")
 
 
-def _retry_after(value: str) -> float:
-    """Seconds, or an HTTP date; 0 when it is neither."""
+def retry_after(value: str, now: float) -> float | None:
+    """Seconds that a Retry-After header asks to wait, given as seconds or as a date; None when it says nothing."""
+    value = value.strip()
+    if value.isdecimal():
+        return float(value[:9])
     try:
-        seconds = float(value) if value.strip().isdigit() else email.utils.mktime_tz(_date(value)) - time.time()
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - now)
     except (ValueError, TypeError, OverflowError):
-        return 0.0
-    return min(MAX_WAIT_SECONDS, max(0.0, seconds))
-
-
-def _date(value: str) -> Any:
-    return email.utils.parsedate_tz(value)
+        return None
 
 
 @functools.lru_cache(maxsize=4)

@@ -16,8 +16,9 @@ from pictures import picture
 from arm.data import connection
 from arm.data.addresses import CACHE_SECONDS, PublicResolver, Refused, is_public, system_resolver
 from arm.data.budget import Budget
-from arm.data.guard import Fetched, Guard, Policy, retry_after
+from arm.data.guard import Fetched, Guard, Policy
 from arm.data.images import encode_image
+from arm.storage.http import retry_after
 
 AGENT = "arm-platform/0.1 (test)"
 ANSWERS = {"mixed-answers.test": ("93.184.216.34", "10.0.0.1")}

@@ -109,6 +109,14 @@ def test_busy_servers_are_asked_again_after_a_random_wait_that_doubles(server: S
     assert judge.ledger.totals()["attempts"] == 4
 
 
+def test_a_redirect_does_not_carry_the_key_elsewhere(server: Server, tmp_path: Path) -> None:
+    server.script = [(302, {"Location": f"http://127.0.0.1:{server.server_address[1]}/elsewhere"})]
+    judge, _ = make(server, tmp_path)
+    reply = judge.ask(ask())
+    assert (reply.outcome, reply.reason[:8], len(server.calls)) == ("failed", "HTTP 302", 1)
+    assert "secret" not in repr(judge.endpoint)
+
+
 def test_nobody_answers_is_failed_and_asked_again_by_the_next_run(server: Server, tmp_path: Path) -> None:
     server.script = [(503, {})]
     judge, _ = make(server, tmp_path, max_attempts=2)

@@ -3,7 +3,7 @@
     429, 5xx, no answer in time, no connection      again, after a random wait of up to base × 2^n seconds, or Retry-After
     any other status                                Refused: the same request would be refused again
 
-A redirect is refused, since it would carry the key to another host. The key is in no message.
+A redirect is refused (`arm.posting`). The key is in no message.
 """
 
 import contextlib
@@ -11,13 +11,13 @@ import json
 import random
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPMessage
-from typing import IO, Any
+from http.client import HTTPException
+from typing import Any
 
-from arm.errors import ServiceError, UserError
+from arm import posting
+from arm.errors import ServiceError
 
 MAX_BYTES = 256 << 20
 MAX_WAIT_SECONDS = 120.0
@@ -45,27 +45,14 @@ class Retries:
         self.sleep(min(drawn, MAX_WAIT_SECONDS))
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
-    ) -> None:
-        return None
-
-
-_OPENER = urllib.request.build_opener(_NoRedirect)
-
-
 def post(url: str, body: bytes, headers: Mapping[str, str], retries: Retries) -> dict[str, Any]:
     """The JSON object of the reply; Refused, or ServiceError after the last attempt."""
-    if not url.startswith(("http://", "https://")):
-        raise UserError(f"The address {url!r} is neither http:// nor https://.")
-    request = urllib.request.Request(url, data=body, headers=dict(headers), method="POST")
     problem = ""
     for attempt in range(retries.attempts):
         asked = None
         try:
-            with _OPENER.open(request, timeout=retries.timeout_seconds) as reply:
-                return _object(reply.read(MAX_BYTES), url)
+            data = posting.post(url, body, headers, timeout_seconds=retries.timeout_seconds, max_bytes=MAX_BYTES)
+            return _object(data, url)
         except urllib.error.HTTPError as error:
             problem = f"status {error.code}: {error.read(2000).decode(errors='replace').strip()[:200]}"
             if error.code != 429 and error.code < 500:
