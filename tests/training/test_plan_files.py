@@ -64,6 +64,25 @@ def test_a_killed_writer_goes_on_and_the_files_are_the_same(tmp_path: Path, miss
         assert (tmp_path / "whole" / "plan" / name).read_bytes() == (tmp_path / "killed" / "plan" / name).read_bytes()
 
 
+def test_rows_of_another_plan_are_not_taken_for_those_of_the_totals_beside_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another plan's writer is killed after its first rows: the totals that lay there vouch for nothing any more."""
+    wanted, keep = written(tmp_path).rows(0, 3).digest(), LocalFolder.write
+    other = mixture_of({"text_only": 0.4, "text_to_image": 0.6}, window_rows=8, shuffle_shards=4)
+
+    def killed(folder: LocalFolder, name: str, data: bytes) -> None:
+        if "totals" in name:
+            raise KeyboardInterrupt
+        keep(folder, name, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalFolder, "write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            write(tmp_path, mixture=other)
+    assert written(tmp_path).rows(0, 3).digest() == wanted
+
+
 def test_opening_a_plan_reads_its_totals_and_no_rows(tmp_path: Path) -> None:
     digest = written(tmp_path).digest
     for path in (tmp_path / "plan").glob("rows-*"):

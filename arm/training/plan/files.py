@@ -32,7 +32,6 @@ GROUP_ROWS = 4_096
 """At most so many rows lie in one row group, but at least one step: what is read for a single step."""
 GROUPS_IN_MEMORY = 4
 VERSION = 3
-_METADATA = b"arm_plan"
 Values = dict[str, Any]
 
 
@@ -69,6 +68,7 @@ class PlanWriter:
             return
         if number == 0:
             write_cursor(self._folder, 0, self._planner.state(), self._chain)
+        self._folder.delete(totals_name(number))  # those of another plan would vouch for rows that are not theirs
         hasher, kinds = hashlib.sha256(), np.zeros(len(KINDS), np.int64)
         counts = {"rows": 0, "documents": 0}
         with (
@@ -82,13 +82,11 @@ class PlanWriter:
                 counts["rows"] += len(group)
                 counts["documents"] += len(group.kinds)
                 kinds += group.tokens_of_kinds()
-            before, digest = self._chain, hasher.hexdigest()
-            self._chain = hashlib.sha256(f"{before} {digest}".encode()).hexdigest()
-            values = {"identity": self._identity, "before": before, "digest": digest, "chain": self._chain}
-            totals = {"tokens": dict(zip(KINDS, kinds.tolist(), strict=True)), "too_long": self._planner.too_long}
-            said = json.dumps({**values, **counts, **totals}, sort_keys=True)
-            writer.add_key_value_metadata({_METADATA: said})
-        self._folder.write(totals_name(number), said.encode())
+        before, digest = self._chain, hasher.hexdigest()
+        self._chain = hashlib.sha256(f"{before} {digest}".encode()).hexdigest()
+        values = {"identity": self._identity, "before": before, "digest": digest, "chain": self._chain}
+        totals = {"tokens": dict(zip(KINDS, kinds.tolist(), strict=True)), "too_long": self._planner.too_long}
+        self._folder.write(totals_name(number), json.dumps({**values, **counts, **totals}, sort_keys=True).encode())
         if number + 1 < num_segments(self._stage):
             write_cursor(self._folder, number + 1, self._planner.state(), self._chain)
 
@@ -290,6 +288,6 @@ def _is_written(folder: Folder, number: int) -> bool:
 
 
 def _segment_values(folder: Folder, number: int) -> Values:
-    """What a segment's totals say; the same stands in its rows' metadata."""
+    """What a segment's totals say."""
     values: Values = json.loads(folder.read(totals_name(number)))
     return values
