@@ -206,7 +206,7 @@ def _start_rank(rank: int, common: dict[str, str]) -> "subprocess.Popen[Any]":
 
 def _wait(ranks: "list[subprocess.Popen[Any]]") -> int:
     """Wait until every rank has ended well (0), or one has failed: its code. The others would wait for it in vain."""
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C does
     try:
         while True:
             codes = [rank.poll() for rank in ranks]
@@ -242,10 +242,6 @@ def _await(ranks: "list[subprocess.Popen[Any]]", seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and any(rank.poll() is None for rank in ranks):
         time.sleep(POLL_SECONDS)
-
-
-def _interrupt(number: int, frame: Any) -> None:
-    raise KeyboardInterrupt
 
 
 def _failure(job_name: str, error_file: Path, code: int) -> Exception:

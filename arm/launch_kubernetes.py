@@ -50,7 +50,7 @@ def run_on_cluster(plan: Plan, place: Resources) -> Manifest:
     if "://" not in plan.output:
         raise UserError(f"A cluster cannot write to {plan.output!r}; give an output under s3://bucket/prefix.")
     body = build(plan, place, os.environ)
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C does
     name = body["metadata"]["name"]
     try:
         _create(body, place)
@@ -249,7 +249,3 @@ def _delete(name: str, place: Resources) -> None:
         _answered(delete, f"delete {name}", REQUEST_SECONDS)
     except ServiceError as error:
         print(error, file=sys.stderr)
-
-
-def _interrupt(signum: int, frame: Any) -> None:
-    raise KeyboardInterrupt

@@ -30,11 +30,7 @@ def let_tasks_save(seconds: float = SAVE_SECONDS) -> None:
 
 def interrupt_on_sigterm() -> None:
     """Let SIGTERM (a scheduler, `kill`) stop a pipeline as Ctrl-C does."""
-    signal.signal(signal.SIGTERM, _interrupt)
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _tasks() -> list[int]:
