@@ -23,6 +23,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from arm.data.config import CurateConfig
 from arm.data.curation_index import read_index
 from arm.data.decisions import decide, hash_table, is_compared
+from arm.data.hash_lists import find_hits, read_lists
 from arm.data.measuring import MEASURED, Task, measure_shard, needs_scorer
 from arm.data.processes import map_processes
 from arm.data.recaptioning import CAPTIONS, find_endpoint, recaption, with_caption
@@ -58,7 +59,7 @@ def curate_images(
             "CurateConfig.rules bounds the similarity or a head's score, which needs the input scorer; give it or drop "
             "the bound."
         )
-    index = read_index(known)
+    index, lists = read_index(known), read_lists(config.hash_lists)
     shards = list(chain.from_iterable(shard_paths(manifest) for manifest in inputs))
     weights = scorer.local_folder(config.scorer_path) if scorer else None
     refused = frozenset[str]().union(*(manifest.tombstones for manifest in inputs))
@@ -68,10 +69,12 @@ def curate_images(
         if evaluation
         else []
     )
-    hits = decide(rows, reference, index, config, output.scratch("near-duplicates"))
+    hashes = hash_table(rows)
+    hits = find_hits(hashes, lists, config.hash_list_distance)
+    decide(rows, reference, index, set(hits["uid"].to_pylist()), config, output.scratch("near-duplicates"))
     scores = [*SCORES, *(head.name for head in config.heads)]
     write_table(output, "decisions/part-00000.parquet", pa.Table.from_pylist(rows, _decisions(config)))
-    write_table(output, "hashes/part-00000.parquet", hash_table(rows))
+    write_table(output, "hashes/part-00000.parquet", hashes)
     write_table(output, "quarantine/part-00000.parquet", hits)
     index.write(output, [_remembered(row, config) for row in rows if row["reason"] is None])
     captions, counts = _recaptioned(shards, rows, output, config)

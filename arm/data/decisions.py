@@ -8,7 +8,7 @@ contaminated                       an image of the evaluation sets
 popular_hash, near_duplicate       it looks like too many others; it looks like a better one
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from arm.data import pdq
 from arm.data.config import CurateConfig, SourceRule
 from arm.data.curation_index import Index
 from arm.data.deduplication import Fingerprints, contaminated, stack
-from arm.data.hash_lists import HASHES, find_hits, read_lists
+from arm.data.hash_lists import HASHES
 from arm.data.measuring import rule_of
 from arm.data.near_duplicates import Bounds, Found, find
 
@@ -27,17 +27,16 @@ Row = dict[str, Any]
 Finder = Callable[[pdq.Hashes, Any, Bounds], Found]
 
 
-def decide(rows: list[Row], reference: list[Row], index: Index, config: CurateConfig, scratch: Path) -> pa.Table:
-    """Give each row its `reason` (None: kept) and `duplicate_of`; return the hits of the hash lists."""
-    hits = find_hits(hash_table(rows), read_lists(config.hash_lists), config.hash_list_distance)
-    listed = set(hits["uid"].to_pylist())
+def decide(
+    rows: list[Row], reference: list[Row], index: Index, listed: Set[str], config: CurateConfig, scratch: Path
+) -> None:
+    """Give each row its `reason` (None: kept) and `duplicate_of`; `listed` are the uids that a hash list holds."""
     for row in rows:
         row["reason"] = "hash_list" if row["uid"] in listed else _unfit(row, rule_of(row["source"], config.rules))
         row["duplicate_of"] = None
     _drop_copies(rows, index)
     _drop_contaminated(rows, reference, config)
     _drop_near_duplicates(rows, index, config, scratch)
-    return hits
 
 
 def hash_table(rows: list[Row]) -> pa.Table:

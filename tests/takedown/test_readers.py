@@ -49,7 +49,7 @@ def test_curate_images_decodes_nothing_of_it_and_counts_it(tmp_path: Path) -> No
     task = Task(tmp_path / "a.tar", tmp_path / "a.parquet", config.rules, None, 1, (), GONE)
     rows = pq.read_table(measure_shard(task)).to_pylist()
     assert {row["uid"] for row in rows if row["side"] is None} == GONE
-    decide(rows, [], Index(), config, tmp_path)
+    decide(rows, [], Index(), set(), config, tmp_path)
     assert {row["uid"] for row in rows if row["reason"] == "tombstone"} == GONE
     kept = sum(row["reason"] is None for row in rows)
     check_balance({"samples_read": 8, "samples_kept": kept, "dropped/tombstone": 2}, "samples_read", "samples_kept")
