@@ -8,8 +8,9 @@ tombstones of its own store and of the store that the output goes to, so that a 
 read what was taken down, and no others. What an artifact holds is looked up once a state of the set.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 
 from arm import tombstones
 from arm.manifest import Manifest
@@ -23,8 +24,13 @@ HOLD_SAMPLES = ("pairs", "filtered-pairs", "image-shards", "curated-shards", "to
 def refuse(inputs: Mapping[str, Manifest], output_store: str) -> tuple[dict[str, Manifest], list[dict[str, str]]]:
     """The inputs with what their readers refuse, and the digests that this adds to a content key: of the set as it is now
     first, then as it was after each earlier takedown, none last."""
-    stores = {name: _stores(manifest, output_store) for name, manifest in inputs.items()}
-    held = {name: [_held(store, inputs[name]) for store in found] for name, found in stores.items() if found}
+    state_of = cache(tombstones.state_of)  # one listing a store, however many inputs
+    stores = {name: _stores(manifest, output_store, state_of) for name, manifest in inputs.items()}
+    held = {
+        name: [_held(store, inputs[name], state_of(store)) for store in found]
+        for name, found in stores.items()
+        if found
+    }
     numbers = sorted({number for found in held.values() for item in found for number in item.uids}, reverse=True)
     digests = [_digests(held, number) for number in numbers]
     refusing = {name: replace(inputs[name], tombstones=_until(found, 2**31)) for name, found in held.items()}
@@ -52,16 +58,16 @@ def store_of_artifact(manifest: Manifest) -> str:
     return store_of(store_of(manifest.folder.url))
 
 
-def _stores(manifest: Manifest, output_store: str) -> list[str]:
+def _stores(manifest: Manifest, output_store: str, state_of: Callable[[str], int]) -> list[str]:
     """The stores with tombstones that this manifest is subject to."""
     if manifest.kind not in HOLD_SAMPLES:
         return []
-    return [store for store in dict.fromkeys((store_of_artifact(manifest), output_store)) if tombstones.state_of(store)]
+    return [store for store in dict.fromkeys((store_of_artifact(manifest), output_store)) if state_of(store)]
 
 
-def _held(store: str, manifest: Manifest) -> Held:
+def _held(store: str, manifest: Manifest, state: int) -> Held:
     known = tombstones.read_held(store, manifest.digest)
-    if known is not None and known.state == tombstones.state_of(store):
+    if known is not None and known.state == state:
         return known
     from arm.data.holdings import look_up
 
