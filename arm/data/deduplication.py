@@ -131,6 +131,11 @@ def _alike(
     bits = np.bitwise_count(first.phash[pairs[:, 0]] ^ second.phash[pairs[:, 1]])
     alike: NDArray[np.bool_] = bits <= distance
     near = pairs[alike]
-    apart = np.abs(first.thumbnail[near[:, 0]].astype(np.int16) - second.thumbnail[near[:, 1]])
-    alike[alike] = apart.max(axis=1, initial=0) <= difference
+    alike[alike] = same_thumbnails(first.thumbnail[near[:, 0]], second.thumbnail[near[:, 1]], difference)
     return alike
+
+
+def same_thumbnails(first: NDArray[np.uint8], second: NDArray[np.uint8], difference: float) -> NDArray[np.bool_]:
+    """Whether no level of two thumbnails (P, 432) differs by more, pair by pair: array (P,)."""
+    same: NDArray[np.bool_] = np.abs(first.astype(np.int16) - second).max(axis=1, initial=0) <= difference
+    return same

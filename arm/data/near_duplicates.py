@@ -22,10 +22,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from arm.data.deduplication import same_thumbnails
 from arm.data.pdq import Hashes, bands, distances
 
 NUM_BANDS = 8
-"""At a billion images sixteen bands of 16 bits would give 1e14 candidate pairs (3-data)."""
+"""At a billion images sixteen bands of 16 bits would give 1e14 candidate pairs."""
 MAX_HUBS = 32
 """Hubs of one bucket or component; ours."""
 CHUNK_ROWS = 1 << 16
@@ -96,8 +97,7 @@ def choose(labels: NDArray[np.generic], hashes: Hashes, thumbnails: NDArray[np.u
 
     def alike(first: Integers, second: Integers) -> NDArray[np.bool_]:
         near = distances(hashes[first], hashes[second]) <= bounds.distance
-        apart = np.abs(thumbnails[first[near]].astype(np.int16) - thumbnails[second[near]])
-        near[near] = apart.max(axis=1, initial=0) <= bounds.difference
+        near[near] = same_thumbnails(thumbnails[first[near]], thumbnails[second[near]], bounds.difference)
         return near
 
     return _hubs(labels, alike)

@@ -11,7 +11,15 @@ from collections.abc import Sequence
 from arm.evaluation.benchmarks.config import ScoreConfig
 from arm.evaluation.benchmarks.intervals import Intervals
 from arm.evaluation.benchmarks.reading import Files, Row, Source, need, only
-from arm.evaluation.benchmarks.result import NOT_CHECKED, Published, Result, Scored, failed, make_result
+from arm.evaluation.benchmarks.result import (
+    NOT_CHECKED,
+    Published,
+    Result,
+    Scored,
+    failed,
+    make_result,
+    scores_by_group,
+)
 from arm.evaluation.statistics import Estimate
 
 PUBLISHED = Published(
@@ -37,10 +45,7 @@ def judge(uid: str, label: object, prediction: object) -> Scored:
 
 def aggregate(items: Sequence[Scored], intervals: Intervals) -> dict[str, Estimate]:
     """Top-1 over images, and the mean over classes."""
-    groups: dict[str, list[float]] = {}
-    for item in items:
-        if item.outcome == "ok":
-            groups.setdefault(item.group, []).append(item.score)
+    groups = scores_by_group(items)
     if not groups:
         return {}
     total = [value for values in groups.values() for value in values]

@@ -93,6 +93,15 @@ class Published:
     checked: Mapping[str, str]
 
 
+def scores_by_group(items: Iterable[Scored]) -> dict[str, list[float]]:
+    """Group -> the scores of its items, those that failed left out."""
+    groups: dict[str, list[float]] = {}
+    for item in items:
+        if item.outcome == "ok":
+            groups.setdefault(item.group, []).append(item.score)
+    return groups
+
+
 def make_result(
     benchmark: Published,
     config: ScoreConfig,

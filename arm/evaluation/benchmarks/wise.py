@@ -27,6 +27,7 @@ from arm.evaluation.benchmarks.result import (
     Scored,
     failed,
     make_result,
+    scores_by_group,
 )
 from arm.evaluation.statistics import Estimate
 
@@ -114,10 +115,7 @@ def wiscore(consistency: float, realism: float, aesthetic_quality: float) -> flo
 
 def aggregate(items: Sequence[Scored], intervals: Intervals, version: Version = LEGACY) -> dict[str, Estimate]:
     """By category, weighted (`overall`, only when every category has prompts) and over all prompts (`unweighted`)."""
-    groups: dict[str, list[float]] = {}
-    for item in items:
-        if item.outcome == "ok":
-            groups.setdefault(item.group, []).append(item.score)
+    groups = scores_by_group(items)
     if not groups:
         return {}
     means = {name: sum(values) / len(values) for name, values in groups.items()}

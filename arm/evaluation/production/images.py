@@ -40,34 +40,21 @@ def make_images(
     sources: Path | None = None,
 ) -> dict[str, int]:
     """Make what is missing; returns the counts. One run at a time: what a killed one left half-written is removed."""
-    with output_lock(output, "images"):
-        output.sweep()
-        return _make_missing(model, kind, rows, layout, output, num_seeds, batch_size, sources)
-
-
-def _make_missing(
-    model: Model,
-    kind: str,
-    rows: Sequence[Row],
-    layout: tuple[str, Layout],
-    output: Folder,
-    num_seeds: int,
-    batch_size: int,
-    sources: Path | None,
-) -> dict[str, int]:
     pictures = lay_out(rows, layout[1], num_seeds)
     edits = any(request.source is not None for picture in pictures for request in picture.requests)
     asked = sorted({(item.uid, item.prompt) for picture in pictures for item in picture.requests})
-    claim(output, PROTOCOL, {
-        "kind": kind, "model": model.name, "settings": model.protocol(), "layout": layout[0], "seeds": num_seeds,
-        "task": "edit" if edits else "generate", "prompts": {"count": len(rows), "digest": digest_of(asked)},
-    })  # fmt: skip
-    there = set(output.list())
+    with output_lock(output, "images"):
+        output.sweep()
+        claim(output, PROTOCOL, {
+            "kind": kind, "model": model.name, "settings": model.protocol(), "layout": layout[0], "seeds": num_seeds,
+            "task": "edit" if edits else "generate", "prompts": {"count": len(rows), "digest": digest_of(asked)},
+        })  # fmt: skip
+        there = set(output.list())
+        size = max(1, batch_size // max(len(picture.requests) for picture in pictures))
+        batches = batches_to_make(pictures, lambda item: item.path not in there, size, independent=model.independent)
+        failures = _make(model.edit if edits else model.generate_images, batches, there, output, sources)
+        _write_failures(failures, output)
     num_missing = sum(picture.path not in there for picture in pictures)
-    size = max(1, batch_size // max(len(picture.requests) for picture in pictures))
-    batches = batches_to_make(pictures, lambda item: item.path not in there, size, independent=model.independent)
-    failures = _make(model.edit if edits else model.generate_images, batches, there, output, sources)
-    _write_failures(failures, output)
     return {
         "images_expected": len(pictures), "images_there": len(pictures) - num_missing,
         "images_made": num_missing - len(failures), "images_failed": len(failures),
