@@ -21,12 +21,10 @@ from pictures import artifact, picture
 
 from arm.config import to_json
 from arm.data.config import DownloadConfig, HostException, SparkConfig
-from arm.data.download import download_images
 from arm.data.images import encode_image
 from arm.data.units import COLUMNS
 from arm.manifest import NAME, Manifest
 from arm.records import make_uid
-from arm.storage import LocalFolder
 
 SEED = int(os.environ.get("CHAOS_SEED", "20261129"))
 KILLS = int(os.environ.get("CHAOS_KILLS", "10"))
@@ -41,6 +39,19 @@ def pairs_of(folder: Path, urls: list[str]) -> Manifest:
     found = artifact(folder, "filtered-pairs")
     (folder / NAME).write_bytes(found.to_json())
     return found
+
+
+def command(folder: Path, store: str, config: DownloadConfig) -> list[str]:
+    """Download the pairs in `in` into a store, in a process of its own."""
+    arm = [sys.executable, "-m", "arm", "download-images", "--pairs", str(folder / "in")]
+    return [*arm, "--output", str(folder / store / "1-download"), "--config", to_json(config)]
+
+
+def counts_of(store: Path) -> dict[str, int]:
+    """The counts of the store's download."""
+    (manifest,) = store.glob(f"1-download/*/{NAME}")
+    counts: dict[str, int] = json.loads(manifest.read_text())["counts"]
+    return counts
 
 
 @contextlib.contextmanager
@@ -95,8 +106,10 @@ def test_no_hostile_server_gets_through_stalls_a_unit_or_fills_the_memory(
             exceptions=tuple(HostException(host=host, address=at, port=port) for host, (at, port) in hosts),
             spark=SparkConfig(master="local[1]"),
         )  # fmt: skip
-        pairs, started = pairs_of(tmp_path / "in", 3 * urls), time.monotonic()
-        counts = download_images(pairs=pairs, output=LocalFolder(tmp_path / "out"), config=config).counts
+        pairs_of(tmp_path / "in", 3 * urls)
+        started = time.monotonic()
+        run_to_the_end(command(tmp_path, "store", config))  # a JVM of an earlier test would not know the certificates
+    counts = counts_of(tmp_path / "store")
     print(f"{time.monotonic() - started:.0f} s, workers {[peak >> 20 for peak in peaks.values()]} MiB, {counts}")
     wanted = Counter(f"failed/{case.reason}" if case.reason else "images_downloaded" for case in cases)
     busy = {"failed/http_429": "failed/host_busy"}  # after the first 429 with an hour's pause nobody asks again
@@ -137,19 +150,15 @@ def test_killed_at_random_moments_the_download_gives_the_same_bytes(tmp_path: Pa
             exceptions=tuple(HostException(host=host, address="127.0.0.1", port=http.server_port) for host in hosts),
         )  # fmt: skip
 
-        def command(name: str) -> list[str]:
-            output = str(tmp_path / name / "1-download")
-            arm = [sys.executable, "-m", "arm", "download-images", "--pairs", str(tmp_path / "in")]
-            return [*arm, "--output", output, "--config", to_json(config)]
-
-        run_to_the_end(command("undisturbed"))
+        run_to_the_end(command(tmp_path, "undisturbed", config))
         hits = run_with_kills(
-            command("killed"), tmp_path / "killed", like=tmp_path / "undisturbed", kills=KILLS, seed=SEED
+            command(tmp_path, "killed", config),
+            tmp_path / "killed",
+            like=tmp_path / "undisturbed",
+            kills=KILLS,
+            seed=SEED,
         )
         http.shutdown()
     assert 2 * len(hits) >= KILLS
     assert digests(tmp_path / "killed") == digests(tmp_path / "undisturbed") != {}
-    (run,) = tmp_path.glob("killed/1-download/*/manifest.json")
-    assert json.loads(run.read_text())["counts"] == {
-        "urls_read": 300, "images_downloaded": 257, "failed/http_404": 43
-    }  # fmt: skip
+    assert counts_of(tmp_path / "killed") == {"urls_read": 300, "images_downloaded": 257, "failed/http_404": 43}
