@@ -77,7 +77,7 @@ JOBS: tuple[Job, ...] = (
         function="arm.toy.world_job:make_world", config="arm.toy.config:WorldConfig",
     ),
     Job(
-        name="train-teachers", phase="toy", makes="teachers", version=3,
+        name="train-teachers", phase="toy", makes="teachers", version=4,
         purpose="Train small stand-ins for SigLIP2, Qwen2.5 and a VAE, saved as Hugging Face checkpoints.",
         function="arm.toy.teacher:train_teachers", config="arm.toy.config:TeacherConfig",
     ),
@@ -118,7 +118,7 @@ JOBS: tuple[Job, ...] = (
         inputs=(_optional("crawled"), _optional("imported"), *(_optional(n, "judge") for n in ("scorer", "evaluation", "known"))),
     ),
     Job(
-        name="train-tokenizer", phase="model", makes="tokenizer", version=4, distributed=True,
+        name="train-tokenizer", phase="model", makes="tokenizer", version=5, distributed=True,
         purpose="Train the visual tokenizer: frozen SigLIP2, projections, FSQ, four losses.",
         function="arm.tokenizer.training.train:train_tokenizer", config="arm.tokenizer.config:TokenizerConfig",
         inputs=(Input("images"), Input("encoder", "init"), Input("caption_model", "init")),

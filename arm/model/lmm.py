@@ -11,6 +11,8 @@ random map of what its code means (`code_initialisation`), scaled like the text 
     digits      the values of its FSQ digits: learns much faster at toy size
     features    what the visual tokenizer makes of it: a learned codebook's vector, or the FSQ values after the first
                 trained map of the way out, where digits that matter more to the image stretch further
+    captions    its embedding is the very vector that the tokenizer's caption loss (Eq. 1) taught this language model to
+                read for it, its row of the head as for `digits`: the model reads images before it has seen a code
 """
 
 import json
@@ -33,6 +35,8 @@ WAY_OUT = "project_out.inward.weight"
 """Tensor of a visual tokenizer of ours: from FSQ values to the width of its projection."""
 CODEBOOK = "quantize.embedding.weight"
 """Tensor of an imported one: the vector of every code."""
+CAPTION_VECTORS = "caption_vectors.safetensors"
+"""File of a tokenizer trained with a caption loss: what its caption model reads for each code, `codes` (codes, C)."""
 NOISE = 0.1
 """Noise of new rows against the spread of the text rows (ours)."""
 
@@ -89,10 +93,13 @@ def code_values(levels: tuple[int, ...]) -> Tensor:
 
 
 def initial_values(kind: str, codes: VisualCodes, weights: Path | None = None) -> Tensor | None:
-    """What code rows start from, (codes, C): none for `mean`; `features` reads them from `weights` (`features_file`)."""
+    """What code rows start from, (codes, C): none for `mean`; `features` reads them from `weights` (`features_file`).
+
+    For `captions` they are the head's alone: the embedding's are `caption_vectors`.
+    """
     if kind == "mean":
         return None
-    if kind == "digits":
+    if kind in ("digits", "captions"):
         return code_values(codes.levels)
     assert weights is not None, "features are read from the tokenizer's weights"
     with safe_open(weights, framework="pt") as opened:
@@ -100,6 +107,12 @@ def initial_values(kind: str, codes: VisualCodes, weights: Path | None = None) -
     features = code_values(codes.levels) @ weight.T if codes.levels else weight
     centred = features - features.mean(dim=0, keepdim=True)
     return centred / centred.std(correction=0).clamp(min=1e-8)
+
+
+def caption_vectors(file: Path) -> Tensor:
+    """Embeddings of the codes, (codes, C) float32, that the caption loss taught a language model to read."""
+    with safe_open(file, framework="pt") as opened:
+        return opened.get_tensor("codes").float()  # type: ignore[no-any-return]
 
 
 def load_base(folder: Path) -> tuple[Any, Any]:
@@ -125,13 +138,15 @@ def load_trained(folder: Path, codes: VisualCodes) -> tuple[Any, Any, Vocabulary
 
 def initialise(
     model: Any, tokenizer: Any, codes: VisualCodes, *, num_shapes: int, values: Tensor | None, added_layers: int,
-    seed: int,
+    seed: int, embeddings: Tensor | None = None,
 ) -> Vocabulary:  # fmt: skip
     """Turn a language model into the start of pretraining, in place; returns its vocabulary.
 
-    Its embedding and head are untied: text rows of both start as the base's, tied or not. `values`: `initial_values`.
+    Its embedding and head are untied: text rows of both start as the base's, tied or not. `values`: `initial_values`;
+    `embeddings`: `caption_vectors`, which take the place of the codes' embeddings.
     """
     assert values is None or len(values) == codes.num_codes
+    assert embeddings is None or embeddings.shape == (codes.num_codes, model.config.hidden_size)
     generator = torch.Generator().manual_seed(seed)
     vocabulary = Vocabulary.create(
         tokenizer,
@@ -144,6 +159,8 @@ def initialise(
     model.config.tie_word_embeddings = False
     model.config.vocab_size = model.vocab_size = model.model.vocab_size = vocabulary.size
     rows = _extended(embedding, vocabulary, values, generator)
+    if embeddings is not None:
+        rows[-codes.num_codes :] = embeddings
     model.model.embed_tokens = nn.Embedding(rows.shape[0], rows.shape[1], model.model.padding_idx)
     model.model.embed_tokens.weight = nn.Parameter(rows)
     model.lm_head = nn.Linear(rows.shape[1], rows.shape[0], bias=False)

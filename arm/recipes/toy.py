@@ -35,7 +35,7 @@ from arm.tokenizer.config import (
 )
 from arm.toy.config import TeacherConfig, WorldConfig
 from arm.tracking.config import Gate, RegisterConfig
-from arm.training.config import MixtureConfig, StageConfig
+from arm.training.config import KindWeights, MixtureConfig, StageConfig
 
 OURS = "Apache-2.0"
 
@@ -241,7 +241,8 @@ PRETRAIN = StageConfig(
     learning_rate=2e-3,
     warmup_steps=40,
     optimizer="muon",
-    code_initialisation="digits",
+    code_initialisation="captions",
+    kind_weights=KindWeights(question=5.0, caption=2.0),
     num_shapes=16,
     validate_every=200,
     validation_documents=60,

@@ -1,8 +1,9 @@
-"""A small Qwen2 that learns the toy language, and to read what stands before a text.
+"""A small Qwen2 that learns the toy language, to read what stands before a text, and to answer questions about it.
 
-Captions and questions come after nine soft tokens, one per cell, from a table that is thrown away afterwards: so the
-model has learned to read a prefix of vectors, which is what the tokenizer's caption loss gives it. Documents come
-without. The tokenizer is a byte-level BPE with Qwen2.5's special-token strings: any UTF-8 text has ids.
+Captions and questions come after nine soft tokens, one per cell in reading order, from a table that is thrown away
+afterwards: so the model has learned to read a prefix of vectors. Half of the batches have them bare, as the tokenizer's
+caption loss gives them, half inside the frame of an image, as the big model's documents have codes. Texts of the world
+come without. The tokenizer is a byte-level BPE with Qwen2.5's special-token strings: any UTF-8 text has ids.
 """
 
 import random
@@ -34,7 +35,13 @@ PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 """How Qwen2.5 splits text before merging."""
-CELLS = 9
+IMAGE_FRAME = ("<|vision_start|>", "<|image_pad|>", "<|vision_end|>")
+"""The first two stand before an image's tokens, the last behind them."""
+ANSWER_FRAME = ("<|im_start|>", "<|im_end|>")
+"""Before and behind an answer, as in the big model's documents."""
+CAPTION_SHARE = 0.3
+"""Captions among the texts with a context; the rest are questions: what the caption loss reads is learned sooner."""
+NUM_QUESTIONS = 6
 NUM_TEST = 256
 TEXT_EVERY = 5
 """Every fifth batch holds documents without a context."""
@@ -42,13 +49,13 @@ MAX_POSITIONS = 4096
 
 
 def train(folder: Path, config: TeacherConfig) -> Report:
-    """Train, save model and tokenizer, and measure the caption loss with the right and with a wrong context."""
+    """Train, save model and tokenizer, and measure what the model reads in a context."""
     own, rng = config.language_model, random.Random(f"{config.seed}/texts")
     drawn = draw_scenes(config, "language", config.num_scenes + NUM_TEST)
-    seen = [caption if rng.random() < 0.6 else questions(scene, rng) for scene, caption in drawn]
+    seen = [caption if rng.random() < CAPTION_SHARE else questions(scene, rng) for scene, caption in drawn]
     unseen = [document(scene, rng) for scene, _ in drawn[: config.num_scenes // 4]]
     tokenizer = make_tokenizer([*seen, *unseen], own.vocabulary_size)
-    reader = Reader(make_model(own, tokenizer))
+    reader = Reader(make_model(own, tokenizer), tokenizer)
     contents = contents_of(scene for scene, _ in drawn)
     with_context = Batches(tokenizer, seen[:-NUM_TEST], contents, own.batch_size, config.seed)
     without = Batches(tokenizer, unseen, None, own.batch_size, config.seed)
@@ -56,7 +63,7 @@ def train(folder: Path, config: TeacherConfig) -> Report:
     def compute(step: int) -> Tensor:
         batch = without if step % TEXT_EVERY == TEXT_EVERY - 1 else with_context
         with autocast(torch.device("cpu"), "auto"):
-            loss: Tensor = reader(*batch.draw())
+            loss: Tensor = reader(*batch.draw(), framed=step % 2 == 1)
         return loss
 
     training = Training("language_model", list(reader.parameters()), own.num_steps, own.learning_rate)
@@ -71,24 +78,44 @@ def train(folder: Path, config: TeacherConfig) -> Report:
 class Reader(nn.Module):
     """The language model with the table of soft tokens that stand for the cells."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, tokenizer: Any) -> None:
         super().__init__()
         self.model = model
-        width = model.config.hidden_size
-        self.contents = nn.Parameter(torch.randn(len(CONTENTS), width) * 0.02)
-        self.places = nn.Parameter(torch.randn(CELLS, width) * 0.02)
+        self.contents = nn.Parameter(torch.randn(len(CONTENTS), model.config.hidden_size) * 0.02)
+        self.frame, self.answer_frame = (
+            tokenizer.convert_tokens_to_ids(list(tokens)) for tokens in (IMAGE_FRAME, ANSWER_FRAME)
+        )
 
-    def forward(self, ids_BT: Tensor, lengths_B: Tensor, contents_BN: Tensor | None) -> Tensor:
+    def forward(self, ids_BT: Tensor, lengths_B: Tensor, contents_BN: Tensor | None, *, framed: bool = False) -> Tensor:
         """Mean cross-entropy of the texts; with contents, their first token too is predicted."""
+        logits, targets = self.predict(ids_BT, lengths_B, contents_BN, framed=framed)
+        return F.cross_entropy(logits, targets)
+
+    def predict(
+        self, ids_BT: Tensor, lengths_B: Tensor, contents_BN: Tensor | None, *, framed: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Logits (M, vocabulary) of the M tokens that are predicted, and those tokens (M)."""
         inputs = self.model.get_input_embeddings()(ids_BT)
+        targets_BT = ids_BT if contents_BN is not None else ids_BT[:, 1:]
         if contents_BN is not None:
-            inputs = torch.cat([self.contents[contents_BN] + self.places, inputs], dim=1)
-        hidden = self.model.model(inputs_embeds=inputs).last_hidden_state[:, :-1]
-        targets = ids_BT if contents_BN is not None else ids_BT[:, 1:]
-        hidden = hidden[:, -targets.shape[1] :]
-        first = ids_BT.shape[1] - targets.shape[1]
+            inputs = torch.cat([self._context(contents_BN, framed), inputs], dim=1)
+        hidden = self.model.model(inputs_embeds=inputs).last_hidden_state[:, -targets_BT.shape[1] - 1 : -1]
+        first = ids_BT.shape[1] - targets_BT.shape[1]
         real = torch.arange(first, ids_BT.shape[1]) < lengths_B[:, None]
-        return F.cross_entropy(self.model.lm_head(hidden[real]).float(), targets[real])
+        return self.model.lm_head(hidden[real]).float(), targets_BT[real]
+
+    def is_answer(self, ids_T: Tensor) -> Tensor:
+        """Which of a row's tokens are the words of an answer."""
+        start, end = self.answer_frame
+        inside = (ids_T == start).cumsum(0) - (ids_T == end).cumsum(0)
+        return (inside == 1) & (ids_T != start)
+
+    def _context(self, contents_BN: Tensor, framed: bool) -> Tensor:
+        soft = self.contents[contents_BN]
+        if not framed:
+            return soft
+        frame = self.model.get_input_embeddings()(torch.tensor(self.frame)).expand(len(soft), -1, -1)
+        return torch.cat([frame[:, :2], soft, frame[:, 2:]], dim=1)
 
 
 class Batches:
@@ -117,8 +144,9 @@ class Batches:
 
 
 def questions(scene: Scene, rng: random.Random) -> str:
-    """Three questions with their answers."""
-    return " ".join(f"question: {question} answer: {answer}." for question, answer, _ in ask(scene, rng, 3))
+    """Several questions with their answers, as a document of the big model has them."""
+    start, end = ANSWER_FRAME
+    return "".join(f"{question}{start}{answer}{end}" for question, answer, _ in ask(scene, rng, NUM_QUESTIONS))
 
 
 def make_tokenizer(texts: list[str], vocabulary_size: int) -> Any:
@@ -164,7 +192,14 @@ def make_model(config: LanguageTeacherConfig, tokenizer: Any) -> Any:
 
 @torch.no_grad()
 def measure(reader: Reader, ids: Tensor, lengths: Tensor, contents: Tensor | None) -> dict[str, float]:
-    """The loss with each text's own context and with another's: the difference is what the model reads there."""
+    """The loss with each text's own context and with another's, and the share of answer tokens that are likeliest."""
     assert contents is not None
     right, wrong = reader(ids, lengths, contents), reader(ids, lengths, contents.roll(1, 0))
-    return {"loss/own_context": round(float(right), 4), "loss/wrong_context": round(float(wrong), 4)}
+    logits, targets = reader.predict(ids, lengths, contents, framed=True)
+    answers = torch.cat([reader.is_answer(row[:length]) for row, length in zip(ids, lengths.tolist(), strict=True)])
+    share = (logits.argmax(-1) == targets)[answers].float().mean()
+    return {
+        "loss/own_context": round(float(right), 4),
+        "loss/wrong_context": round(float(wrong), 4),
+        "answers/framed": round(float(share), 4),
+    }

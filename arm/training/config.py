@@ -183,8 +183,9 @@ class StageConfig:
     """Weight of the squared log-normaliser beside a target's cross-entropy (ours: off)."""
     loss_chunk: int = 8_192
     """Targets whose logits exist at once; a longer row goes through in checkpointed chunks."""
-    code_initialisation: Literal["mean", "digits", "features"] = "mean"
-    """New code rows start as the mean row plus noise, or as a map of their FSQ digits, or of the tokenizer's features."""
+    code_initialisation: Literal["mean", "digits", "features", "captions"] = "mean"
+    """New code rows start as the mean row plus noise, or as a map of their FSQ digits, or of the tokenizer's features, or
+    as the vectors that the tokenizer's caption loss taught the base to read (the base must be that caption model)."""
     num_shapes: int = 128
     """Shape tokens: the longest grid side in codes."""
     added_layers: int = 0

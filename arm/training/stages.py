@@ -21,7 +21,16 @@ from arm.errors import UserError
 from arm.manifest import Manifest, Outcome
 from arm.model.attention import NAME as DOCUMENTS
 from arm.model.documents import KINDS, TextEncoder, check_text_tokenizer
-from arm.model.lmm import VisualCodes, initial_values, initialise, load_base, load_trained, save
+from arm.model.lmm import (
+    CAPTION_VECTORS,
+    VisualCodes,
+    caption_vectors,
+    initial_values,
+    initialise,
+    load_base,
+    load_trained,
+    save,
+)
 from arm.model.sequence import check_heads, sequence_group
 from arm.model.vocabulary import Vocabulary
 from arm.storage import Folder, publish_tree
@@ -50,8 +59,7 @@ def train_model(
     start_process_group()
     codes = VisualCodes.load(tokenizer.local("tokenizer/visual_tokenizer.json").parent)
     codes.check_initialisation(config.code_initialisation == "digits")
-    features = config.code_initialisation == "features"
-    weights = tokenizer.local(f"tokenizer/{codes.features_file}") if features else None
+    weights = initial_weights(tokenizer, base, codes, config)
     with closing(open_later(tokens, codes, config.variants)) as shards:
         planned = plan_stage(shards, config, output)
         meter = Meter(config)  # schedules stretch over the declared steps
@@ -114,6 +122,26 @@ def stage_shape(config: StageConfig) -> StageShape:
     return StageShape(steps=config.steps, rows_per_step=config.rows_per_step, sequence_length=config.sequence_length)
 
 
+def initial_weights(tokenizer: Manifest, base: Manifest, codes: VisualCodes, config: StageConfig) -> Path | None:
+    """The file of the tokenizer that new rows start from; UserError where the tokenizer has none for this base."""
+    if config.code_initialisation == "features":
+        return tokenizer.local(f"tokenizer/{codes.features_file}")
+    if config.code_initialisation != "captions":
+        return None
+    if all(entry.path != CAPTION_VECTORS for entry in tokenizer.files):
+        raise UserError(
+            f"code_initialisation is 'captions', but {tokenizer.url} has no {CAPTION_VECTORS}: train it with a caption loss, "
+            "or choose 'digits' or 'features'."
+        )
+    taught = tokenizer.inputs.get("caption_model", "")
+    if taught != base.digest:
+        raise UserError(
+            f"code_initialisation is 'captions', but the tokenizer's caption loss read language model {taught[:12]}, and the "
+            f"base is {base.digest[:12]}: give that one, or choose 'digits' or 'features'."
+        )
+    return tokenizer.local(CAPTION_VECTORS)
+
+
 def _model(
     base: Manifest, codes: VisualCodes, weights: Path | None, config: StageConfig
 ) -> tuple[Any, Any, Vocabulary]:
@@ -129,6 +157,7 @@ def _model(
         values=initial_values(config.code_initialisation, codes, weights),
         added_layers=config.added_layers,
         seed=config.seed,
+        embeddings=caption_vectors(weights) if weights and config.code_initialisation == "captions" else None,
     )
     return model, text_tokenizer, vocabulary
 

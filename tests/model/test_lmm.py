@@ -82,6 +82,24 @@ def test_new_rows_lie_where_the_text_rows_lie(values: torch.Tensor | None) -> No
     assert float(rows.std() / text.std()) == pytest.approx(1.0 if values is not None else 0.1, rel=0.25)
 
 
+def test_the_embedding_of_a_code_is_the_vector_that_the_caption_loss_taught_and_its_head_that_of_its_digits(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / lmm.CAPTION_VECTORS
+    width = tiny_model().config.hidden_size
+    taught = torch.arange(8 * width).view(8, width).bfloat16()
+    save_file({"codes": taught}, path)
+    by_digits, by_captions = tiny_model(), tiny_model()
+    values = initial_values("captions", CODES)
+    for model, embeddings in ((by_digits, None), (by_captions, lmm.caption_vectors(path))):
+        vocabulary = initialise(
+            model, word_tokenizer(), CODES, num_shapes=4, values=values, added_layers=0, seed=0, embeddings=embeddings
+        )
+    assert torch.equal(by_captions.model.embed_tokens.weight[vocabulary.code_rows], taught.float())
+    assert torch.equal(by_captions.model.embed_tokens.weight[:36], by_digits.model.embed_tokens.weight[:36])
+    assert torch.equal(by_captions.lm_head.weight, by_digits.lm_head.weight)
+
+
 def test_added_layers_change_nothing_at_first() -> None:
     plain, (_, tokenizer, _) = tiny_lmm()[0], tiny_lmm()
     deeper = tiny_model()

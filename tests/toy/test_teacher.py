@@ -15,7 +15,15 @@ from arm.storage import LocalFolder
 from arm.toy.config import AutoencoderTeacherConfig, LanguageTeacherConfig, SiglipTeacherConfig, TeacherConfig
 from arm.toy.scene import Object, Scene, draw_scene
 from arm.toy.teacher import train_teachers
-from arm.toy.teacher_language import ADDED_TOKENS, SPECIAL_TOKENS, Reader, make_model, make_tokenizer
+from arm.toy.teacher_language import (
+    ADDED_TOKENS,
+    NUM_QUESTIONS,
+    SPECIAL_TOKENS,
+    Reader,
+    make_model,
+    make_tokenizer,
+    questions,
+)
 from arm.toy.teacher_siglip import make_text_tokenizer
 from arm.toy.teacher_training import CONTENTS, contents_of, draw_scenes
 
@@ -65,7 +73,7 @@ def test_teachers_see_training_scenes_only() -> None:
 
 def test_the_reader_counts_the_texts_own_tokens_only() -> None:
     torch.manual_seed(0)
-    reader = Reader(make_model(TINY.language_model, TOKENIZER))
+    reader = Reader(make_model(TINY.language_model, TOKENIZER), TOKENIZER)
     ids, contents = torch.tensor([[5, 6, 7], [5, 6, 0]]), torch.zeros(2, 9, dtype=torch.long)
     padded = ids.clone()
     padded[1, 2] = 9
@@ -76,10 +84,25 @@ def test_the_reader_counts_the_texts_own_tokens_only() -> None:
 
 def test_the_context_changes_the_prediction() -> None:
     torch.manual_seed(0)
-    reader = Reader(make_model(TINY.language_model, TOKENIZER))
+    reader = Reader(make_model(TINY.language_model, TOKENIZER), TOKENIZER)
     ids, lengths = torch.tensor([[5, 6, 7]]), torch.tensor([3])
     first, second = (reader(ids, lengths, torch.full((1, 9), index)) for index in (0, 7))
     assert first.item() != second.item()
+    framed = reader(ids, lengths, torch.zeros(1, 9, dtype=torch.long), framed=True)
+    assert framed.item() != pytest.approx(first.item(), abs=1e-6)
+
+
+def test_answers_stand_between_the_marks_of_a_turn() -> None:
+    reader = Reader(make_model(TINY.language_model, TOKENIZER), TOKENIZER)
+    ids = torch.tensor(TOKENIZER("a?<|im_start|>yes<|im_end|>b?<|im_start|>no<|im_end|>")["input_ids"])
+    words = TOKENIZER.decode(ids[reader.is_answer(ids)])
+    assert words == "yesno"
+
+
+def test_a_text_of_questions_holds_each_answer_in_its_marks() -> None:
+    scene = Scene(objects=(Object(shape="cross", color="blue", size="large", x=30.0, y=6.0),))
+    text = questions(scene, random.Random(0))
+    assert text.count("<|im_start|>") == text.count("<|im_end|>") == NUM_QUESTIONS
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,13 +16,17 @@ from tiny_lmm import CODES
 from token_store import artifact, finished_run, make_store
 from transformers import AutoModelForCausalLM
 
+from arm.errors import UserError
 from arm.manifest import entries_of
 from arm.model.documents import KINDS
+from arm.model.lmm import CAPTION_VECTORS
 from arm.model.token_shards import open_shards
 from arm.storage import LocalFolder
+from arm.training.config import StageConfig
 from arm.training.ledger.chain import Run
 from arm.training.ledger.query import query_uid
 from arm.training.ledger.verification import verify_all
+from arm.training.stages import initial_weights
 
 SCRIPT = str(Path(__file__).with_name("stage_rank.py"))
 CONFIG = {
@@ -170,6 +175,25 @@ def test_one_rank_consumes_the_same_documents_and_learns_the_same(folder: Path, 
     assert [entry.keys() for entry in one] == [entry.keys() for entry in two]
     for a, b in zip(one, two, strict=True):  # by kind and modality, held out or not, logits and shares
         torch.testing.assert_close(torch.tensor([*a.values()]), torch.tensor([*b.values()]), atol=1e-4, rtol=1e-4)
+
+
+def test_codes_start_from_captions_only_where_the_base_is_the_model_that_the_caption_loss_read(tmp_path: Path) -> None:
+    """A base retrained since, or a tokenizer without a caption loss: one sentence, before anything is trained."""
+    config = StageConfig(code_initialisation="captions")
+    base, other = (artifact(make_folder(tmp_path / name, name), name) for name in ("base", "other"))
+    tokenizer = artifact(make_folder(tmp_path / "tokenizer", CAPTION_VECTORS), "tokenizer")
+    taught = replace(tokenizer, inputs={"caption_model": base.digest})
+    assert initial_weights(taught, base, CODES, config) == tmp_path / "tokenizer" / CAPTION_VECTORS
+    with pytest.raises(UserError, match=f"read language model {base.digest[:12]}, and the base is {other.digest[:12]}"):
+        initial_weights(taught, other, CODES, config)
+    with pytest.raises(UserError, match=f"has no {CAPTION_VECTORS}"):
+        initial_weights(base, base, CODES, config)
+
+
+def make_folder(folder: Path, name: str) -> Path:
+    folder.mkdir()
+    (folder / name).write_bytes(name.encode())
+    return folder
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """train-tokenizer: the trained half of the visual tokenizer under four losses (section 3.1, Eq. 4), data-parallel.
 
 tokenizer/                      what `VisualTokenizer.from_pretrained` loads
+caption_vectors.safetensors     what the caption model learned to read for each code, when there is a caption loss
 curves.jsonl                    losses, gradient norm and statistics of codes at the logged steps
 codes.json                      per digit over held-out images: balance, flip rate, correlations
 samples/reconstruction.png      held-out images and what the pixel DiT makes of their codes
@@ -8,11 +9,15 @@ samples/reconstruction.png      held-out images and what the pixel DiT makes of 
 
 import json
 
+import safetensors.torch
+import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from arm.data.shards import shard_paths
 from arm.device import make_deterministic, rank_device
 from arm.manifest import Manifest, Outcome
+from arm.model.lmm import CAPTION_VECTORS
 from arm.storage import Folder, publish_tree
 from arm.tokenizer.config import TokenizerConfig
 from arm.tokenizer.encoder import FrozenEncoder
@@ -25,6 +30,9 @@ from arm.tokenizer.training.validation import HeldOut, Validation, probe_images,
 from arm.tokenizer.visual import VisualTokenizer
 from arm.training.checkpoint import Checkpoints
 from arm.training.engine import rank, start_process_group
+
+CODES_AT_ONCE = 4_096
+"""Codes whose features exist at once."""
 
 
 def train_tokenizer(
@@ -77,4 +85,15 @@ def publish(validation: Validation, held_out: HeldOut, loop: Loop, output: Folde
     output.write("curves.jsonl", ("\n".join(loop.curves) + "\n").encode())
     validation.trainer.tokenizer.save_pretrained(output.scratch("export"))
     publish_tree(output, "tokenizer", output.scratch("export"))
+    if validation.trainer.caption is not None:
+        output.write(CAPTION_VECTORS, safetensors.torch.save({"codes": caption_vectors(validation.trainer)}))
     return metrics
+
+
+@torch.no_grad()
+def caption_vectors(trainer: TokenizerTrainer) -> Tensor:
+    """What the caption model reads for each code that stands alone, a grid of 1×1: (codes, C) bfloat16."""
+    assert trainer.caption is not None
+    codes = torch.arange(trainer.tokenizer.num_codes).view(-1, 1, 1)
+    rows = [trainer.caption.adapter(trainer.tokenizer.embed(some)).squeeze(1) for some in codes.split(CODES_AT_ONCE)]
+    return torch.cat([row.bfloat16().cpu() for row in rows])

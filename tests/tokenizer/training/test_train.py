@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 from torch import Tensor
+from transformers import AutoConfig
 
 from arm.data.shards import read_samples, write_shard
 from arm.errors import UserError
 from arm.manifest import Manifest, Outcome
+from arm.model.lmm import CAPTION_VECTORS
 from arm.records import Sample, Text, make_uid
 from arm.storage import LocalFolder
 from arm.tokenizer import loop
@@ -19,6 +22,7 @@ from arm.tokenizer.text import CaptionTokens, TextTower
 from arm.tokenizer.training import trainer
 from arm.tokenizer.training.train import train_tokenizer
 from arm.tokenizer.training.trainer import TokenizerTrainer
+from arm.tokenizer.visual import VisualTokenizer
 from tests.tokenizer import tiny
 
 
@@ -71,6 +75,16 @@ def test_training_publishes_tokenizer_curves_codes_and_samples(inputs: dict[str,
     assert names | {f"{name}/12x12" for name in names} <= set(outcome.metrics)
     assert outcome.counts == {"steps": 2, "images_seen": 8, "images_left_over": 0, "held_out": 7}
     assert len(json.loads(files["codes.json"])["balance"]) == 4
+
+
+def test_what_the_caption_model_reads_for_each_code_is_published(inputs: dict[str, Manifest], tmp_path: Path) -> None:
+    train(inputs, tmp_path, num_steps=2)
+    vectors = load_file(tmp_path / CAPTION_VECTORS)["codes"]
+    width = AutoConfig.from_pretrained(inputs["caption_model"].local_folder("model")).hidden_size
+    assert vectors.shape == (VisualTokenizer.from_pretrained(tmp_path / "tokenizer").num_codes, width)
+    assert len(vectors.unique(dim=0)) > 1
+    train(inputs, tmp_path / "without", num_steps=1, caption_weight=0.0)
+    assert not (tmp_path / "without" / CAPTION_VECTORS).exists()
 
 
 @pytest.mark.parametrize(
