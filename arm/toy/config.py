@@ -130,7 +130,7 @@ class LanguageTeacherConfig:
     """Hidden size of the MLPs."""
     vocabulary_size: int = 768
     """Byte-level BPE tokens at most, without the special ones."""
-    num_steps: int = 400
+    num_steps: int = 800
     """Steps of training."""
     batch_size: int = 32
     """Texts a step."""
