@@ -57,11 +57,9 @@ def _against(gate: Gate, champion: Manifest, evaluation: Manifest, old: Scores, 
     if _evaluation_set(champion, RECORDED, gate) != _evaluation_set(evaluation, "", gate):
         return Against(digest=champion.digest, value=None, why_not="was measured on another evaluation set")
     benchmark, _, metric = gate.metric.partition("/")
-    rows = [
-        list(read_items(manifest, prefix, gate.stage, benchmark))
-        for manifest, prefix in ((champion, RECORDED), (evaluation, ""))
-    ]
-    found = paired_on(metric, *rows, value, mine)
+    before = list(read_items(champion, RECORDED, gate.stage, benchmark))
+    after = list(read_items(evaluation, "", gate.stage, benchmark))
+    found = paired_on(metric, before, after, value, mine)
     if found is None:
         return Against(digest=champion.digest, value=value)
     return Against(

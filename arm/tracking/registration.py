@@ -90,7 +90,7 @@ def read_scores(manifest: Manifest, prefix: str = "") -> Scores:
 
 def read_refusals(evaluation: Manifest) -> dict[tuple[str, str], str]:
     """(stage, metric) of every refused headline -> why it was refused."""
-    found = {}
+    found: dict[tuple[str, str], Any] = {}
     if evaluation.select("protocols.json"):
         for stage, records in json.loads(evaluation.local("protocols.json").read_text()).items():
             found |= {
