@@ -62,6 +62,8 @@ class Job:
     """Whether several ranks can run it together; any other job is refused more than one."""
     divisible: bool = False
     """Whether its units can also be made by parts that run apart from each other; the job itself then sums up."""
+    finds: str = ""
+    """Import string of `(config, inputs, store) -> inputs`: adds an input that nobody gave, before the key is made."""
     keeps_slots: bool = False
     """Whether tombstones stay out of its key, because what they refuse keeps its slots: a run goes on under new ones."""
 
@@ -176,8 +178,9 @@ JOBS: tuple[Job, ...] = (
     Job(
         name="register-model", phase="release", makes="release",
         purpose="Check the gates, gather a self-contained release and register it in MLflow.",
-        function="arm.tracking.registration:register_model", config="arm.tracking.config:RegisterConfig",
-        inputs=(Input("model", "init"), Input("tokenizer", "init"), Input("detokenizer", "init"), Input("evaluation", "judge")),
+        function="arm.evaluation.champion:register_model", config="arm.tracking.config:RegisterConfig",
+        finds="arm.tracking.alias:find_champion",
+        inputs=(*(Input(n, "init") for n in ("model", "tokenizer", "detokenizer")), Input("evaluation", "judge"), _optional("champion", "judge")),
     ),
 )  # fmt: skip
 
@@ -226,6 +229,8 @@ def plan(name: str, *, output: str, config: str | Any = "{}", inputs: Mapping[st
     job = find(name)
     config_type = resolve(job.config)
     ready = configs.from_json(config_type, config) if isinstance(config, str) else config
+    if job.finds:
+        inputs = resolve(job.finds)(ready, inputs, store_of(output))
     opened, sets = refuse(_open_inputs(job, inputs), store_of(output))
     digests = {role: item.digest for role, item in opened.items()}
     if hasattr(ready, "outside_paths"):

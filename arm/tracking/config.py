@@ -4,10 +4,14 @@ from dataclasses import dataclass
 
 from arm.errors import UserError
 
+CHAMPION = "champion"
+"""What a gate's `not_below` names to mean the release that holds the alias now."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Gate:
-    """A score that must hold before the alias moves: `metric` of `stage` against a number, another stage, or both."""
+    """A score that must hold before the alias moves: `metric` of `stage` against a number, another stage or release, or
+    both."""
 
     metric: str
     """Name in the evaluation's scores, e.g. `text_to_image/mean`."""
@@ -16,9 +20,10 @@ class Gate:
     minimum: float | None = None
     """The score must be at least this."""
     not_below: str | None = None
-    """The score must not be lower than this stage's: for a benchmark's headline the paired bootstrap decides."""
+    """The score must not be lower than this stage's, or with `champion` than that of the release that holds the alias
+    now: for a benchmark's headline the paired bootstrap decides."""
     tolerance: float = 0.0
-    """How far below the other stage still counts as not lower, for a metric that the bootstrap does not compare."""
+    """How far below the other still counts as not lower, for a metric that the bootstrap does not compare."""
 
     def __post_init__(self) -> None:
         if self.minimum is None and self.not_below is None:

@@ -1,16 +1,18 @@
-"""The job `register-model`: a self-contained release, and whether it may be called the best.
+"""A self-contained release, and whether it may be called the best: what the job `register-model` does.
 
     model/ tokenizer/ detokenizer/   all that `arm generate`, `arm edit` and `arm ask` need
+    evaluation/                      scores and verdicts, so that a later release can be compared item by item
     release.json                     name, digests, licences, what its parts were made from, the verdict of every gate
 
-The gates compare scores of the evaluation with numbers and with other stages. When all hold, the alias of the
-registered MLflow model moves to this version; otherwise the version is registered without it, and the verdicts say why.
-Everything in release.json follows from the digests of the inputs: nothing is looked up outside of their manifests.
-MLflow itself is told by the sender, from the spool, so a dead tracker keeps nobody waiting.
+The gates compare scores of the evaluation with numbers, with other stages, and with the release that holds the alias now.
+When all hold, the alias of the registered MLflow model moves to this version; otherwise the version is registered without
+it, and the verdicts say why. Everything in release.json follows from the digests of the inputs: nothing is looked up
+outside of their manifests. MLflow itself is told by the sender, from the spool, so a dead tracker keeps nobody waiting.
 """
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +21,11 @@ from arm.errors import UserError
 from arm.manifest import Manifest, Outcome
 from arm.outside import outside_files
 from arm.storage import Folder, copy_file
-from arm.tracking.config import Gate, RegisterConfig
+from arm.tracking.config import CHAMPION, Gate, RegisterConfig
 
 FILE_NAME = "release.json"
+RECORDED = "evaluation/"
+"""Where a release keeps what it scored."""
 Scores = dict[str, dict[str, float]]
 """Stage -> metric -> value."""
 
@@ -35,25 +39,41 @@ class Verdict:
     sentence: str
 
 
-def register_model(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Against:
+    """What the release that holds the alias has to say to one gate."""
+
+    digest: str
+    value: float | None
+    """Its recorded score; None where it has none that can be compared."""
+    why_not: str = "recorded no such score"
+    not_lower: bool | None = None
+    """What the paired bootstrap says of this release; None where the metric is no mean of items that both have."""
+    difference: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
+    num_items: int = 0
+
+
+def register_release(
     *,
-    model: Manifest,
-    tokenizer: Manifest,
-    detokenizer: Manifest,
+    parts: dict[str, Manifest],
     evaluation: Manifest,
+    champion: Manifest | None,
+    compared: Mapping[Gate, Against],
     output: Folder,
     config: RegisterConfig,
 ) -> Outcome:
     """Check the gates, gather a self-contained release, and say whether the alias may move."""
-    scores = json.loads(evaluation.local("scores.json").read_text())
-    comparisons = comparisons_of(evaluation)
-    verdicts = [judge(gate, scores, comparisons) for gate in config.gates]
-    parts = {"model": model, "tokenizer": tokenizer, "detokenizer": detokenizer}
+    scores, refusals, comparisons = read_scores(evaluation), read_refusals(evaluation), comparisons_of(evaluation)
+    verdicts = [judge(gate, scores, comparisons, refusals, compared.get(gate)) for gate in config.gates]
     verdicts += [judge_licence(licence, parts) for licence in config.refused_licences]
     report = read_contamination(config.contamination)
     verdicts += judge_contamination(report, config.max_contaminated_share)
-    num_files = sum(_gather(part, name, output) for name, part in parts.items())
+    num_files = sum(_gather(part, name, output) for name, part in parts.items()) + _record(evaluation, output)
     release = describe({**parts, "evaluation": evaluation}, verdicts, config, report)
+    if champion is not None:
+        release["champion"] = champion.digest
     output.write(FILE_NAME, (json.dumps(release, indent=1, sort_keys=True) + "\n").encode())
     for verdict in verdicts:
         print(verdict.sentence)
@@ -61,25 +81,81 @@ def register_model(
     return Outcome(counts={"files": num_files, "gates": len(verdicts), "gates_held": num_held})
 
 
-def judge(gate: Gate, scores: Scores, comparisons: list[dict[str, Any]]) -> Verdict:
+def read_scores(manifest: Manifest, prefix: str = "") -> Scores:
+    """Stage -> metric -> value, of an evaluation or of the scores that a release recorded; empty where it has none."""
+    path = f"{prefix}scores.json"
+    found: Scores = json.loads(manifest.local(path).read_text()) if manifest.select(path) else {}
+    return found
+
+
+def read_refusals(evaluation: Manifest) -> dict[tuple[str, str], str]:
+    """(stage, metric) of every refused headline -> why it was refused."""
+    found: dict[tuple[str, str], Any] = {}
+    if evaluation.select("protocols.json"):
+        for stage, records in json.loads(evaluation.local("protocols.json").read_text()).items():
+            found |= {
+                (stage, f"{name}/{record['headline']}"): record.get("refused") for name, record in records.items()
+            }
+    for entry in evaluation.select("benchmarks/", "/scores.json"):
+        _, stage, name, _ = entry.path.rsplit("/", 3)
+        record = json.loads(evaluation.local(entry).read_text())
+        found[stage, f"{name}/{record['headline']}"] = record.get("refused")
+    return {key: str(reason) for key, reason in found.items() if reason}
+
+
+def judge(
+    gate: Gate,
+    scores: Scores,
+    comparisons: list[dict[str, Any]],
+    refusals: Mapping[tuple[str, str], str] | None = None,
+    champion: Against | None = None,
+) -> Verdict:
     """Hold one gate against the scores.
 
     {"text_to_image/mean" of finetuned, minimum .40} with .43  ->  holds, "text_to_image/mean of finetuned is 0.430: …"
     """
+    name = f"{gate.stage}/{gate.metric}"
+    if reason := (refusals or {}).get((gate.stage, gate.metric)):
+        return Verdict(gate=name, holds=False, sentence=f"{gate.metric} of {gate.stage} was refused: {reason}.")
     value = _score(scores, gate.stage, gate.metric)
     problems = []
     if gate.minimum is not None and value < gate.minimum:
         problems.append(f"it must be at least {gate.minimum:g}")
-    if gate.not_below is not None:
+    beside = ""
+    if gate.not_below == CHAMPION:
+        lower, beside = _beside_champion(gate, value, champion)
+        problems += lower
+    elif gate.not_below is not None:
         other = _score(scores, gate.not_below, gate.metric)
         if not _not_lower(gate, value, other, comparisons):
             problems.append(f"it must not be lower than {other:.3f} of {gate.not_below}")
     seen = f"{gate.metric} of {gate.stage} is {value:.3f}"
     return Verdict(
-        gate=f"{gate.stage}/{gate.metric}",
+        gate=name,
         holds=not problems,
-        sentence=f"{seen}, but {' and '.join(problems)}." if problems else f"{seen}: the gate holds.",
+        sentence=f"{seen}, but {' and '.join(problems)}." if problems else f"{seen}{beside}: the gate holds.",
     )
+
+
+def _beside_champion(gate: Gate, value: float, champion: Against | None) -> tuple[list[str], str]:
+    """(what is wrong, what is said where nothing is): without a champion there is nothing to lose."""
+    if champion is None:
+        return [], " and no release holds the alias yet"
+    if champion.value is None:
+        return [f"the champion {champion.why_not}, so nothing shows that it is not lower"], ""
+    if champion.not_lower is None:
+        allowed = f" by more than {gate.tolerance:g}" if gate.tolerance else ""
+        wrong = [f"it must not be lower than the champion's {champion.value:.3f}{allowed}"]
+        return (
+            ([], f", the champion's {champion.value:.3f}") if value >= champion.value - gate.tolerance else (wrong, "")
+        )
+    paired = (
+        f"{champion.difference:+.3f}, 95% {champion.low:+.3f} to {champion.high:+.3f}, paired over "
+        f"{champion.num_items:,} items"
+    )
+    if champion.not_lower:
+        return [], f", the champion's {champion.value:.3f} ({paired})"
+    return [f"it must not be lower than the champion's {champion.value:.3f} ({paired})"], ""
 
 
 def judge_licence(refused: str, parts: dict[str, Manifest]) -> Verdict:
@@ -152,11 +228,13 @@ def registration_event(release: Manifest) -> dict[str, Any]:
         "alias": values["alias"] if values["alias_moves"] else "",
         "source": release.folder.url,
         "digest": release.digest,
+        "champion": values.get("champion", "") if _names_champion(release) else None,
         "description": "\n".join(gate["sentence"] for gate in values["gates"]),
         "tags": {
             "arm.digest": release.digest,
             "arm.gates": "held" if values["alias_moves"] else "not held",
             "arm.licences": ", ".join(values["licences"]),
+            **({"arm.champion": values["champion"]} if "champion" in values else {}),
             **{f"arm.{name}": digest for name, digest in values["digests"].items()},
         },
     }
@@ -172,6 +250,24 @@ def _gather(part: Manifest, prefix: str, output: Folder) -> int:
             with output.publish(entry.path) as path:
                 copy_file(part.local(entry), path)
     return len(entries)
+
+
+def _record(evaluation: Manifest, output: Folder) -> int:
+    """Link or copy scores and verdicts; what was drawn stays with the evaluation."""
+    entries = [
+        *evaluation.select("scores.json"), *evaluation.select("protocols.json"),
+        *evaluation.select("items/", ".verdicts.jsonl"),
+        *evaluation.select("benchmarks/", "/scores.json"), *evaluation.select("benchmarks/", "/items.jsonl"),
+    ]  # fmt: skip
+    for entry in entries:
+        if not output.exists(RECORDED + entry.path):
+            with output.publish(RECORDED + entry.path) as path:
+                copy_file(evaluation.local(entry), path)
+    return len(entries)
+
+
+def _names_champion(release: Manifest) -> bool:
+    return any(gate["not_below"] == CHAMPION for gate in release.config.get("gates", []))
 
 
 def _score(scores: Scores, stage: str, metric: str) -> float:

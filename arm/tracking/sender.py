@@ -196,14 +196,29 @@ class Sender:
         name, digest = event["name"], event["digest"]
         with contextlib.suppress(MlflowException):  # it exists: the usual case
             self._client.create_registered_model(name)
-        versions = [
-            v for v in self._client.search_model_versions(f"name='{name}'") if v.tags.get("arm.digest") == digest
-        ]
-        version = versions[0] if versions else self._client.create_model_version(
+        versions = list(self._client.search_model_versions(f"name='{name}'"))
+        own = [found for found in versions if found.tags.get("arm.digest") == digest]
+        version = own[0] if own else self._client.create_model_version(
             name, event["source"], run_id=run, tags=event["tags"], description=event["description"], await_creation_for=0
         )  # fmt: skip
         if event["alias"]:
-            self._client.set_registered_model_alias(name, event["alias"], version.version)
+            self._move_alias(event, version, versions)
+
+    def _move_alias(self, event: dict[str, Any], version: Any, versions: list[Any]) -> None:
+        """Move the alias, unless it was held against a champion that is the champion no longer."""
+        name, alias = event["name"], event["alias"]
+        holder = self._client.get_registered_model(name).aliases.get(alias)
+        held = next((found.tags.get("arm.digest", "") for found in versions if str(found.version) == str(holder)), "")
+        compared = event.get("champion")
+        if compared is None or held in (compared, event["digest"]):
+            self._client.set_registered_model_alias(name, alias, version.version)
+            return
+        sentence = (
+            f"The alias {alias} stays: version {holder} has taken it since this release was held against the one before; "
+            "run register-model again."
+        )
+        self._client.set_model_version_tag(name, version.version, "arm.gates", "not held")
+        self._client.update_model_version(name, version.version, f"{event['description']}\n{sentence}")
 
     def _pipeline_run(self, pipeline: dict[str, str], status: str = "") -> str:
         found = self._find("arm.pipeline_key", pipeline["key"])

@@ -61,7 +61,7 @@ def register(store: Path, inputs: dict[str, str], gates: str = "[]") -> Manifest
 def test_a_release_holds_all_that_inference_needs(tmp_path: Path, inputs: dict[str, str]) -> None:
     made = register(tmp_path, inputs)
     assert [entry.path for entry in made.files] == [
-        "detokenizer/w.bin", "model/config.json", "release.json", "tokenizer/a/b.bin",
+        "detokenizer/w.bin", "evaluation/scores.json", "model/config.json", "release.json", "tokenizer/a/b.bin",
     ]  # fmt: skip
     assert made.local("tokenizer/a/b.bin").read_text() == "t"
     release = json.loads(made.local("release.json").read_text())
@@ -180,7 +180,7 @@ def test_the_alias_moves_only_when_the_gates_hold(tmp_path: Path, inputs: dict[s
     assert versions[bad.digest].tags["arm.gates"] == "not held"
     assert "is 0.430, but it must be at least 0.5" in versions[bad.digest].description
     assert client.get_model_version_by_alias("arm", "champion").version == versions[good.digest].version
-    assert bad.counts == {"files": 3, "gates": 1, "gates_held": 0}
+    assert bad.counts == {"files": 4, "gates": 1, "gates_held": 0}
 
 
 @pytest.mark.parametrize(("refused", "moves"), [("CC-BY-4.0", False), ("FLUX.1-dev-non-commercial", True)])
