@@ -26,7 +26,7 @@ def with_earlier(job: str, inputs: Mapping[str, str | None], output: str, store:
         return dict(inputs)
     family = f"{store.rstrip('/')}/{output.rstrip('/').rpartition('/')[2]}"
     found = _before(family, name, {role: _digest(inputs.get(role)) for role in DATA[job]})
-    return {**inputs, name: found and found.url}
+    return {**inputs, name: found.url if found else None}
 
 
 def _before(family: str, name: str, data: Mapping[str, str | None]) -> Manifest | None:

@@ -149,7 +149,9 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--recipe", default="toy", help=", ".join(recipes.RECIPES))
     parser.add_argument("--pipeline", choices=PIPELINES, help="default: toy, or full where the recipe has no world")
     parser.add_argument("--store", help="folder or s3:// address of the artifacts (default: store/<recipe>)")
-    parser.add_argument("--earlier", default="", help="a store of earlier crawls, its own perhaps: keep only what is new")
+    parser.add_argument(
+        "--earlier", default="", help="a store of earlier crawls, its own perhaps: keep only what is new"
+    )
     parser.add_argument("--host", help="address of a Kubeflow Pipelines server to submit to")
     parser.add_argument("--compile", metavar="DIR", help="write the pipeline's YAML there and stop")
     parser.add_argument("--cluster", action="store_true", help="with --compile: place steps for a cluster")

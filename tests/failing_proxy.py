@@ -1,10 +1,10 @@
 """An HTTP proxy in front of an S3 server, in which some calls fail: drawn from a seed, counted by what went wrong.
 
-    error      500, and the server has not been asked
-    slow_down  503 SlowDown, likewise
-    reset      the connection is reset before the server is asked
-    lost       the server has done it, and the connection is reset before its answer
-    cut        the answer breaks off in the middle of its body; without a body it is lost
+error      500, and the server has not been asked
+slow_down  503 SlowDown, likewise
+reset      the connection is reset before the server is asked
+lost       the server has done it, and the connection is reset before its answer
+cut        the answer breaks off in the middle of its body; without a body it is lost
 """
 
 import contextlib

@@ -1,6 +1,6 @@
 """Every data job on the toy world: killed at random moments, or over a store whose calls fail, it ends with the same bytes.
 
-    CHAOS_SEED=7 CHAOS_KILLS=3 python -m pytest tests/data/test_data_kills.py -m slow -s -k curate
+CHAOS_SEED=7 CHAOS_KILLS=3 python -m pytest tests/data/test_data_kills.py -m slow -s -k curate
 """
 
 import os
@@ -47,7 +47,17 @@ def command(world: Path, step: str, store: str) -> list[str]:
     """A step as a command of its own, over the undisturbed outputs of the steps before it."""
     config = replace(TINY.config(step), **CHANGED.get(step, {}))
     given = [word for name, made in INPUTS.get(step, {}).items() for word in (f"--{name}", str(world / made))]
-    return [sys.executable, "-m", "arm", job_of(step), *given, "--output", f"{store}/{step}", "--config", to_json(config)]
+    return [
+        sys.executable,
+        "-m",
+        "arm",
+        job_of(step),
+        *given,
+        "--output",
+        f"{store}/{step}",
+        "--config",
+        to_json(config),
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +76,9 @@ def test_killed_at_random_moments_it_gives_the_same_bytes(world: Path, tmp_path:
     like = tmp_path / "like"
     like.mkdir()
     (like / step).symlink_to(world / step)
-    hits = run_with_kills(command(world, step, str(tmp_path / "killed")), tmp_path / "killed", like=like, kills=KILLS, seed=SEED)
+    hits = run_with_kills(
+        command(world, step, str(tmp_path / "killed")), tmp_path / "killed", like=like, kills=KILLS, seed=SEED
+    )
     print(f"{step}: {len(hits)} kills, {[kill.victim for kill in hits]}", flush=True)
     assert 2 * len(hits) >= KILLS
     assert digests(tmp_path / "killed") == {step: digests(world)[step]}
@@ -81,7 +93,9 @@ def test_over_a_store_of_which_one_call_in_ten_fails_it_gives_the_same_bytes(
     with failing_proxy(moto_address, FAILING, SEED) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.address)
         tries = 1
-        while (done := subprocess.run(command(world, step, store), capture_output=True, text=True, check=False)).returncode:
+        while (
+            done := subprocess.run(command(world, step, store), capture_output=True, text=True, check=False)
+        ).returncode:
             assert tries < TRIES, done.stderr[-3000:]
             tries += 1
         print(f"{step}: {proxy.calls} calls, failed {dict(proxy.faults)}, {tries} tries", flush=True)
