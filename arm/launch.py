@@ -34,6 +34,7 @@ from arm import config as configs
 from arm import jobs, manifest
 from arm.children import RUN_AGAIN, die_with, start_child
 from arm.data.refusing import refused_digest
+from arm.earlier import with_earlier
 from arm.errors import ArmError, UserError
 from arm.manifest import Manifest
 from arm.progress import tell
@@ -66,12 +67,18 @@ class Launched:
         manifest.save_reference(self.manifest, path)
 
 
-def launch(job_name: str, *, output: str, config: str = "{}", resources: str = "{}", **inputs: str | None) -> Launched:
-    """Run a job to its end, or return its complete output; in a task, a UserError becomes a file and exit code 1."""
+def launch(
+    job_name: str, *, output: str, config: str = "{}", resources: str = "{}", earlier: str = "", **inputs: str | None
+) -> Launched:
+    """Run a job to its end, or return its complete output; in a task, a UserError becomes a file and exit code 1.
+
+    `earlier` is a store of earlier crawls, of which only what is new is kept (see `arm.earlier`).
+    """
     with reported_errors(job_name), full_disk_in_a_sentence(output):
         if "ARM_RUNNER_PID" in os.environ:
             die_with(int(os.environ["ARM_RUNNER_PID"]))
         place = configs.from_json(Resources, resources)
+        inputs = with_earlier(job_name, inputs, output, earlier)
         plan = jobs.plan(job_name, output=output, config=config, inputs=inputs)
         _check_ranks(plan.job, place)
         tell(event="start", job=job_name, output=output)

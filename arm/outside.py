@@ -19,14 +19,15 @@ from urllib.parse import unquote, urlsplit
 
 from arm.errors import UserError
 from arm.manifest import Manifest
-from arm.storage import http, is_private, open_folder, sha256_of
+from arm.storage import http, is_private, open_folder
 from arm.storage.http import Politeness
+from arm.storage.known_digests import digests_of
 
 WEB = ("http://", "https://")
 
 
 def content_digest(path: str, source: Manifest | None) -> str:
-    """A digest of the names below `path` and their bytes; of what is not read yet, sizes and ETags."""
+    """A digest of the names below `path` and their bytes, read once a version; of what is not read yet, sizes and ETags."""
     if source is not None:
         lines = [f"{entry.path} {entry.sha256}" for entry in source.files if matches(entry.path, path)]
         if not lines:
@@ -36,7 +37,7 @@ def content_digest(path: str, source: Manifest | None) -> str:
     elif path.startswith(WEB):
         lines = [f"{name} {http.version(path, Politeness())}" for name in _web_file(path)]
     else:
-        lines = [f"{name} {sha256_of(file)}" for name, file in _local_files(path).items()]
+        lines = [f"{name} {digest}" for name, digest in digests_of(_local_files(path)).items()]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

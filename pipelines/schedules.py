@@ -36,6 +36,8 @@ class Schedule:
     """Six fields: second, minute, hour, day of the month, month, day of the week; UTC."""
     store: str
     """`s3://bucket/prefix` of the artifacts."""
+    earlier: str = ""
+    """Store whose crawls the run adds to, keeping only what is new; empty: every run takes the whole crawl."""
 
     def __post_init__(self) -> None:
         if len(self.cron.split()) != 6 or re.search(r"[^\d*,/\-? ]", self.cron):
@@ -62,8 +64,12 @@ def to_request(schedule: Schedule) -> dict[str, Any]:
         "no_catchup": True,
         "max_concurrency": "1",
         "trigger": {"cron_schedule": {"cron": schedule.cron}},
-        "runtime_config": {"parameters": {"store": schedule.store}},
+        "runtime_config": {"parameters": {"store": schedule.store} | _earlier(schedule)},
     }
+
+
+def _earlier(schedule: Schedule) -> dict[str, str]:
+    return {"earlier": schedule.earlier} if schedule.earlier else {}
 
 
 def create(host: str, schedules: list[Schedule]) -> None:

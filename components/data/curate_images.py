@@ -15,7 +15,7 @@ def curate_images(
     imported: Input[Dataset] = None,
     scorer: Input[Model] = None,
     evaluation: Input[Dataset] = None,
-    known: Input[Dataset] = None,
+    earlier: str = "",
 ):
     """Score images; drop duplicates, the unfit and evaluation images."""
     from arm.launch import launch
@@ -26,7 +26,7 @@ def curate_images(
         imported=imported and imported.path,
         scorer=scorer and scorer.path,
         evaluation=evaluation and evaluation.path,
-        known=known and known.path,
+        earlier=earlier,
         output=output,
         config=config,
         resources=resources,

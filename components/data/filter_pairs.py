@@ -12,7 +12,7 @@ def filter_pairs(
     config: str,
     resources: str,
     filtered_pairs: Output[Dataset],
-    seen: Input[Dataset] = None,
+    earlier: str = "",
 ):
     """Keep the pairs worth downloading."""
     from arm.launch import launch
@@ -20,7 +20,7 @@ def filter_pairs(
     launch(
         "filter-pairs",
         pairs=pairs.path,
-        seen=seen and seen.path,
+        earlier=earlier,
         output=output,
         config=config,
         resources=resources,

@@ -57,6 +57,23 @@ def test_a_second_run_redoes_nothing(run_stand_ins: Run, road: Road) -> None:
     assert {path: path.stat().st_mtime_ns for path in store.rglob("manifest.json")} == before
 
 
+@pytest.mark.slow
+def test_a_second_crawl_takes_the_first_of_its_own_store_and_run_again_it_redoes_nothing(
+    run_stand_ins: Run, tmp_path: Path
+) -> None:
+    store, changed = tmp_path / "store", {"extract_pairs": StandInConfig(word="another crawl")}
+    run_stand_ins("toy", store, earlier=str(store))
+    steps = {"filter-pairs": "seen", "curate-images": "known"}
+    before = {step: manifests.load(f"{store}/{folder_name(step)}") for step in steps}
+    run_stand_ins("toy", store, earlier=str(store), **changed)
+    after = {step: manifests.load(f"{store}/{folder_name(step)}") for step in steps}
+    for step, name in steps.items():
+        assert name not in before[step].inputs
+        assert after[step].inputs[name] == before[step].digest
+    lines = run_stand_ins("toy", store, earlier=str(store), **changed)
+    assert lines[-2].endswith("23 of them done before.")
+
+
 def test_every_step_gets_its_own_config_and_the_artifacts_of_the_right_steps(road: Road) -> None:
     store, _ = road
     made = {step: manifests.load(str(store / folder_name(step))) for step in STEPS}

@@ -1,0 +1,96 @@
+"""A second crawl finds the first in the store, itself never; run again it finds the same."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from arm import manifest
+from arm.config import to_json
+from arm.data.config import FilterConfig, SparkConfig
+from arm.data.extraction import PAIRS
+from arm.data.normalisation import pair_uid
+from arm.data.tables import write_table
+from arm.earlier import with_earlier
+from arm.launch import launch
+from arm.manifest import Manifest, entries_of
+from arm.storage import LocalFolder
+
+
+def made(family: Path, key: str, **inputs: Manifest) -> Manifest:
+    """A finished artifact, the newest of its family."""
+    folder = LocalFolder(family / (key * 16))
+    found = Manifest(
+        kind="k", job="j", version=1, key=key * 64, config={}, inputs={n: item.digest for n, item in inputs.items()},
+        counts={"pairs_remembered": 1}, metrics={}, files=entries_of(folder), folder=folder,
+    )  # fmt: skip
+    folder.write(manifest.NAME, found.to_json())
+    manifest.point(str(family), found)
+    return found
+
+
+def seen(store: Path, pairs: Manifest) -> str | None:
+    return with_earlier("filter-pairs", {"pairs": pairs.url}, f"{store}/06-filter-pairs", str(store)).get("seen")
+
+
+def test_each_crawl_takes_the_one_before_it_and_again_the_same(tmp_path: Path) -> None:
+    crawls = [made(tmp_path / "05-extract-pairs", key) for key in "abcd"]
+    family = tmp_path / "06-filter-pairs"
+    assert seen(tmp_path, crawls[0]) is None
+    first = made(family, "1", pairs=crawls[0])
+    assert seen(tmp_path, crawls[0]) is None
+    assert seen(tmp_path, crawls[1]) == first.url
+    second = made(family, "2", pairs=crawls[1], seen=first)
+    assert seen(tmp_path, crawls[1]) == first.url
+    assert seen(tmp_path, crawls[2]) == second.url
+    third = made(family, "3", pairs=crawls[1], seen=second)  # the same crawl after itself: back to what is another
+    assert seen(tmp_path, crawls[1]) == first.url
+    assert seen(tmp_path, crawls[3]) == third.url
+
+
+def test_curation_tells_crawls_by_what_it_reads_and_not_by_its_judges(tmp_path: Path) -> None:
+    old, new, one, other = (made(tmp_path / f"{key}", key) for key in "abcd")
+    first = made(tmp_path / "10-curate", "1", crawled=old, scorer=one)
+    made(tmp_path / "10-curate", "2", crawled=new, scorer=one, known=first)
+    given = {"crawled": new.url, "imported": None, "scorer": other.url}
+    found = with_earlier("curate-images", given, "elsewhere/10-curate", str(tmp_path))
+    assert found == {**given, "known": first.url}
+
+
+@pytest.mark.parametrize(("job", "store"), [("filter-pairs", ""), ("extract-pairs", "store")])
+def test_without_a_store_and_for_other_jobs_nothing_is_added(job: str, store: str) -> None:
+    assert with_earlier(job, {"pairs": "x"}, "store/06", store) == {"pairs": "x"}
+
+
+@pytest.mark.slow
+def test_a_second_crawl_keeps_what_is_new_and_says_how_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    config = FilterConfig(candidate_languages=("ja", "ko"), spark=SparkConfig(master="local[1]", shuffle_partitions=1))
+
+    def crawl(key: str, *captions: str) -> Manifest:
+        rows = [_pair(caption) for caption in captions]
+        write_table(
+            LocalFolder(tmp_path / "pairs" / (key * 16)), "pairs/part-00000.parquet", pa.Table.from_pylist(rows, PAIRS)
+        )
+        return made(tmp_path / "pairs", key)
+
+    def filtered(pairs: Manifest) -> Manifest:
+        output, earlier = str(tmp_path / "06-filter-pairs"), str(tmp_path)
+        return launch("filter-pairs", pairs=pairs.url, output=output, config=to_json(config), earlier=earlier).manifest
+
+    first = filtered(crawl("a", "a red circle", "a blue square"))
+    again = crawl("b", "a red circle", "a green triangle", "a blue square")
+    second = filtered(again)
+    assert first.counts["pairs_kept"] == 2
+    assert "seen" not in first.inputs
+    told = {"pairs_read": 3, "pairs_known": 2, "pairs_new": 1, "pairs_kept": 1, "dropped/seen_before": 2}
+    assert told.items() <= second.counts.items()
+    assert filtered(again).digest == second.digest
+    assert json.loads((tmp_path / "06-filter-pairs/current.json").read_text())["digest"] == second.digest
+
+
+def _pair(caption: str) -> dict[str, str]:
+    url = f"http://garden.test/{caption.replace(' ', '-')}.png"
+    uid = pair_uid(url, caption)
+    return {"uid": uid, "url": url, "caption": caption, "kind": "alt", "page_url": "http://garden.test/"}
