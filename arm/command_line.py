@@ -1,5 +1,7 @@
 """A config's fields as flags: `--sampling.temperature 0.9`, each helped by the docstring under the field.
 
+`--model.model DIR` may be written `--model DIR`, and a list of words with commas: `--benchmarks geneval,pope`.
+
 The docstrings are read from the source with `ast`, since Python drops them; values cross as JSON or as plain words and
 are checked by `arm.config` like every other config.
 """
@@ -36,7 +38,9 @@ def add_fields(parser: argparse.ArgumentParser, config_type: type) -> None:
         shown = f"{text} (default: {_default(field)})".replace("%", "%%")
         flag = f"--{name.replace('_', '-')}"
         flag = f"--config.{flag[2:]}" if flag in taken else flag
-        group.add_argument(flag, dest=f"config.{name}", metavar=_metavar(hint), help=shown)
+        short = flag.rpartition(".")[0]
+        flags = [short, flag] if short.endswith(f"-{name.rpartition('.')[2]}") and short not in taken else [flag]
+        group.add_argument(*flags, dest=f"config.{name}", metavar=_metavar(hint), help=shown)
 
 
 def collect(config_type: type, text: str, values: dict[str, Any]) -> str:
@@ -86,6 +90,8 @@ def _value(word: str, hint: Any) -> Any:
     try:
         return json.loads(word)
     except json.JSONDecodeError:
+        if typing.get_origin(hint) is tuple and typing.get_args(hint)[0] is str:
+            return [part.strip() for part in word.split(",")]
         return {"True": True, "False": False}.get(word, word)
 
 

@@ -166,17 +166,17 @@ JOBS: tuple[Job, ...] = (
         inputs=(Input("model", "init"), Input("prompts"), Input("tokenizer", "init"), Input("detokenizer", "judge")),
     ),
     Job(
-        name="evaluate-model", phase="release", makes="evaluation", version=3,
-        purpose="Score every training stage on held-out prompts, questions and edits; write the report.",
+        name="evaluate-model", phase="release", makes="evaluation", version=4,
+        purpose="Score every training stage, or a model from elsewhere, on held-out items and on published benchmarks.",
         function="arm.evaluation.evaluate:evaluate_model", config="arm.evaluation.config:EvaluateConfig",
         inputs=(
-            Input("samples"), Input("tokenizer"), Input("detokenizer"), Input("encoder", "judge"),
+            _optional("samples"), _optional("tokenizer"), _optional("detokenizer"), _optional("encoder", "judge"),
             _optional("pretrained"), _optional("continued"), _optional("finetuned"),
             _optional("t2i_policy"), _optional("edit_policy"), _optional("joint_policy"),
         ),
     ),
     Job(
-        name="register-model", phase="release", makes="release",
+        name="register-model", phase="release", makes="release", version=2,
         purpose="Check the gates, gather a self-contained release and register it in MLflow.",
         function="arm.evaluation.champion:register_model", config="arm.tracking.config:RegisterConfig",
         finds="arm.tracking.alias:find_champion",

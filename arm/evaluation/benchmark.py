@@ -11,7 +11,7 @@ given. To add a benchmark: write a class with these methods and add one line to 
 """
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, cast
 
@@ -92,10 +92,10 @@ BENCHMARKS: dict[str, str] = {
 """Name -> class. Those of the subject `reference` run once, the others at every training stage."""
 
 
-def find(name: str) -> Benchmark:
-    """The benchmark of that name; an unknown name is a UserError that lists the known ones."""
+def find(name: str, others: Iterable[str] = ()) -> Benchmark:
+    """The benchmark of that name; an unknown name is a UserError that lists the known ones, and `others`."""
     if name not in BENCHMARKS:
-        raise UserError(f"There is no benchmark {name!r}; {suggest(name, sorted(BENCHMARKS))}")
+        raise UserError(f"There is no benchmark {name!r}; {suggest(name, sorted([*BENCHMARKS, *others]))}")
     module, _, attribute = BENCHMARKS[name].partition(":")
     return cast(Benchmark, getattr(importlib.import_module(module), attribute)())
 

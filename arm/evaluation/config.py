@@ -1,9 +1,14 @@
 """What `evaluate-model` may be told."""
 
+import importlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from arm.errors import UserError
+from arm.evaluation.models.config import ModelConfig
+from arm.evaluation.official.config import OfficialConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +49,12 @@ class EvaluateConfig:
         "editing",
         "understanding",
     )
-    """Names of `arm/evaluation/benchmark.py:BENCHMARKS`, in the order in which they run."""
+    """Names of `arm/evaluation/benchmark.py:BENCHMARKS`, and of other authors' benchmarks in
+    `arm/evaluation/official/suites.py`: geneval, dpg, pope, …; in the order in which they run."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """A model that is no stage of this store: any release, rival or endpoint; asked by other authors' benchmarks alone."""
+    official: OfficialConfig = field(default_factory=OfficialConfig)
+    """Data, detector and judge of other authors' benchmarks."""
     checker: str = ""
     """Module with `check_prompt(image, meta)` and `check_edit(image, source_image, meta)`: the verifier of the toy
     world, or a detector with GenEval's rule. Benchmarks that need one are refused without it."""
@@ -96,3 +106,16 @@ class EvaluateConfig:
                 raise UserError(f"EvaluateConfig.{name} is {getattr(self, name)}; it must be at least 1.")
         if self.num_bootstraps < 100:
             raise UserError(f"EvaluateConfig.num_bootstraps is {self.num_bootstraps}; an interval needs at least 100.")
+
+    def outside_paths(self) -> tuple[str, ...]:
+        """What no job made: data sets, the model's and the judges' weights. Data that lack are refused here."""
+        return tuple(self._outside())
+
+    def _outside(self) -> Iterator[str]:
+        suites = importlib.import_module("arm.evaluation.official.suites")  # which needs this module
+        asked = [name for name in self.benchmarks if name in suites.SUITES]
+        for name in asked:
+            yield suites.open_data(name, self.official).folder.url
+        official = self.official
+        weights = (self.model.model, official.detector.model, official.detector.clip, official.questioner.model)
+        yield from (path for path in weights if asked and path and (path.startswith("s3://") or Path(path).exists()))

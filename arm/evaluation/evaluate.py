@@ -4,6 +4,7 @@ scores.json         {subject: {"<benchmark>/<metric>": value}}         subject: 
 protocols.json      {subject: {benchmark: {intervals, counts, how it was measured, why refused}}}
 comparisons.json    [{benchmark, before, after, difference, low, high, not_lower}]      paired bootstrap
 items/…             every item's output, reply and verdict; images/…  picture grids
+benchmarks/…        other authors' benchmarks: arm/evaluation/official
 """
 
 import json
@@ -20,6 +21,7 @@ from arm.evaluation.benchmark import Benchmark, Scores
 from arm.evaluation.config import EvaluateConfig
 from arm.evaluation.evaluation_set import EvaluationSet, read_evaluation_set
 from arm.evaluation.gallery import write_gallery
+from arm.evaluation.official import evaluation as official
 from arm.evaluation.runner import Result, run_benchmark
 from arm.evaluation.statistics import Estimate, Weighting, is_not_lower, paired_difference
 from arm.evaluation.subject import Subject, Tools
@@ -37,10 +39,10 @@ Results = dict[str, dict[str, Result]]
 
 def evaluate_model(
     *,
-    samples: Manifest,
-    tokenizer: Manifest,
-    detokenizer: Manifest,
-    encoder: Manifest,
+    samples: Manifest | None = None,
+    tokenizer: Manifest | None = None,
+    detokenizer: Manifest | None = None,
+    encoder: Manifest | None = None,
     pretrained: Manifest | None = None,
     continued: Manifest | None = None,
     finetuned: Manifest | None = None,
@@ -57,16 +59,40 @@ def evaluate_model(
         "t2i_policy": t2i_policy, "edit_policy": edit_policy, "joint_policy": joint_policy,
     }  # fmt: skip
     given = {name: model for name, model in stages.items() if model is not None}
-    chosen = [benchmarks.find(name) for name in config.benchmarks]
-    evaluation_set = read_evaluation_set(samples, config)
-    tools = Tools(
-        tokenizer=tokenizer_folder(tokenizer), detokenizer=detokenizer_folder(detokenizer),
-        encoder=encoder.local_folder("model"), config=config,
-    )  # fmt: skip
-    results = _run_all(chosen, tools, given, evaluation_set, output)
-    _write_scores(results, evaluation_set, config, output)
+    data = official.check(config)
+    chosen = [benchmarks.find(name, official.SUITES) for name in config.benchmarks if name not in data]
+    tools = _tools(tokenizer, detokenizer, encoder, config)
+    results: Results = {}
+    evaluation_set = None
+    if chosen:
+        if samples is None or tools is None:
+            raise UserError(
+                f"The benchmark {chosen[0].name} needs the inputs samples, tokenizer and detokenizer; give them, or choose "
+                "benchmarks that bring their own data."
+            )
+        evaluation_set = read_evaluation_set(samples, config)
+        results = _run_all(chosen, tools, given, evaluation_set, output)
+    if data and not (given or config.model.model or tools):
+        raise UserError(
+            "There is nobody to ask: give a model, or the stages of a store with tokenizer and detokenizer."
+        )
+    if given and tools is None:
+        raise UserError("A stage of the store needs the inputs tokenizer and detokenizer.")
+    scored = official.run_official(data, tools, given, config, output)
+    _write_scores(results, scored, evaluation_set, config, output)
     write_gallery(results, config.num_grid_images, output)
-    return _outcome(results, evaluation_set)
+    return _outcome(results, scored, evaluation_set)
+
+
+def _tools(
+    tokenizer: Manifest | None, detokenizer: Manifest | None, encoder: Manifest | None, config: EvaluateConfig
+) -> Tools | None:
+    if tokenizer is None or detokenizer is None:
+        return None
+    return Tools(
+        tokenizer=tokenizer_folder(tokenizer), detokenizer=detokenizer_folder(detokenizer),
+        encoder=encoder.local_folder("model") if encoder else None, config=config,
+    )  # fmt: skip
 
 
 def _run_all(
@@ -96,12 +122,24 @@ def _subjects(tools: Tools, models: Mapping[str, Manifest]) -> Iterator[Subject]
         )
 
 
-def _write_scores(results: Results, evaluation_set: EvaluationSet, config: EvaluateConfig, output: Folder) -> None:
+def _write_scores(
+    results: Results,
+    scored: official.Scored,
+    evaluation_set: EvaluationSet | None,
+    config: EvaluateConfig,
+    output: Folder,
+) -> None:
     values = {subject: _values(found) for subject, found in results.items()}
-    protocols = {
-        subject: {name: protocol(result.scores, evaluation_set, config) for name, result in found.items()}
-        for subject, found in results.items()
-    }
+    for subject, found in scored.items():
+        values[subject] = values.get(subject, {}) | official.values_of(found)
+    protocols = (
+        {}
+        if evaluation_set is None
+        else {
+            subject: {name: protocol(result.scores, evaluation_set, config) for name, result in found.items()}
+            for subject, found in results.items()
+        }
+    )
     stages = {subject: found for subject, found in results.items() if subject != REFERENCE}
     for name, content in (
         ("scores.json", values), ("protocols.json", protocols), ("comparisons.json", compare_stages(stages, config)),
@@ -161,15 +199,21 @@ def _difference(before: Result, after: Result, config: EvaluateConfig) -> Estima
     return paired_difference(old, new, groups, weighting, num_bootstraps=config.num_bootstraps, seed=config.seed)
 
 
-def _outcome(results: Results, evaluation_set: EvaluationSet) -> Outcome:
+def _outcome(results: Results, scored: official.Scored, evaluation_set: EvaluationSet | None) -> Outcome:
+    every = [item.scores for of_all in (results, scored) for found in of_all.values() for item in found.values()]
     counts = {
-        "prompts": len(evaluation_set.prompts), "questions": len(evaluation_set.questions),
-        "edits": len(evaluation_set.edits), "images": len(evaluation_set.images),
-        "stages": len(results) - 1,
-        "items_failed": sum(item.scores.num_failed for found in results.values() for item in found.values()),
-    }  # fmt: skip
+        "stages": len((results.keys() | scored.keys()) - {REFERENCE}),
+        "items_failed": sum(scores.num_failed for scores in every),
+    }
+    if evaluation_set is not None:
+        counts |= {
+            "prompts": len(evaluation_set.prompts), "questions": len(evaluation_set.questions),
+            "edits": len(evaluation_set.edits), "images": len(evaluation_set.images),
+        }  # fmt: skip
     metrics = {name: value for subject, found in results.items() for name, value in _flat(subject, found).items()}
-    if not metrics:
+    for subject, official_results in scored.items():
+        metrics |= {f"{subject}/{name}": value for name, value in official.values_of(official_results).items()}
+    if not every:
         raise UserError("Nothing was evaluated: no stage was given and no benchmark of the reference was chosen.")
     return Outcome(counts=counts, metrics=metrics)
 

@@ -11,8 +11,8 @@ from arm.errors import UserError
 class JudgeConfig:
     """How a judge behind an OpenAI-compatible endpoint is asked. Address and key come from the environment."""
 
-    model: str
-    """Name of the model, with its date where it has one: gpt-4o-2024-05-13."""
+    model: str = ""
+    """Name of the model, with its date where it has one: gpt-4o-2024-05-13. Empty: nobody is asked."""
     temperature: float = 0.0
     """Of the judge's sampling."""
     max_tokens: int = 1024

@@ -41,9 +41,13 @@ class Rubric:
     schema: Schema
     """JSON schema of the reply, an object of numbers, texts and lists; empty: the reply is text, for a parser of its own."""
 
+    def fields(self) -> set[str]:
+        """The names in the prompt's braces."""
+        return {name for _, name, _, _ in string.Formatter().parse(self.prompt) if name}
+
     def render(self, fields: Mapping[str, str]) -> str:
         """The prompt with its fields filled in; one that lacks, or that the prompt does not name, is a UserError."""
-        named = {name for _, name, _, _ in string.Formatter().parse(self.prompt) if name}
+        named = self.fields()
         if named != fields.keys():
             raise UserError(f"The rubric {self.name} has the fields {sorted(named)}, not {sorted(fields)}.")
         return self.prompt.format(**fields)

@@ -22,6 +22,7 @@ from arm.evaluation.items import Item, Output, Pixels, Reply, Verdict
 from arm.evaluation.subject import Subject
 from arm.evaluation.understanding import Understanding
 from arm.tokenizer.encoder import FrozenEncoder
+from arm.tokenizer.metrics import class_vectors
 from arm.tokenizer.visual import VisualTokenizer
 
 TEMPLATES = ("a {}", "a photo of a {}", "a picture of a {}")
@@ -110,16 +111,17 @@ class EncoderPair:
         self.vision, self.text = FrozenEncoder(both.vision_model), both.text_model.eval()
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
 
-    @torch.no_grad()
     def embed_classes(self, classes: Sequence[str]) -> torch.Tensor:
-        """Unit vectors (K, D) of class names; SigLIP2 wants lower case, padded to the full length of its tower."""
-        length = int(self.text.config.max_position_embeddings)
-        averaged = torch.zeros(())
-        for template in TEMPLATES:
-            texts = [template.format(name).lower() for name in classes]
-            ids = self.tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-            averaged = averaged + unit(self.text(input_ids=ids["input_ids"]).pooler_output)
-        return unit(averaged)
+        """Unit vectors (K, D) of class names."""
+        return class_vectors(self.embed_texts, classes, TEMPLATES)
+
+    @torch.no_grad()
+    def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        """Vectors (N, D); SigLIP2 wants lower case, padded to the full length of its tower."""
+        length, lowered = int(self.text.config.max_position_embeddings), [text.lower() for text in texts]
+        ids = self.tokenizer(lowered, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+        found: torch.Tensor = self.text(input_ids=ids["input_ids"]).pooler_output
+        return found.float()
 
     @torch.no_grad()
     def embed_images(self, images_BCHW: torch.Tensor) -> torch.Tensor:

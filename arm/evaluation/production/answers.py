@@ -88,7 +88,8 @@ def read_questions(rows: Sequence[Row], style: str) -> list[Asked]:
         if uid in taken:
             raise UserError(f"Two questions are called {uid!r}; their names must differ.")
         taken.add(uid)
-        asked.append(Asked(uid=uid, prompt=prompt_of(row, uid, style), images=_pictures(row), row=row))
+        own = str(row.get("style", style))  # MMMU mixes choices and open questions
+        asked.append(Asked(uid=uid, prompt=prompt_of(row, uid, own), images=_pictures(row), row=row))
     return asked
 
 

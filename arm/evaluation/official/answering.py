@@ -1,0 +1,55 @@
+"""Answers of a model in the files that each benchmark's scorer reads; a question without an answer is left out, and missing."""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from arm.evaluation.production.questions import choices_of
+from arm.evaluation.production.rows import Row
+
+LETTERS = "ABCDEFGHI"
+
+
+def write_answers(name: str, rows: Sequence[Row]) -> bytes:
+    """The file of one benchmark, from the rows of `answer_questions`."""
+    return WRITERS.get(name, _lines)([row for row in rows if "failed" not in row])
+
+
+def _lines(rows: Sequence[Row]) -> bytes:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+
+
+def _gqa(rows: Sequence[Row]) -> bytes:
+    return _list([{"questionId": row["questionId"], "prediction": row["prediction"]} for row in rows])
+
+
+def _vqav2(rows: Sequence[Row]) -> bytes:
+    return _list([{"question_id": row["question_id"], "answer": row["prediction"]} for row in rows])
+
+
+def _mme(rows: Sequence[Row]) -> bytes:
+    """image<TAB>question<TAB>Yes<TAB>answer; blanks in place of tabs and line ends in the answer."""
+    lines = [
+        "\t".join((row["image"], row["question"], row["label"], " ".join(row["prediction"].split()))) for row in rows
+    ]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _mmmu(rows: Sequence[Row]) -> bytes:
+    """Letters stand for the options in their order."""
+    found = []
+    for row in rows:
+        options = dict(zip(LETTERS, choices_of(row), strict=False))
+        names: dict[str, Any] = {"all_choices": list(options), "index2ans": options} if options else {}
+        found.append(
+            {name: row[name] for name in ("id", "question_type", "answer")} | names | {"response": row["prediction"]}
+        )
+    return _list(found)
+
+
+def _list(rows: Sequence[Row]) -> bytes:
+    return (json.dumps(rows, ensure_ascii=False, indent=1) + "\n").encode()
+
+
+WRITERS: dict[str, Callable[[Sequence[Row]], bytes]] = {"gqa": _gqa, "vqav2": _vqav2, "mme": _mme, "mmmu": _mmmu}
+"""Benchmark -> how its answers are written, where rows as they stand are not what its program reads."""

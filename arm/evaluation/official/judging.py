@@ -1,0 +1,175 @@
+"""What looks at drawn images: a detector, a model that answers questions, a judge that gives marks.
+
+Each writes the file that the benchmark's scorer reads. A judge that nobody reached is an error: its replies so far are kept,
+and the same command asks for the rest.
+"""
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+
+from arm.errors import UserError
+from arm.evaluation.benchmarks import dpg
+from arm.evaluation.benchmarks.reading import Files
+from arm.evaluation.imaging import encode_png
+from arm.evaluation.inference import read_image
+from arm.evaluation.items import Pixels
+from arm.evaluation.judge import Judge, Question, endpoint_from_environment
+from arm.evaluation.judge_ledger import JudgeLedger, JudgeReply
+from arm.evaluation.models import model as models
+from arm.evaluation.models.kinds import load
+from arm.evaluation.official.config import OfficialConfig
+from arm.evaluation.official.suites import Suite
+from arm.evaluation.production.journal import Journal
+from arm.evaluation.production.layouts import Picture, Request
+from arm.evaluation.production.rows import Row, read_picture
+from arm.evaluation.rubric import Rubric, load_rubric
+from arm.progress import Progress
+from arm.storage import Folder
+
+YES_OR_NO = " Answer yes or no."
+"""What follows DPG's questions; its authors' mPLUG is asked without."""
+
+
+def detect(made: Path, config: OfficialConfig, scratch: Path) -> bytes:
+    """The detections of every image of the layout geneval."""
+    from arm.evaluation.detectors.colours import load_namer
+    from arm.evaluation.detectors.detect import detect_objects
+    from arm.evaluation.detectors.detector import load_detector
+
+    output = scratch / "detections.jsonl"
+    detect_objects(load_detector(config.detector), lambda: load_namer(config.detector), made, output)
+    return output.read_bytes()
+
+
+def ask_questions(made: Path, data: Files, config: OfficialConfig, scratch: Path) -> bytes:
+    """Item -> question -> the answer to each crop, by the questioner; the first word in lower case."""
+    asked = dpg.read_questions(data.rows(data.find(dpg.DATA)), "corrected")
+    model = load(config.questioner, "answer")
+    journal = Journal(scratch / "answers.jsonl")
+    there = {item: made / f"{item}.png" for item in asked if (made / f"{item}.png").exists()}
+    missing = [item for item in there if item not in journal.rows]
+    progress = Progress("ask about images", total=len(there), done=len(there) - len(missing))
+    for item in missing:
+        crops = crops_of(read_image(there[item]))
+        texts = list(dict.fromkeys(asked[item].text.values()))
+        questions = [
+            models.Question(uid=f"{item}/{number}/{place}", text=text + YES_OR_NO, images=(crop,))
+            for number, text in enumerate(texts)
+            for place, crop in enumerate(crops)
+        ]
+        words = [_first_word(answer) for answer in model.answer(questions)]
+        size = len(crops)
+        rows = {text: words[size * number : size * (number + 1)] for number, text in enumerate(texts)}
+        journal.append([{"uid": item, "answers": rows}])
+        progress.advance()
+    progress.close()
+    journal.finish(list(there))
+    found = {row["uid"]: row["answers"] for row in journal.rows.values() if row["uid"] in there}
+    return (json.dumps(found, ensure_ascii=False) + "\n").encode()
+
+
+def crops_of(image: Pixels) -> list[Pixels]:
+    """The four images of a grid of two by two, row by row, as compute_dpg_bench.py cuts them."""
+    height, width = image.shape[0] // 2, image.shape[1] // 2
+    return [image[y : y + height, x : x + width] for y in (0, height) for x in (0, width)]
+
+
+def _first_word(answer: str | models.Failed) -> str:
+    words = "" if isinstance(answer, models.Failed) else answer.strip().lower()
+    return "".join(mark if mark.isalnum() else " " for mark in words).split(" ")[0]
+
+
+def open_judge(config: OfficialConfig, scratch: Path) -> Judge:
+    """The judge behind the endpoint, with its ledger."""
+    if not config.judge.model:
+        raise UserError("The benchmark needs a judge: give official.judge.model, and ARM_JUDGE_URL in the environment.")
+    endpoint = None if config.judge.mode == "replay" else endpoint_from_environment()
+    return Judge(config.judge, JudgeLedger(config.ledger or scratch / "judge.sqlite"), endpoint)
+
+
+def give_marks(
+    suite: Suite, pictures: Sequence[Picture], rows: Mapping[str, Row], made: Folder, images: Path | None, judge: Judge
+) -> list[Row]:
+    """One row an image that was made: uid, and the reply to each rubric; UserError when somebody was not reached."""
+    rubrics = [load_rubric(name) for name in suite.rubrics]
+    there = set(made.list())
+    found, unreached = [], list[JudgeReply]()
+    progress = Progress("judge images", total=len(pictures))
+    for start in range(0, len(pictures), judge.config.num_workers):
+        some = [picture for picture in pictures[start : start + judge.config.num_workers] if picture.path in there]
+        asked = [question_of(rubric, picture, rows, made, images) for picture in some for rubric in rubrics]
+        replies = iter(judge.ask_all(asked))
+        for picture in some:
+            own = {rubric.name: next(replies) for rubric in rubrics}
+            unreached += [reply for reply in own.values() if reply.outcome == "failed"]
+            found.append(
+                {"uid": picture.requests[0].uid, "replies": {name: _row(reply) for name, reply in own.items()}}
+            )
+        progress.advance(len(some))
+    progress.close()
+    if unreached:
+        raise UserError(
+            f"{len(unreached)} judgements could not be had ({unreached[0].reason}); the same command asks for them again."
+        )
+    return found
+
+
+def question_of(
+    rubric: Rubric, picture: Picture, rows: Mapping[str, Row], made: Folder, images: Path | None
+) -> Question:
+    """A rubric about one image: of two, the first is the source, to whose size the edited one is brought (GEdit)."""
+    request = picture.requests[0]
+    drawn = read_image(made.fetch(picture.path))
+    shown: tuple[Pixels, ...] = (drawn,)
+    if rubric.images == 2:
+        source = read_picture(request.source, images)
+        shown = (source, resized(drawn, (source.shape[1], source.shape[0])))
+    return Question(rubric, _fields(rubric, request, rows[request.uid]), tuple(encode_png(image) for image in shown))
+
+
+def _fields(rubric: Rubric, request: Request, row: Row) -> dict[str, str]:
+    every = {
+        "prompt": request.prompt, "instruction": request.prompt, "explanation": str(row.get("Explanation", "")),
+        "edit_type": str(row.get("edit_type", "")),
+    }  # fmt: skip
+    return {name: every[name] for name in rubric.fields() if name in every}
+
+
+def resized(image: Pixels, size: tuple[int, int]) -> Pixels:
+    """The image at (width, height)."""
+    if (image.shape[1], image.shape[0]) == size:
+        return image
+    return np.asarray(PIL.Image.fromarray(image).resize(size, PIL.Image.Resampling.LANCZOS))
+
+
+def write_marks(suite: Suite, marks: Sequence[Row], rows: Mapping[str, Row]) -> bytes:
+    """Replies as the scorer of WISE, GEdit or ImgEdit reads them."""
+    if suite.name == "imgedit":
+        return (json.dumps({row["uid"]: _text(row, "imgedit") for row in marks}, ensure_ascii=False) + "\n").encode()
+    lines = io.StringIO()
+    for mark in marks:
+        row = rows[mark["uid"]]
+        written: dict[str, Any] = {"prompt_id": mark["uid"], "evaluation": _text(mark, suite.rubrics[0])}
+        if suite.task == "edit":
+            written = {
+                "uid": mark["uid"], "group": row["task_type"], "language": row["instruction_language"],
+                "intersection_exist": row.get("Intersection_exist", row.get("intersection_exist")),
+                "sc_reply": _text(mark, suite.rubrics[0]), "pq_reply": _text(mark, suite.rubrics[1]),
+            }  # fmt: skip
+        lines.write(json.dumps(written, ensure_ascii=False) + "\n")
+    return lines.getvalue().encode()
+
+
+def _text(mark: Row, rubric: str) -> str:
+    """What the judge wrote; nothing where it refused, which the scorer counts as failed."""
+    return str(mark["replies"][rubric]["text"])
+
+
+def _row(reply: JudgeReply) -> Row:
+    return {"outcome": reply.outcome, "text": reply.value.get("text", ""), "reason": reply.reason}

@@ -1,0 +1,177 @@
+"""Runs one benchmark on one model: every stage is a file that a killed run finds again.
+
+The images and answers that a model could not make are counted and left out: the scorer then refuses the headline.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from arm.evaluation.benchmarks import registry
+from arm.evaluation.benchmarks.config import ScoreConfig
+from arm.evaluation.benchmarks.reading import Files
+from arm.evaluation.benchmarks.result import Result, item_row, scores_row
+from arm.evaluation.models.model import Model
+from arm.evaluation.official import judging
+from arm.evaluation.official.answering import write_answers
+from arm.evaluation.official.config import OfficialConfig
+from arm.evaluation.official.suites import SUITES, Suite
+from arm.evaluation.production.answers import answer_questions
+from arm.evaluation.production.images import make_images
+from arm.evaluation.production.layouts import Picture, find_layout, lay_out
+from arm.evaluation.production.rows import Row
+from arm.evaluation.rubric import load_rubric
+from arm.storage import Folder, LocalFolder
+
+FOLDER = "benchmarks"
+MADE, RESULTS, REPLIES = "made", "results", "replies.jsonl"
+OURS = "the judge's rubric {} is ours: not comparable with published numbers"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """A benchmark on a subject, with everything that it needs."""
+
+    suite: Suite
+    data: Files
+    config: OfficialConfig
+    output: Folder
+    """`benchmarks/<subject>/<benchmark>` of the artifact."""
+    batch_size: int
+    num_bootstraps: int
+    seed: int
+
+    @property
+    def scratch(self) -> Path:
+        """Journals and copies that belong to no artifact."""
+        return self.output.scratch("work")
+
+    @property
+    def images(self) -> Path:
+        """A local folder with the data set's images."""
+        return mirrored(self.data.folder, self.data.names, self.scratch / "data")
+
+    @property
+    def rows(self) -> dict[str, list[Row]]:
+        """What is asked, by part."""
+        return {part: self.suite.rows(self.data, name) for part, name in self.suite.parts(self.data).items()}
+
+
+def run_images(bench: Bench, model: Model, kind: str) -> None:
+    """Draw or edit, then let the detector, the questioner or the judge look."""
+    suite, made = bench.suite, bench.output.child(MADE)
+    layout = find_layout(suite.layout, edits=suite.task == "edit")
+    num_seeds = bench.config.seeds or layout.num_seeds
+    rows = [row for part in bench.rows.values() for row in part]
+    make_images(
+        model, kind, rows, (suite.layout, layout), made, num_seeds=num_seeds, batch_size=bench.batch_size,
+        sources=bench.images if suite.task == "edit" else None,
+    )  # fmt: skip
+    name = f"{RESULTS}/{suite.result}"
+    if bench.output.exists(name):
+        return
+    if suite.judged == "objects":
+        local = mirrored(made, made.list(), bench.scratch / MADE)
+        bench.output.write(name, judging.detect(local, bench.config, bench.scratch))
+    elif suite.judged == "questions":
+        local = mirrored(made, made.list(), bench.scratch / MADE)
+        bench.output.write(name, judging.ask_questions(local, bench.data, bench.config, bench.scratch))
+    else:
+        pictures = lay_out(rows, layout, num_seeds)
+        _let_judge(bench, pictures, by_uid(pictures, rows), name)
+
+
+def _let_judge(bench: Bench, pictures: list[Picture], rows: Mapping[str, Row], name: str) -> None:
+    judge = judging.open_judge(bench.config, bench.scratch)
+    images = bench.images if bench.suite.task == "edit" else None
+    try:
+        marks = judging.give_marks(bench.suite, pictures, rows, bench.output.child(MADE), images, judge)
+    finally:
+        judge.ledger.close()
+    bench.output.write(REPLIES, "".join(json.dumps(mark, ensure_ascii=False) + "\n" for mark in marks).encode())
+    bench.output.write(name, judging.write_marks(bench.suite, marks, rows))
+
+
+def by_uid(pictures: list[Picture], rows: list[Row]) -> dict[str, Row]:
+    """The row that each picture was drawn from: layouts keep the order of the rows."""
+    return {picture.requests[0].uid: row for picture, row in zip(pictures, rows, strict=True)}
+
+
+def run_answers(bench: Bench, model: Model, kind: str) -> None:
+    """Ask every part of the data set apart, and write the answers as the scorer reads them."""
+    suite = bench.suite
+    gathered: list[Row] = []
+    for part, rows in bench.rows.items():
+        answers = bench.scratch / f"answers_{part}.jsonl"
+        answer_questions(
+            model, kind, rows, answers, style=suite.style, images=bench.images, batch_size=bench.batch_size
+        )
+        found = [json.loads(line) for line in answers.read_text().split("\n") if line]
+        bench.output.write(f"{MADE}/{answers.name}", answers.read_bytes())
+        if "{part}" in suite.result:
+            bench.output.write(f"{RESULTS}/{suite.result.format(part=part)}", write_answers(suite.name, found))
+        gathered += found
+    if "{part}" not in suite.result:
+        bench.output.write(f"{RESULTS}/{suite.result}", write_answers(suite.name, gathered))
+
+
+def score(bench: Bench) -> Result:
+    """Parse and aggregate what was judged, as `arm score` does, and write items and scores."""
+    suite, config = bench.suite, bench.config
+    folder = bench.output.child(RESULTS)
+    rubrics = [load_rubric(name) for name in suite.rubrics]
+    mode = config.mode if suite.name in registry.CORRECTED else "official"
+    settings = ScoreConfig(
+        mode=mode, judge=config.judge.model if rubrics else judge_of(bench), judge_date=config.judge_date,
+        prompt="\n".join(rubric.prompt for rubric in rubrics), num_bootstraps=bench.num_bootstraps, seed=bench.seed,
+    )  # fmt: skip
+    result = registry.score(suite.name, Files(folder, folder.list()), bench.data, settings)
+    notes = [OURS.format(f"{rubric.name} {rubric.version}") for rubric in rubrics if rubric.source.startswith("ours")]
+    result = replace(result, protocol=replace(result.protocol, notes=(*result.protocol.notes, *notes)))
+    pictures = images_of(bench)
+    rows = [item_row(item) | _picture(pictures.get(item.uid)) for item in result.items]
+    bench.output.write("items.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
+    scores = json.dumps(scores_row(result), indent=1, ensure_ascii=False) + "\n"
+    bench.output.write("scores.json", scores.encode())
+    return result
+
+
+def judge_of(bench: Bench) -> str:
+    """Which model looked at the images, by the last part of its folder."""
+    looked = {"objects": bench.config.detector.model, "questions": bench.config.questioner.model}
+    return looked.get(bench.suite.judged, "").rstrip("/").rpartition("/")[2]
+
+
+def images_of(bench: Bench) -> dict[str, str]:
+    """The scorer's uid of an item -> its image, from the folder of the benchmark on; empty where none was drawn."""
+    if bench.suite.task not in ("generate_images", "edit"):
+        return {}
+    found = {}
+    for path in bench.output.child(MADE).list():
+        if path.endswith(".png"):
+            parts = path.removesuffix(".png").split("/")
+            found[f"{parts[0]}/{parts[-1]}" if bench.suite.layout == "geneval" else parts[-1]] = f"{MADE}/{path}"
+    return found
+
+
+def _picture(path: str | None) -> dict[str, Any]:
+    return {} if path is None else {"image": path}
+
+
+def mirrored(folder: Folder, names: list[str], scratch: Path) -> Path:
+    """A local folder with the same files: itself, or copies of what lies in object storage."""
+    if isinstance(folder, LocalFolder):
+        return folder.path
+    copies = LocalFolder(scratch)
+    for name in names:
+        if not copies.exists(name):
+            copies.write(name, folder.read(name))
+    return copies.path
+
+
+def open_bench(name: str, subject: str, data: Files, config: OfficialConfig, output: Folder, **settings: int) -> Bench:
+    """The benchmark of that name on a subject, in the artifact."""
+    place = output.child(f"{FOLDER}/{subject}/{name}")
+    return Bench(suite=SUITES[name], data=data, config=config, output=place, **settings)

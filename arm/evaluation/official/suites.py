@@ -1,0 +1,154 @@
+"""The table of benchmarks: what is asked of a model, in which layout or style, who judges, what the scorer then reads.
+
+To add one: a scorer in `arm/evaluation/benchmarks`, and an entry here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from arm.evaluation.benchmarks import dpg, geneval, gqa, imgedit, vqav2
+from arm.evaluation.benchmarks.pope import SETS
+from arm.evaluation.benchmarks.reading import Files, Source
+from arm.evaluation.benchmarks.registry import SCORERS
+from arm.evaluation.official.config import OfficialConfig
+from arm.evaluation.production import questions
+from arm.evaluation.production.rows import Row
+
+Task = Literal["generate_images", "edit", "answer", "classify"]
+Judged = Literal["", "objects", "questions", "marks"]
+Rows = Callable[[Files, str], list[Row]]
+"""(files, name of one) -> what is asked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suite:
+    """One benchmark, from data to what its scorer reads."""
+
+    name: str
+    task: Task
+    """Method of `Model`, or `classify`: asked of the tokenizer alone."""
+    sources: tuple[Source, ...]
+    """Files that hold what is asked; each is asked apart. The whole data folder goes to the scorer as well."""
+    rows: Rows = questions.plain
+    layout: str = ""
+    """Of the images, where it makes some."""
+    style: str = "none"
+    """Of the questions, where it asks some."""
+    judged: Judged = ""
+    rubrics: tuple[str, ...] = ()
+    """What the judge is asked of each image, by name in `arm/evaluation/rubrics`."""
+    result: str = "answers.jsonl"
+    """File that the scorer reads; `{part}` stands for the file that was asked."""
+
+    def parts(self, files: Files) -> dict[str, str]:
+        """Part -> the name of its file; UserError names the first that is not there, where to get it, and its licence."""
+        found = {}
+        for source in self.sources:
+            names = files.matching(source.names) if self.is_many else [files.find(source)]
+            if not names:
+                files.find(source)
+            for name in names:
+                part = name.rpartition("/")[2].partition(".")[0]
+                found[part] = name
+        return found
+
+    @property
+    def is_many(self) -> bool:
+        """Whether every file that fits is asked: a task or a subject each."""
+        return "{part}" in self.result and len(self.sources) == 1
+
+
+def _source(what: str, names: tuple[str, ...], where: str, licence: str) -> Source:
+    return Source(what=what, names=names, where=where, licence=licence)
+
+
+GEDIT = _source(
+    "the edits with their source images", ("*gedit*.parquet", "*.parquet", "*.jsonl"),
+    "huggingface.co/datasets/stepfun-ai/GEdit-Bench", "Apache-2.0",
+)  # fmt: skip
+WISE = _source(
+    "the prompts with what they imply", ("*.json", "*.jsonl"), "github.com/PKU-YuanGroup/WISE, data/", "none stated"
+)
+POPE = tuple(
+    _source(f"the questions of POPE {name}", (f"coco_pope_{name}.json", f"*{name}*.parquet"),
+            "github.com/AoiDragon/POPE, output/coco/; images of COCO val2014", "MIT")
+    for name in SETS
+)  # fmt: skip
+MMBENCH = _source(
+    "the questions with their images", ("mmbench_dev_en*.tsv", "*dev*.tsv", "*dev*.parquet"),
+    "opencompass.openxlab.space/utils/VLMEval/MMBench_DEV_EN.tsv", "Apache-2.0",
+)  # fmt: skip
+MME = _source(
+    "a file of questions a task, image<TAB>question<TAB>answer", ("*.txt",),
+    "github.com/BradyFU/Awesome-Multimodal-Large-Language-Models, branch Evaluation (on request)", "academic use only",
+)  # fmt: skip
+MMMU = _source(
+    "the questions with their images", ("*validation*.parquet", "*.parquet", "*.jsonl"),
+    "huggingface.co/datasets/MMMU/MMMU", "Apache-2.0",
+)  # fmt: skip
+SEED = _source("the questions", ("SEED-Bench.json",), "huggingface.co/datasets/AILab-CVC/SEED-Bench", "CC BY-NC 4.0")
+VQA = _source(
+    "the questions", ("v2_OpenEnded_mscoco_val2014_questions.json", "*questions*.json"), "visualqa.org/download.html",
+    "CC BY 4.0",
+)  # fmt: skip
+IMAGENET = _source(
+    "names of the classes by folder, {\"n01440764\": \"tench\"}, beside val/n01440764/*.JPEG", ("classes.json",),
+    "image-net.org and the class names of github.com/openai/CLIP", "ImageNet: research only",
+)  # fmt: skip
+MARKS = "judged.jsonl"
+GEDIT_RUBRICS = ("viescore_editing", "viescore_quality")
+SUITES: dict[str, Suite] = {
+    suite.name: suite
+    for suite in (
+        Suite(name="geneval", task="generate_images", sources=(geneval.DATA,), layout="geneval", judged="objects",
+              result="detections.jsonl"),
+        Suite(name="dpg", task="generate_images", sources=(dpg.DATA,), rows=questions.of_dpg, layout="dpg",
+              judged="questions", result="answers.json"),
+        Suite(name="wise", task="generate_images", sources=(WISE,), rows=questions.of_wise, layout="wise", judged="marks",
+              rubrics=("wise",), result="scores.jsonl"),
+        Suite(name="wise_verified", task="generate_images", sources=(WISE,), rows=questions.of_wise, layout="wise",
+              judged="marks", rubrics=("wise_verified",), result="scores.jsonl"),
+        Suite(name="gedit_en", task="edit", sources=(GEDIT,), rows=questions.of_gedit_en, layout="gedit", judged="marks",
+              rubrics=GEDIT_RUBRICS, result=MARKS),
+        Suite(name="gedit_cn", task="edit", sources=(GEDIT,), rows=questions.of_gedit_cn, layout="gedit", judged="marks",
+              rubrics=GEDIT_RUBRICS, result=MARKS),
+        Suite(name="imgedit", task="edit", sources=(imgedit.DATA,), rows=questions.of_objects, layout="imgedit",
+              judged="marks", rubrics=("imgedit",), result="result.json"),
+        Suite(name="pope", task="answer", sources=POPE, result="answers_{part}.jsonl"),
+        Suite(name="mmbench", task="answer", sources=(MMBENCH,), style="choice", result="prediction.jsonl"),
+        Suite(name="mme", task="answer", sources=(MME,), rows=questions.of_mme, style="short", result="{part}.txt"),
+        Suite(name="mmmu", task="answer", sources=(MMMU,), rows=questions.of_mmmu, style="choice",
+              result="{part}/output.json"),
+        Suite(name="gqa", task="answer", sources=(gqa.DATA,), rows=questions.of_gqa, style="short",
+              result="testdev_balanced_predictions.json"),
+        Suite(name="seed", task="answer", sources=(SEED,), rows=questions.of_listed, style="choice",
+              result="predictions.jsonl"),
+        Suite(name="vqav2", task="answer", sources=(VQA,), rows=questions.of_listed, style="short",
+              result="arm_results.json"),
+        Suite(name="imagenet", task="classify", sources=(IMAGENET,), result="predictions.jsonl"),
+    )
+}  # fmt: skip
+"""Name -> benchmark; each name is a scorer's."""
+assert SUITES.keys() <= SCORERS.keys()
+NEEDED_BY_SCORER: dict[str, tuple[Source, ...]] = {"vqav2": (vqav2.DATA,)}
+"""Files that the scorer reads beside what is asked; checked before a model is loaded."""
+
+
+def open_data(name: str, config: OfficialConfig) -> Files:
+    """The data folder of a benchmark, with every file that it needs; UserError otherwise, before any model is loaded."""
+    from arm.errors import UserError
+    from arm.storage import open_folder
+
+    suite = SUITES[name]
+    if not config.data:
+        raise UserError(
+            f"The benchmark {name} needs its data: give official.data, a folder that holds {name}/ with "
+            f"{suite.sources[0].names[0]} ({suite.sources[0].what}; {suite.sources[0].where}, {suite.sources[0].licence})."
+        )
+    folder = open_folder(config.data).child(name)
+    files = Files(folder, folder.list())
+    suite.parts(files)
+    for source in NEEDED_BY_SCORER.get(name, ()):
+        files.find(source)
+    return files

@@ -1,0 +1,214 @@
+"""Other authors' benchmarks in evaluate-model: from their data, through a model and a judge, to their own scorer's number."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from arm.errors import UserError
+from arm.evaluation.benchmarks.reading import Files, open_files
+from arm.evaluation.config import EvaluateConfig
+from arm.evaluation.imaging import encode_png
+from arm.evaluation.items import Pixels
+from arm.evaluation.models.model import NO_CLOCK, Clock, Drawing, Failed, Question, Unable
+from arm.evaluation.official import judging
+from arm.evaluation.official.answering import write_answers
+from arm.evaluation.official.config import OfficialConfig
+from arm.evaluation.official.run import open_bench, run_answers, run_images, score
+from arm.evaluation.official.suites import SUITES, open_data
+from arm.evaluation.production import questions
+from arm.storage import LocalFolder
+
+PROMPTS = [
+    {"tag": "single_object", "include": [{"class": "bench", "count": 1}], "prompt": "a photo of a bench"},
+    {"tag": "counting", "include": [{"class": "cow", "count": 2}], "exclude": [{"class": "cow", "count": 3}],
+     "prompt": "a photo of two cows"},
+]  # fmt: skip
+
+
+class Yes(Unable):
+    """Answers yes, draws grey squares, and counts how often it was asked."""
+
+    name, independent = "yes", True
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def protocol(self) -> dict[str, Any]:
+        return {}
+
+    def answer(self, questions: Sequence[Question]) -> list[str | Failed]:
+        self.asked += len(questions)
+        return ["Yes, there is." for _ in questions]
+
+    def generate_images(self, drawings: Sequence[Drawing], clock: Clock = NO_CLOCK) -> list[Pixels | Failed]:
+        self.asked += len(drawings)
+        return [np.full((8, 8, 3), drawing.seed % 256, dtype=np.uint8) for drawing in drawings]
+
+
+def bench_of(name: str, root: Path, **options: Any) -> Any:
+    config = OfficialConfig(data=str(root / "data"), **options)
+    output = LocalFolder(root / "out")
+    return open_bench(name, "model", open_data(name, config), config, output, batch_size=2, num_bootstraps=100, seed=0)
+
+
+def pope(root: Path) -> None:
+    """Two questions in each set, one right answer yes, one no."""
+    folder = root / "data" / "pope"
+    folder.mkdir(parents=True)
+    PIL.Image.new("RGB", (8, 8)).save(folder / "a.jpg")
+    for name in ("random", "popular", "adversarial"):
+        rows = [
+            {"question_id": number, "image": "a.jpg", "text": "Is there a dog in the image?", "label": label}
+            for number, label in enumerate(("yes", "no"))
+        ]
+        (folder / f"coco_pope_{name}.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_a_model_that_always_says_yes_has_f1_two_thirds_in_pope(tmp_path: Path) -> None:
+    """Of two questions one is right: precision 1/2, recall 1, F1 2/3. All three sets are asked, and nothing twice."""
+    pope(tmp_path)
+    model, bench = Yes(), bench_of("pope", tmp_path)
+    run_answers(bench, model, "made up")
+    result = score(bench)
+    assert result.scores.published()["mean_f1"].value == pytest.approx(2 / 3)
+    run_answers(bench, model, "made up")
+    assert model.asked == 6
+    rows = [json.loads(line) for line in bench.output.read("items.jsonl").decode().splitlines()]
+    assert [row["uid"] for row in rows[:2]] == ["random/0", "random/1"]
+    assert json.loads(bench.output.read("scores.json"))["headline"] == "mean_f1"
+
+
+def test_missing_data_are_named_with_where_to_get_them_and_their_licence(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    with pytest.raises(UserError, match=r"coco_pope_random.json .*github.com/AoiDragon/POPE.*MIT"):
+        EvaluateConfig(benchmarks=("pope",), official=OfficialConfig(data=str(tmp_path / "data"))).outside_paths()
+    with pytest.raises(UserError, match=r"give official.data, a folder that holds geneval/"):
+        EvaluateConfig(benchmarks=("geneval",)).outside_paths()
+
+
+def test_every_benchmark_names_a_layout_a_rubric_and_a_file_that_exist() -> None:
+    from arm.evaluation.benchmarks import registry
+    from arm.evaluation.production.layouts import find_layout
+    from arm.evaluation.rubric import load_rubric
+
+    for suite in SUITES.values():
+        registry.find(suite.name)
+        if suite.layout:
+            find_layout(suite.layout, edits=suite.task == "edit")
+        for name in suite.rubrics:
+            load_rubric(name)
+
+
+def test_geneval_draws_detects_and_scores_each_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A detector that sees one bench everywhere: the bench is right, the two cows are not; counting and one tag of two."""
+    folder = tmp_path / "data" / "geneval"
+    folder.mkdir(parents=True)
+    (folder / "evaluation_metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in PROMPTS))
+
+    def detect(made: Path, config: OfficialConfig, scratch: Path) -> bytes:
+        rows = []
+        for path in sorted(made.glob("*/samples/*.png")):
+            number, sample = int(path.parents[1].name), int(path.stem)
+            boxes = {"bench": [[0, 0, 4, 4, 0.95]]}
+            rows.append({"prompt_index": number, "sample": sample, "metadata": PROMPTS[number], "detections": boxes})
+        return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+    monkeypatch.setattr(judging, "detect", detect)
+    model, bench = Yes(), bench_of("geneval", tmp_path, seeds=2)
+    run_images(bench, model, "made up")
+    result = score(bench)
+    numbers = result.scores.estimates
+    assert (numbers["single_object"].value, numbers["counting"].value) == (1.0, 0.0)
+    assert "2 images a prompt; the published protocol has 4" in result.protocol.notes
+    rows = [json.loads(line) for line in bench.output.read("items.jsonl").decode().splitlines()]
+    assert rows[0]["image"] == "made/00000/samples/0000.png"
+    assert bench.output.exists(rows[3]["image"])
+    run_images(bench, model, "made up")
+    assert model.asked == 4
+
+
+def test_four_crops_of_a_grid_and_the_first_word_of_an_answer() -> None:
+    grid = np.arange(4, dtype=np.uint8).reshape(2, 2)[:, :, None].repeat(3, axis=2)
+    assert [int(crop[0, 0, 0]) for crop in judging.crops_of(grid)] == [0, 1, 2, 3]
+    assert judging._first_word("Yes, it is.") == "yes"
+    assert judging._first_word(Failed("no")) == ""
+
+
+def test_mme_lines_have_four_cells_whatever_the_model_writes(tmp_path: Path) -> None:
+    (tmp_path / "count.txt").write_text("a.jpg\tOne dog?\tYes\na.jpg\tTwo dogs?\tNo\n")
+    rows = questions.of_mme(open_files(str(tmp_path)), "count.txt")
+    answered = [{**row, "prediction": "Yes,\tthere\nis"} for row in rows]
+    assert write_answers("mme", answered).decode() == (
+        "a.jpg\tOne dog?\tYes\tYes, there is\na.jpg\tTwo dogs?\tNo\tYes, there is\n"
+    )
+    assert write_answers("mme", [{**answered[0], "failed": "refused"}]) == b"\n"
+
+
+def test_open_questions_of_mmmu_are_asked_for_a_word_and_choices_for_a_letter(tmp_path: Path) -> None:
+    rows = [
+        {"id": "validation_Art_1", "question": "Who?", "question_type": "open", "answer": "Bach", "options": "[]"},
+        {"id": "validation_Art_2", "question": "Which?", "question_type": "multiple-choice", "answer": "B",
+         "options": "['x', 'y']"},
+    ]  # fmt: skip
+    (tmp_path / "art.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = questions.of_mmmu(open_files(str(tmp_path)), "art.jsonl")
+    assert [row["style"] for row in found] == ["short", "choice"]
+    written = json.loads(write_answers("mmmu", [{**row, "prediction": "B"} for row in found]))
+    assert "all_choices" not in written[0]
+    assert written[1]["index2ans"] == {"A": "x", "B": "y"}
+
+
+def test_videos_of_seed_are_not_asked_and_a_second_id_is_told_apart(tmp_path: Path) -> None:
+    listed = [{"question_id": 7, "question": "?", "data_type": "image"}] * 2 + [
+        {"question_id": 8, "data_type": "video"}
+    ]
+    (tmp_path / "SEED-Bench.json").write_text(json.dumps({"questions": listed}))
+    files = Files(LocalFolder(tmp_path), ["SEED-Bench.json"])
+    assert [row["question_id"] for row in questions.of_listed(files, "SEED-Bench.json")] == ["7", "7#2"]
+
+
+def test_the_judge_of_wise_is_asked_once_an_image_and_its_text_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """2, 2, 2 is a WiScore of 1. The second run finds the replies; the protocol says that the rubric is ours."""
+    from arm.evaluation import judge as judges
+    from arm.evaluation.judge_config import JudgeConfig
+
+    folder = tmp_path / "data" / "wise"
+    folder.mkdir(parents=True)
+    rows = [{"prompt_id": number, "Prompt": "Newton's fruit", "Explanation": "an apple"} for number in (1, 2)]
+    (folder / "cultural.json").write_text(json.dumps(rows))
+    texts: list[str] = []
+
+    def call(self: judges.Judge, body: Any) -> Any:
+        texts.append(body["messages"][0]["content"][0]["text"])
+        reply = "Consistency: 2\nRealism: 2\nAesthetic Quality: 2"
+        return {"choices": [{"message": {"content": reply}, "finish_reason": "stop"}]}, 1, ""
+
+    monkeypatch.setattr(judges.Judge, "_call", call)
+    monkeypatch.setenv(judges.ADDRESS, "http://127.0.0.1:9/v1")
+    bench = bench_of("wise", tmp_path, judge=JudgeConfig(model="judge-1"))
+    run_images(bench, Yes(), "made up")
+    result = score(bench)
+    assert result.scores.estimates["culture"].value == pytest.approx(1.0)
+    assert len(texts) == 2
+    assert re.search("an apple", texts[0])
+    assert "rubric wise 1 is ours" in result.protocol.notes[-1]
+    assert result.protocol.judge == "judge-1"
+
+
+def test_nobody_to_judge_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"needs a judge: give official.judge.model"):
+        judging.open_judge(OfficialConfig(), tmp_path)
+
+
+def test_an_edited_image_is_brought_to_the_size_of_its_source() -> None:
+    small = np.zeros((4, 4, 3), dtype=np.uint8)
+    assert judging.resized(small, (6, 8)).shape == (8, 6, 3)
+    assert encode_png(judging.resized(small, (4, 4))) == encode_png(small)
