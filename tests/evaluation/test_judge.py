@@ -184,8 +184,8 @@ def test_what_a_user_gets_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.delenv("ARM_JUDGE_URL", raising=False)
     with pytest.raises(UserError, match="ARM_JUDGE_URL is not set"):
         endpoint_from_environment()
-    with pytest.raises(UserError, match="There is no rubric 'edit'; did you mean 'editing'"):
-        load_rubric("edit")
+    with pytest.raises(UserError, match="There is no rubric 'editin'; did you mean 'editing'"):
+        load_rubric("editin")
     with pytest.raises(UserError, match="max_dollars is 5, but no price is given"):
         JudgeConfig(model="made", max_dollars=5)
     with pytest.raises(UserError, match="needs an endpoint"):

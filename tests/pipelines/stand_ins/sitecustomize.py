@@ -5,6 +5,8 @@ import dataclasses
 from arm import jobs
 
 jobs.JOBS = tuple(
-    dataclasses.replace(job, function="stand_ins:stand_in", config="stand_ins:StandInConfig", makes="stand-in")
+    dataclasses.replace(
+        job, function="stand_ins:stand_in", config="stand_ins:StandInConfig", finds="", makes="stand-in"
+    )
     for job in jobs.JOBS
 )
