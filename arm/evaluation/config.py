@@ -8,7 +8,7 @@ from typing import Literal
 
 from arm.errors import UserError
 from arm.evaluation.models.config import ModelConfig
-from arm.evaluation.official.config import OfficialConfig
+from arm.evaluation.official.config import OFFICIAL, OfficialConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,10 +112,12 @@ class EvaluateConfig:
         return tuple(self._outside())
 
     def _outside(self) -> Iterator[str]:
-        suites = importlib.import_module("arm.evaluation.official.suites")  # which needs this module
-        asked = [name for name in self.benchmarks if name in suites.SUITES]
+        asked = [name for name in self.benchmarks if name in OFFICIAL]
+        if not asked:
+            return
+        suites = importlib.import_module("arm.evaluation.official.suites")  # which needs this module, and torch
         for name in asked:
             yield suites.open_data(name, self.official).folder.url
         official = self.official
         weights = (self.model.model, official.detector.model, official.detector.clip, official.questioner.model)
-        yield from (path for path in weights if asked and path and (path.startswith("s3://") or Path(path).exists()))
+        yield from (path for path in weights if path and (path.startswith("s3://") or Path(path).exists()))

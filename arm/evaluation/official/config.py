@@ -9,6 +9,12 @@ from arm.evaluation.detectors.config import DetectorConfig
 from arm.evaluation.judge_config import JudgeConfig
 from arm.evaluation.models.config import ModelConfig
 
+OFFICIAL = (
+    "geneval", "dpg", "wise", "wise_verified", "gedit_en", "gedit_cn", "imgedit", "pope", "mmbench", "mme", "mmmu", "gqa",
+    "seed", "vqav2", "imagenet",
+)  # fmt: skip
+"""The benchmarks of `suites.SUITES`, by name: what a config may ask for is known without importing them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class OfficialConfig:

@@ -11,7 +11,7 @@ from arm.evaluation.benchmarks import dpg, geneval, gqa, imgedit, vqav2
 from arm.evaluation.benchmarks.pope import SETS
 from arm.evaluation.benchmarks.reading import Files, Source
 from arm.evaluation.benchmarks.registry import SCORERS
-from arm.evaluation.official.config import OfficialConfig
+from arm.evaluation.official.config import OFFICIAL, OfficialConfig
 from arm.evaluation.production import questions
 from arm.evaluation.production.rows import Row
 
@@ -130,7 +130,7 @@ SUITES: dict[str, Suite] = {
     )
 }  # fmt: skip
 """Name -> benchmark; each name is a scorer's."""
-assert SUITES.keys() <= SCORERS.keys()
+assert SUITES.keys() == set(OFFICIAL) <= SCORERS.keys()
 NEEDED_BY_SCORER: dict[str, tuple[Source, ...]] = {"vqav2": (vqav2.DATA,)}
 """Files that the scorer reads beside what is asked; checked before a model is loaded."""
 
