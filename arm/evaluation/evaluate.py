@@ -18,12 +18,16 @@ from arm.device import computing_dtype, make_deterministic
 from arm.errors import UserError
 from arm.evaluation import benchmark as benchmarks
 from arm.evaluation.benchmark import Benchmark, Scores
+from arm.evaluation.benchmarks.reading import Files
 from arm.evaluation.config import EvaluateConfig
 from arm.evaluation.evaluation_set import EvaluationSet, read_evaluation_set
 from arm.evaluation.gallery import write_gallery
+from arm.evaluation.items import verdict_row
 from arm.evaluation.official import evaluation as official
+from arm.evaluation.official.config import OFFICIAL
+from arm.evaluation.pairing import Mean, paired
 from arm.evaluation.runner import Result, run_benchmark
-from arm.evaluation.statistics import Estimate, Weighting, is_not_lower, paired_difference
+from arm.evaluation.statistics import Estimate, Weighting, is_not_lower
 from arm.evaluation.subject import Subject, Tools
 from arm.manifest import Manifest, Outcome
 from arm.storage import Folder
@@ -35,6 +39,8 @@ REFERENCE = "reference"
 """The subject of what is measured once: the tools and the baselines."""
 Results = dict[str, dict[str, Result]]
 """Subject -> benchmark -> result."""
+Scored = dict[str, official.Found]
+"""The same of other authors' benchmarks."""
 
 
 def evaluate_model(
@@ -60,25 +66,23 @@ def evaluate_model(
     }  # fmt: skip
     given = {name: model for name, model in stages.items() if model is not None}
     data = official.check(config)
-    chosen = [benchmarks.find(name, official.SUITES) for name in config.benchmarks if name not in data]
+    chosen = [benchmarks.find(name, OFFICIAL) for name in config.benchmarks if name not in data]
     tools = _tools(tokenizer, detokenizer, encoder, config)
-    results: Results = {}
-    evaluation_set = None
-    if chosen:
-        if samples is None or tools is None:
-            raise UserError(
-                f"The benchmark {chosen[0].name} needs the inputs samples, tokenizer and detokenizer; give them, or choose "
-                "benchmarks that bring their own data."
-            )
-        evaluation_set = read_evaluation_set(samples, config)
-        results = _run_all(chosen, tools, given, evaluation_set, output)
+    if chosen and (samples is None or tools is None):
+        raise UserError(
+            f"The benchmark {chosen[0].name} needs the inputs samples, tokenizer and detokenizer; give them, or choose "
+            "benchmarks that bring their own data."
+        )
     if data and not (given or config.model.model or tools):
         raise UserError(
             "There is nobody to ask: give a model, or the stages of a store with tokenizer and detokenizer."
         )
     if given and tools is None:
         raise UserError("A stage of the store needs the inputs tokenizer and detokenizer.")
-    scored = official.run_official(data, tools, given, config, output)
+    evaluation_set = read_evaluation_set(samples, config) if chosen and samples else None
+    results, scored = _run_all(chosen, tools, given, evaluation_set, data, output) if tools else ({}, {})
+    if found := official.run_elsewhere(data, config, output):
+        scored[official.ELSEWHERE] = found
     _write_scores(results, scored, evaluation_set, config, output)
     write_gallery(results, config.num_grid_images, output)
     return _outcome(results, scored, evaluation_set)
@@ -96,18 +100,25 @@ def _tools(
 
 
 def _run_all(
-    chosen: list[Benchmark], tools: Tools, models: Mapping[str, Manifest], evaluation_set: EvaluationSet, output: Folder
-) -> Results:
+    chosen: list[Benchmark], tools: Tools, models: Mapping[str, Manifest], evaluation_set: EvaluationSet | None,
+    data: Mapping[str, Files], output: Folder,
+) -> tuple[Results, Scored]:  # fmt: skip
+    """Our own benchmarks, where there is a set for them, and those of other authors."""
     results: Results = {}
+    scored: Scored = {}
     for step, subject in enumerate(_subjects(tools, models)):
-        wanted = "reference" if subject.name == REFERENCE else "model"
-        results[subject.name] = {
-            benchmark.name: run_benchmark(benchmark, subject, evaluation_set, output)
-            for benchmark in chosen
-            if benchmark.subject == wanted
-        }
-        tracker.log(_flat(subject.name, results[subject.name]), step=step)
-    return results
+        if evaluation_set is not None:
+            wanted = "reference" if subject.name == REFERENCE else "model"
+            results[subject.name] = {
+                benchmark.name: run_benchmark(benchmark, subject, evaluation_set, output)
+                for benchmark in chosen
+                if benchmark.subject == wanted
+            }
+            tracker.log(_flat(subject.name, results[subject.name]), step=step)
+        identity = {"model": models[subject.name].digest} if subject.name in models else {}
+        if found := official.run_on(subject, identity, data, output):
+            scored[subject.name] = found
+    return results, scored
 
 
 def _subjects(tools: Tools, models: Mapping[str, Manifest]) -> Iterator[Subject]:
@@ -124,14 +135,14 @@ def _subjects(tools: Tools, models: Mapping[str, Manifest]) -> Iterator[Subject]
 
 def _write_scores(
     results: Results,
-    scored: official.Scored,
+    scored: Scored,
     evaluation_set: EvaluationSet | None,
     config: EvaluateConfig,
     output: Folder,
 ) -> None:
     values = {subject: _values(found) for subject, found in results.items()}
-    for subject, found in scored.items():
-        values[subject] = values.get(subject, {}) | official.values_of(found)
+    for subject, others in scored.items():
+        values[subject] = values.get(subject, {}) | _values(others)
     protocols = (
         {}
         if evaluation_set is None
@@ -188,18 +199,17 @@ def compare_stages(stages: Results, config: EvaluateConfig) -> list[dict[str, An
 
 
 def _difference(before: Result, after: Result, config: EvaluateConfig) -> Estimate | None:
-    old, new = (
-        {verdict.uid: float(verdict.strict) for verdict in result.verdicts if verdict.outcome == "ok"}
-        for result in (before, after)
-    )
-    if not old.keys() & new.keys():
-        return None
-    weighting: Weighting = "macro" if after.scores.aggregation == "mean of the group means" else "micro"
-    groups = {item.uid: item.group for item in after.items}
-    return paired_difference(old, new, groups, weighting, num_bootstraps=config.num_bootstraps, seed=config.seed)
+    mean = Mean(field="strict", weighting=weighting_of(after.scores), factor=1.0)
+    old, new = ([verdict_row(verdict) for verdict in result.verdicts] for result in (before, after))
+    return paired(old, new, mean, num_bootstraps=config.num_bootstraps, seed=config.seed)
 
 
-def _outcome(results: Results, scored: official.Scored, evaluation_set: EvaluationSet | None) -> Outcome:
+def weighting_of(scores: Scores) -> Weighting:
+    """How a benchmark of ours weighs its groups."""
+    return "macro" if scores.aggregation == "mean of the group means" else "micro"
+
+
+def _outcome(results: Results, scored: Scored, evaluation_set: EvaluationSet | None) -> Outcome:
     every = [item.scores for of_all in (results, scored) for found in of_all.values() for item in found.values()]
     counts = {
         "stages": len((results.keys() | scored.keys()) - {REFERENCE}),
@@ -211,18 +221,18 @@ def _outcome(results: Results, scored: official.Scored, evaluation_set: Evaluati
             "edits": len(evaluation_set.edits), "images": len(evaluation_set.images),
         }  # fmt: skip
     metrics = {name: value for subject, found in results.items() for name, value in _flat(subject, found).items()}
-    for subject, official_results in scored.items():
-        metrics |= {f"{subject}/{name}": value for name, value in official.values_of(official_results).items()}
+    for subject, others in scored.items():
+        metrics |= _flat(subject, others)
     if not every:
         raise UserError("Nothing was evaluated: no stage was given and no benchmark of the reference was chosen.")
     return Outcome(counts=counts, metrics=metrics)
 
 
-def _flat(subject: str, found: Mapping[str, Result]) -> dict[str, float]:
+def _flat(subject: str, found: Mapping[str, Result] | official.Found) -> dict[str, float]:
     return {f"{subject}/{name}": value for name, value in _values(found).items()}
 
 
-def _values(found: Mapping[str, Result]) -> dict[str, float]:
+def _values(found: Mapping[str, Result] | official.Found) -> dict[str, float]:
     """`<benchmark>/<metric>` -> value, without refused headlines."""
     return {
         f"{name}/{metric}": round(value.value, 6)

@@ -53,13 +53,15 @@ def paired_on(metric: str, before: Rows, after: Rows, old: float, new: float) ->
     return None
 
 
-def paired(before: Rows, after: Rows, mean: Mean = ITEM_SCORES) -> Estimate | None:
+def paired(
+    before: Rows, after: Rows, mean: Mean = ITEM_SCORES, *, num_bootstraps: int = RESAMPLES, seed: int = SEED
+) -> Estimate | None:
     """After minus before over the items that both scored; None where they share none."""
     values, others = _values(before, mean.field), _values(after, mean.field)
     if not values.keys() & others.keys():
         return None
     groups = {str(row["uid"]): str(row["group"]) for row in after}
-    found = paired_difference(values, others, groups, mean.weighting, num_bootstraps=RESAMPLES, seed=SEED)
+    found = paired_difference(values, others, groups, mean.weighting, num_bootstraps=num_bootstraps, seed=seed)
     return replace(found, value=found.value * mean.factor, low=found.low * mean.factor, high=found.high * mean.factor)
 
 
