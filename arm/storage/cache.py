@@ -33,6 +33,12 @@ _handles: dict[tuple[Path, int], int] = {}
 """(root, process) -> the open, locked file of ROOT/.users: never closed, so that the lock ends with the process."""
 
 
+def cache_folder() -> Path:
+    """Where this machine keeps copies and what it knows of files: ARM_CACHE_DIR, or `arm` in the user's cache."""
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "arm"
+    return Path(os.environ.get("ARM_CACHE_DIR") or default)
+
+
 def holds(path: Path, etag: str) -> bool:
     """Whether the copy is there, in this version."""
     try:

@@ -286,8 +286,7 @@ def _pool(process: int) -> Any:
 
 
 def _cache() -> Path:
-    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "arm"
-    return Path(os.environ.get("ARM_CACHE_DIR") or default) / "http"
+    return cache.cache_folder() / "http"
 
 
 def _copy_of(url: str) -> Path:

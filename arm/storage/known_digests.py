@@ -9,12 +9,12 @@ A cache that cannot be used costs time and nothing else.
 """
 
 import contextlib
-import os
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from arm.storage.cache import cache_folder
 from arm.storage.folder import sha256_of
 
 SMALL_BYTES = 1 << 20
@@ -47,8 +47,7 @@ def version_of(path: Path) -> str:
 
 def cache_file() -> Path:
     """Where this machine keeps what it knows."""
-    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "arm"
-    return Path(os.environ.get("ARM_CACHE_DIR") or default) / "digests.sqlite"
+    return cache_folder() / "digests.sqlite"
 
 
 def _is_settled(path: Path, before: str) -> bool:
