@@ -12,13 +12,13 @@ outside of their manifests. MLflow itself is told by the sender, from the spool,
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from arm.config import suggest
 from arm.errors import UserError
-from arm.manifest import Manifest, Outcome
+from arm.manifest import FileEntry, Manifest, Outcome
 from arm.outside import outside_files
 from arm.storage import Folder, copy_file
 from arm.tracking.config import CHAMPION, Gate, RegisterConfig
@@ -245,11 +245,7 @@ def _gather(part: Manifest, prefix: str, output: Folder) -> int:
     entries = part.select(f"{prefix}/")
     if not entries:
         raise UserError(f"{part.url} ({part.kind}) holds no {prefix}/, so no release can be made of it.")
-    for entry in entries:
-        if not output.exists(entry.path):
-            with output.publish(entry.path) as path:
-                copy_file(part.local(entry), path)
-    return len(entries)
+    return _take_over(part, entries, output)
 
 
 def _record(evaluation: Manifest, output: Folder) -> int:
@@ -259,10 +255,15 @@ def _record(evaluation: Manifest, output: Folder) -> int:
         *evaluation.select("items/", ".verdicts.jsonl"),
         *evaluation.select("benchmarks/", "/scores.json"), *evaluation.select("benchmarks/", "/items.jsonl"),
     ]  # fmt: skip
+    return _take_over(evaluation, entries, output, RECORDED)
+
+
+def _take_over(part: Manifest, entries: Sequence[FileEntry], output: Folder, prefix: str = "") -> int:
+    """Link or copy files that are not there yet, below `prefix`; returns how many there are."""
     for entry in entries:
-        if not output.exists(RECORDED + entry.path):
-            with output.publish(RECORDED + entry.path) as path:
-                copy_file(evaluation.local(entry), path)
+        if not output.exists(prefix + entry.path):
+            with output.publish(prefix + entry.path) as path:
+                copy_file(part.local(entry), path)
     return len(entries)
 
 
