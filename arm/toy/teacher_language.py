@@ -107,8 +107,8 @@ class Reader(nn.Module):
     def is_answer(self, ids_T: Tensor) -> Tensor:
         """Which of a row's tokens are the words of an answer."""
         start, end = self.answer_frame
-        inside = (ids_T == start).cumsum(0) - (ids_T == end).cumsum(0)
-        return (inside == 1) & (ids_T != start)
+        opened, closed = (torch.cumsum(torch.eq(ids_T, mark), 0) for mark in (start, end))
+        return torch.eq(opened - closed, 1) & torch.ne(ids_T, start)
 
     def _context(self, contents_BN: Tensor, framed: bool) -> Tensor:
         soft = self.contents[contents_BN]

@@ -128,7 +128,7 @@ def initial_weights(tokenizer: Manifest, base: Manifest, codes: VisualCodes, con
         return tokenizer.local(f"tokenizer/{codes.features_file}")
     if config.code_initialisation != "captions":
         return None
-    if all(entry.path != CAPTION_VECTORS for entry in tokenizer.files):
+    if not tokenizer.select(CAPTION_VECTORS):
         raise UserError(
             f"code_initialisation is 'captions', but {tokenizer.url} has no {CAPTION_VECTORS}: train it with a caption loss, "
             "or choose 'digits' or 'features'."

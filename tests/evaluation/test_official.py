@@ -98,11 +98,12 @@ def test_every_benchmark_names_a_layout_a_rubric_and_a_file_that_exist() -> None
     from arm.evaluation.rubric import load_rubric
 
     for suite in SUITES.values():
-        registry.find(suite.name)
-        if suite.layout:
-            find_layout(suite.layout, edits=suite.task == "edit")
-        for name in suite.rubrics:
-            load_rubric(name)
+        assert registry.find(suite.name)
+        draws = suite.task in ("generate_images", "edit")
+        assert draws == bool(suite.layout)
+        assert not draws or find_layout(suite.layout, edits=suite.task == "edit").num_seeds >= 1
+        assert [load_rubric(name).name for name in suite.rubrics] == list(suite.rubrics)
+        assert bool(suite.rubrics) == (suite.judged == "marks")
 
 
 def test_geneval_draws_detects_and_scores_each_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,5 +95,6 @@ def caption_vectors(trainer: TokenizerTrainer) -> Tensor:
     """What the caption model reads for each code that stands alone, a grid of 1×1: (codes, C) bfloat16."""
     assert trainer.caption is not None
     codes = torch.arange(trainer.tokenizer.num_codes).view(-1, 1, 1)
-    rows = [trainer.caption.adapter(trainer.tokenizer.embed(some)).squeeze(1) for some in codes.split(CODES_AT_ONCE)]
+    chunks = torch.split(codes, CODES_AT_ONCE)
+    rows = [trainer.caption.adapter(trainer.tokenizer.embed(some)).squeeze(1) for some in chunks]
     return torch.cat([row.bfloat16().cpu() for row in rows])
