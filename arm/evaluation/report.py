@@ -14,6 +14,7 @@ from arm.evaluation.page.markup import Markup, Node, duration, join, tag
 from arm.evaluation.page.pictures import render_pictures, render_samples
 from arm.evaluation.page.release import read_release, render_places, render_speeds, render_verdict
 from arm.evaluation.page.scores import STAGES, headline, read_protocols, render_scores
+from arm.evaluation.page.seeds import render_seeds
 from arm.evaluation.page.settings import render_departures, render_mixture, render_weights
 from arm.evaluation.page.store import Step, read_store
 from arm.evaluation.page.style import POLICY, STYLE
@@ -39,6 +40,7 @@ def render_report(steps: Sequence[Step], store: str) -> str:
     parts = [
         render_verdict(steps),
         render_scores(evaluation),
+        render_seeds(store, evaluation),
         render_pictures(evaluation),
         render_tokenizers(steps),
         render_chain(steps),
