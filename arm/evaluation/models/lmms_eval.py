@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from lmms_eval.api.instance import GenerationResult
 from lmms_eval.api.model import lmms
 from lmms_eval.models.registry_v2 import ModelManifest
 
@@ -37,9 +38,14 @@ class ArmModel(lmms):  # type: ignore[misc]  # lmms-eval has no types
         """One answer a request, in their order."""
         return answers(self.model, requests, self.task_dict, self.config.batch_size)
 
-    def loglikelihood(self, requests: Sequence[Request]) -> Iterator[tuple[float, bool]]:
-        """Loss and greediness of each continuation; UserError from a model that gives no likelihoods."""
-        return losses(self.model, requests, self.task_dict, self.config.batch_size)
+    def loglikelihood(self, requests: Sequence[Request]) -> Iterator[GenerationResult]:
+        """Loss and greediness of each continuation; UserError from a model that gives no likelihoods.
+
+        Bare pairs would reach the task as texts: lmms-eval 0.7.3 unwraps what is in a GenerationResult alone
+        (lmms_eval/api/instance.py, unwrap_generation_output).
+        """
+        found = losses(self.model, requests, self.task_dict, self.config.batch_size)
+        return (GenerationResult(text=pair) for pair in found)
 
     def generate_until_multi_round(self, requests: Sequence[Request]) -> Iterator[list[str] | str]:
         """All rounds of each request."""
