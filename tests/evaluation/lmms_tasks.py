@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 ROOT = Path(__file__).resolve().parents[2]
-REPLIES = ("Yes", "No", "yes.", "no", "A", "B", "C", "D", "B. a dog", "a cow", "nothing of that")
+REPLIES = ("Yes", "No", "yes", "yes.", "no", "A", "B", "C", "D", "B. a dog", "a cow", "nothing of that")
 """What is said of a picture whose corner is that red."""
 Row = dict[str, Any]
 
@@ -24,10 +24,10 @@ def is_there() -> bool:
     return importlib.util.find_spec("lmms_eval") is not None
 
 
-def picture(says: str, side: int = 12) -> bytes:
+def picture(says: str) -> bytes:
     """A PNG of which a model that looks at it says that."""
     file = io.BytesIO()
-    PIL.Image.new("RGB", (side, side), (REPLIES.index(says), 90, 20 * REPLIES.index(says))).save(file, "PNG")
+    PIL.Image.new("RGB", (12, 12), (REPLIES.index(says), 90, 20 * REPLIES.index(says))).save(file, "PNG")
     return file.getvalue()
 
 
@@ -62,7 +62,9 @@ def mmbench_rows(circles: Sequence[Sequence[tuple[str, str]]]) -> list[Row]:
     ]  # fmt: skip
 
 
-def seed_rows(said: Sequence[str], wanted: Sequence[str], choices: Sequence[str] = ("cat", "dog", "cow", "hen")) -> list[Row]:
+def seed_rows(
+    said: Sequence[str], wanted: Sequence[str], choices: Sequence[str] = ("cat", "dog", "cow", "hen")
+) -> list[Row]:
     """Questions of SEED-Bench with four choices, an image each."""
     options = {f"choice_{letter}": choice for letter, choice in zip("abcd", choices, strict=True)}
     return [

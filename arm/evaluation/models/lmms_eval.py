@@ -22,6 +22,13 @@ MANIFEST = ModelManifest(model_id="arm", simple_class_path=f"{__name__}.ArmModel
 """What the entry point hands to lmms-eval."""
 
 
+class Pair(tuple[float, bool]):
+    """Loss and greediness, empty to lmms-eval's cache: that keeps nothing empty, and reads pairs back as texts."""
+
+    def __bool__(self) -> bool:
+        return False
+
+
 class ArmModel(lmms):  # type: ignore[misc]  # lmms-eval has no types
     """One process, one model. lmms-eval fills `task_dict` with the rows of its tasks before it asks."""
 
@@ -34,7 +41,7 @@ class ArmModel(lmms):  # type: ignore[misc]  # lmms-eval has no types
         self.config = read_config(values)
         self.model: Model = load(self.config, "answer")
 
-    def generate_until(self, requests: Sequence[Request]) -> Iterator[str]:
+    def generate_until(self, requests: Sequence[Request]) -> Iterator[str | None]:
         """One answer a request, in their order."""
         return answers(self.model, requests, self.task_dict, self.config.batch_size)
 
@@ -45,8 +52,8 @@ class ArmModel(lmms):  # type: ignore[misc]  # lmms-eval has no types
         (lmms_eval/api/instance.py, unwrap_generation_output).
         """
         found = losses(self.model, requests, self.task_dict, self.config.batch_size)
-        return (GenerationResult(text=pair) for pair in found)
+        return (GenerationResult(text=Pair(pair)) for pair in found)
 
-    def generate_until_multi_round(self, requests: Sequence[Request]) -> Iterator[list[str] | str]:
+    def generate_until_multi_round(self, requests: Sequence[Request]) -> Iterator[list[str] | None]:
         """All rounds of each request."""
         return rounds(self.model, requests, self.task_dict)

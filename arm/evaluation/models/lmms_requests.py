@@ -5,11 +5,12 @@
                         generate_until_multi_round   (context, settings, doc_to_visual, doc_to_text, doc_id, task, split)
 
 `documents[task][split][doc_id]` is the row that the functions of a task are given. Answers come in the order of the
-requests, each as soon as its batch is done: lmms-eval's `--use_cache` keeps them at once, and a killed run goes on there.
+requests, each as soon as its batch is done: lmms-eval's `--use_cache` keeps them at once.
 
-lmms-eval has no word for an answer that failed. Here it is an empty text, which its cache does not keep, and before the last
-answer of all is handed over, UserError says how many failed: no number is ever made of them, and the same command with
-`--use_cache` asks for these alone.
+lmms-eval has no word for an answer that failed. Here it is None: its cache keeps an empty text in the journal that it
+replays, and would hand it out as the answer, but not None. Before the last answer of all is handed over, UserError says how many failed: no number is ever made of them. A run that ended so, or was
+killed, goes on where `--use_cache DIR` and LMMS_CACHE_RUN_ID in the environment are the same: lmms-eval reads what an
+unfinished run left under that name alone.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -66,12 +67,12 @@ class Failures:
     num_answers: int = 0
     reasons: list[str] = field(default_factory=list)
 
-    def text(self, made: Given | Failed) -> Given | str:
-        """The answer, or nothing where there is none."""
+    def sift(self, made: Given | Failed) -> Given | None:
+        """The answer, or None where there is none."""
         self.num_answers += 1
         if isinstance(made, Failed):
             self.reasons.append(made.reason)
-            return ""
+            return None
         return made
 
     def refuse(self) -> None:
@@ -80,20 +81,20 @@ class Failures:
             shown = "; ".join(dict.fromkeys(self.reasons[:SHOWN_FAILURES]))
             raise UserError(
                 f"{len(self.reasons)} of {self.num_answers} answers failed ({shown}), and lmms-eval would score them as "
-                f"answers; run it again with --use_cache DIR, which asks for what failed alone."
+                f"answers; with --use_cache DIR and LMMS_CACHE_RUN_ID=NAME the same command asks for what lacks alone."
             )
 
 
-def answers(model: Model, requests: Sequence[Request], documents: Documents, batch_size: int) -> Iterator[str]:
+def answers(model: Model, requests: Sequence[Request], documents: Documents, batch_size: int) -> Iterator[str | None]:
     """generate_until: greedy answers of the length that the task asks for, each cut where its `until` begins."""
     failures = Failures()
 
-    def made() -> Iterator[str]:
+    def made() -> Iterator[str | None]:
         for max_tokens, some in groupby(requests, key=lambda request: _max_tokens(request.args[1])):
             for batch in _batches(some, batch_size):
                 questions = [_question(*request.args, documents=documents) for request in batch]
                 for request, answer in zip(batch, model.answer(questions, max_tokens), strict=True):
-                    yield failures.text(_until(answer, request.args[1]))
+                    yield failures.sift(_until(answer, request.args[1]))
 
     return _held(made(), failures)
 
@@ -112,10 +113,10 @@ def losses(
             yield -found.logprob / found.num_tokens, found.is_greedy
 
 
-def rounds(model: Model, requests: Sequence[Request], documents: Documents) -> Iterator[list[str] | str]:
+def rounds(model: Model, requests: Sequence[Request], documents: Documents) -> Iterator[list[str] | None]:
     """generate_until_multi_round: the answers of all rounds of each request; the task writes each round's question."""
     failures = Failures()
-    return _held((failures.text(_conversation(model, request, documents)) for request in requests), failures)
+    return _held((failures.sift(_conversation(model, request, documents)) for request in requests), failures)
 
 
 def _held(made: Iterator[Given], failures: Failures) -> Iterator[Given]:
@@ -167,10 +168,7 @@ def _continuation(request: Request, documents: Documents) -> str:
     if callable(text):
         _, _, _, doc_id, task, split = request.args
         text = text(documents[task][split][doc_id])
-    stripped = str(text).strip()
-    if not stripped:
-        raise UserError(f"The task {request.args[4]} asks for the likelihood of an empty text; leave such choices out.")
-    return stripped
+    return str(text).strip()
 
 
 def _pictures(visuals: Any, task: str) -> tuple[Any, ...]:

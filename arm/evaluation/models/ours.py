@@ -61,12 +61,11 @@ class Ours(Unable):
             cache = Cache(
                 [[*generator.prompt_ids(prompt), generator.vocabulary.answer_start]], len(wanted), generator.model
             )
-            hidden_BD, logits = cache.prefill(), []
-            for position, token in enumerate(wanted):
-                logits.append(generator.answer_logits(hidden_BD)[0])
-                if position + 1 < len(wanted):
-                    hidden_BD = cache.extend(torch.tensor([token], device=hidden_BD.device))
-            found.append(likelihood(torch.stack(logits), torch.tensor(wanted, device=hidden_BD.device)))
+            logits = [generator.answer_logits(cache.prefill())]
+            for token in wanted[:-1]:
+                logits.append(generator.answer_logits(cache.extend(torch.tensor([token], device=logits[0].device))))
+            wanted_N = torch.tensor(wanted, dtype=torch.long, device=logits[0].device)
+            found.append(likelihood(torch.cat(logits), wanted_N))
         return found
 
     def _made(self, drawings: Sequence[Drawing], clock: Clock) -> list[Pixels | Failed]:
