@@ -17,6 +17,21 @@ ROOT = Path(__file__).resolve().parents[2]
 REPLIES = ("Yes", "No", "yes", "yes.", "no", "A", "B", "C", "D", "B. a dog", "a cow", "nothing of that")
 """What is said of a picture whose corner is that red."""
 Row = dict[str, Any]
+ROUNDS = """
+def visuals(doc):
+    return [doc["image"]]
+
+
+def text(doc, lmms_eval_specific_kwargs=None, previous_output=None, round_idx=None, previous_round_info=None):
+    if round_idx is None:
+        return doc["question"]
+    question = f"You said {previous_output[-1]}. Are you sure?"
+    return visuals(doc), question, round_idx == 2, previous_output, None
+
+
+def judge(doc, results):
+    return {"both": float(results[0] == [doc["says"]] * 2)}
+"""
 
 
 def is_there() -> bool:
@@ -89,6 +104,21 @@ def write_task(folder: Path, name: str, official: str, split: str, rows: Sequenc
     }  # fmt: skip
     text = "".join(f"{key}: {json.dumps(value)}\n" for key, value in lines.items())
     (folder / f"{name}.yaml").write_text(text + more)
+
+
+def write_rounds(folder: Path, name: str, said: Sequence[str]) -> None:
+    """A task of two rounds, in which the second question quotes the first answer; 1 where both answers are as said."""
+    rows = [{"question": "Yes or no?", "says": says, "image": picture(says)} for says in said]
+    _write_rows(folder / f"{name}.parquet", rows)
+    (folder / f"{name}_functions.py").write_text(ROUNDS)
+    (folder / f"{name}.yaml").write_text(
+        f"task: {name}\ndataset_path: parquet\ndataset_kwargs: {{data_files: {{test: {folder / name}.parquet}}}}\n"
+        "test_split: test\noutput_type: generate_until_multi_round\n"
+        f"doc_to_visual: !function {name}_functions.visuals\ndoc_to_text: !function {name}_functions.text\n"
+        f"doc_to_target: says\nprocess_results: !function {name}_functions.judge\n"
+        "generation_kwargs: {max_new_tokens: 3, temperature: 0, do_sample: false}\n"
+        "metric_list: [{metric: both, aggregation: mean, higher_is_better: true}]\n"
+    )
 
 
 def install_entry_points(folder: Path) -> Path:

@@ -19,7 +19,7 @@ import lmms_tasks
 import numpy as np
 import PIL.Image
 import pytest
-from lmms_tasks import REPLIES, mmbench_rows, mme_rows, pope_rows, seed_rows, write_task
+from lmms_tasks import REPLIES, mmbench_rows, mme_rows, pope_rows, seed_rows, write_rounds, write_task
 from tiny import make_language_model, visual_tokenizer
 from tiny_lmm import CODES, tiny_model
 from tiny_rivals import save_llava
@@ -139,7 +139,8 @@ def run(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Run:
     only = f"metric_list:\n- metric: gpt_eval_score\n  aggregation: !function {aggregation}\n  higher_is_better: true\n"
     write_task(folder, "our_mmbench", "mmbench/mmbench_en_dev_static.yaml", "dev", mmbench_rows(MMBENCH), only)
     write_task(folder, "our_seed", "seedbench/seedbench.yaml", "test", seed_rows(*SEED))
-    names = [*(f"our_{name}" for name in SETS), "our_mme", "our_mmbench", "our_seed"]
+    write_rounds(folder, "our_rounds", ("Yes", "No"))
+    names = [*(f"our_{name}" for name in SETS), "our_mme", "our_mmbench", "our_seed", "our_rounds"]
     address = f"http://127.0.0.1:{service.server_port}/v1"
     return Run(folder, names, "kind=openai,model=tiny,max_tokens=7", address, "--batch_size", "4")
 
@@ -150,7 +151,14 @@ def test_every_answer_reaches_its_row_and_tasks_say_how_long_it_may_be(run: Run,
         assert run.answers(f"our_{name}") == list(said)
     assert run.answers("our_mmbench") == [says for circle in MMBENCH for says, _ in circle]
     lengths = Counter(sent["max_tokens"] for sent in service.asked)
-    assert lengths == {128: 14, 16: 12, 1024: 11, 7: 5}  # pope, mme, mmbench; seed says nothing of it
+    assert lengths == {128: 14, 16: 12, 1024: 11, 7: 5, 3: 4}  # pope, mme, mmbench; seed names none
+
+
+def test_a_task_of_two_rounds_asks_twice_and_the_second_question_is_its_own(run: Run, service: Service) -> None:
+    asked = [sent["messages"][0]["content"][-1]["text"] for sent in service.asked if sent["max_tokens"] == 3]
+    sure = "Are you sure?"
+    assert asked == ["Yes or no?", f"You said Yes. {sure}", "Yes or no?", f"You said No. {sure}"]
+    assert run.numbers["our_rounds"]["both"] == 1
 
 
 def test_pope_is_the_same_number(run: Run, tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ def test_a_vision_language_model_answers_alike_in_any_batch(llava: Path) -> None
     single = loaded("huggingface", llava, "answer", max_tokens=4).answer(QUESTIONS)
     assert len(single) == 3
     assert loaded("huggingface", llava, "answer", max_tokens=4, batch_size=2).answer(QUESTIONS) == single
+    assert loaded("huggingface", llava, "answer", max_tokens=9).answer(QUESTIONS, 4) == single
 
 
 def test_a_loglikelihood_is_the_sum_over_the_tokens(llava: Path) -> None:

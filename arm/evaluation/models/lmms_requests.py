@@ -7,10 +7,10 @@
 `documents[task][split][doc_id]` is the row that the functions of a task are given. Answers come in the order of the
 requests, each as soon as its batch is done: lmms-eval's `--use_cache` keeps them at once.
 
-lmms-eval has no word for an answer that failed. Here it is None: its cache keeps an empty text in the journal that it
-replays, and would hand it out as the answer, but not None. Before the last answer of all is handed over, UserError says how many failed: no number is ever made of them. A run that ended so, or was
-killed, goes on where `--use_cache DIR` and LMMS_CACHE_RUN_ID in the environment are the same: lmms-eval reads what an
-unfinished run left under that name alone.
+lmms-eval has no word for an answer that failed. Here it is None, which its cache takes for missing (an empty text it would
+hand out as the answer when the run is started again). Before the last answer of all is handed over, UserError says how many
+failed: no number is ever made of them. A run that ended so, or was killed, goes on where `--use_cache DIR` and
+LMMS_CACHE_RUN_ID in the environment are the same: what an unfinished run left is read under its name alone.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
