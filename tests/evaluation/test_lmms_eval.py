@@ -38,7 +38,7 @@ pytestmark = pytest.mark.skipif(
 )
 SETS = {
     "random": (("Yes", "No", "yes", "no", "Yes", "No", "Yes"), ("yes", "no", "yes", "yes", "no", "no", "yes")),
-    "popular": (("No", "No", "no"), ("yes", "no", "no")),
+    "popular": (("No", "Yes", "no", "No"), ("yes", "yes", "no", "no")),
     "adversarial": (("Yes", "Yes", "No", "Yes"), ("yes", "no", "yes", "yes")),
 }
 POPE = {"random": "pope/pope_random.yaml", "popular": "pope/pope_pop.yaml", "adversarial": "pope/pope_adv.yaml"}
@@ -151,7 +151,7 @@ def test_every_answer_reaches_its_row_and_tasks_say_how_long_it_may_be(run: Run,
         assert run.answers(f"our_{name}") == list(said)
     assert run.answers("our_mmbench") == [says for circle in MMBENCH for says, _ in circle]
     lengths = Counter(sent["max_tokens"] for sent in service.asked)
-    assert lengths == {128: 14, 16: 12, 1024: 11, 7: 5, 3: 4}  # pope, mme, mmbench; seed names none
+    assert lengths == {128: 15, 16: 12, 1024: 11, 7: 5, 3: 4}  # pope, mme, mmbench; seed names none
 
 
 def test_a_task_of_two_rounds_asks_twice_and_the_second_question_is_its_own(run: Run, service: Service) -> None:
@@ -173,7 +173,7 @@ def test_pope_is_the_same_number(run: Run, tmp_path: Path) -> None:
         assert found[f"{name}/f1"] == pytest.approx(theirs[name]["pope_f1_score"], abs=1e-12)
         assert found[f"{name}/accuracy"] == pytest.approx(theirs[name]["pope_accuracy"], abs=1e-12)
     assert found["mean_f1"] == pytest.approx(np.mean([numbers["pope_f1_score"] for numbers in theirs.values()]))
-    assert 0 < found["adversarial/f1"] < 1
+    assert all(0 < found[f"{name}/f1"] < 1 for name in SETS)
 
 
 def test_mme_is_the_same_number(run: Run, tmp_path: Path) -> None:
