@@ -9,6 +9,7 @@ import pytest
 from made_up_models import Drawer, GreyDetokenizer, GreyTokenizer
 from tiny_lmm import tiny_lmm
 
+from arm.errors import UserError
 from arm.evaluation.config import EvaluateConfig
 from arm.evaluation.cost import measure_cost
 from arm.evaluation.models.model import Drawing, Question
@@ -52,6 +53,8 @@ def test_a_loglikelihood_falls_with_every_word_and_words_share_one_probability(m
     one, both = subject.loglikelihood([question] * 2, ["one", "one two"])
     assert both.logprob < one.logprob < 0
     assert (one.num_tokens, both.num_tokens) == (1, 2)
+    with pytest.raises(UserError, match="text without tokens has no likelihood"):
+        subject.loglikelihood([question], [""])
     words = [word for word in known if not word.startswith("<|")]
     found = subject.loglikelihood([question] * len(words), words)
     assert 0 < sum(math.exp(one.logprob) for one in found) < 1

@@ -47,6 +47,8 @@ def test_a_loglikelihood_is_the_sum_over_the_tokens(llava: Path) -> None:
     start, longer = model.loglikelihood([QUESTIONS[0]] * 2, ["a", "ab"])
     assert longer.logprob < start.logprob < 0
     assert (start.num_tokens, longer.num_tokens) == (1, 2)
+    with pytest.raises(UserError, match="text without tokens has no likelihood"):
+        model.loglikelihood([QUESTIONS[0]], [""])
     inputs = model._inputs([QUESTIONS[0]])
     with torch.no_grad():
         logp = model.model(**inputs).logits[0, -1].float().log_softmax(-1)
