@@ -177,14 +177,12 @@ class Generator:
         device = self.model.device
         ends = (self.vocabulary.end_of_text, self.vocabulary.answer_end, self.vocabulary.vision_start)
         stops = torch.tensor(ends, device=device)
-        head_VD = self.model.lm_head.weight[: self.vocabulary.num_text]
         cache = Cache(opened, max_tokens - 1, self.model)
         hidden = cache.prefill()
         done_B = torch.zeros(len(prompts), dtype=torch.bool, device=device)
         columns: list[Tensor] = []
         for position in range(max_tokens):
-            logits_BV = (hidden @ head_VD.T).float().masked_fill_(self._no_word, float("-inf"))
-            next_B = draw(logits_BV, sampling, counter_uniforms(seeds, position).to(device))[0]
+            next_B = draw(self.answer_logits(hidden), sampling, counter_uniforms(seeds, position).to(device))[0]
             done_B |= torch.isin(next_B, stops)
             if bool(done_B.all()):
                 break
@@ -193,6 +191,12 @@ class Generator:
                 hidden = cache.extend(next_B)
         rows = torch.stack(columns, dim=1).tolist() if columns else [[] for _ in prompts]
         return [self.tokenizer.decode([index for index in row if index >= 0]).strip() for row in rows]
+
+    def answer_logits(self, hidden_BD: Tensor) -> Tensor:
+        """Logits (B, V) of an answer's next token over the rows of text; -inf for what an answer never holds."""
+        head_VD = self.model.lm_head.weight[: self.vocabulary.num_text]
+        logits_BV: Tensor = (hidden_BD @ head_VD.T).float()
+        return logits_BV.masked_fill_(self._no_word, float("-inf"))
 
     @cached_property
     def _no_word(self) -> Tensor:

@@ -86,6 +86,12 @@ def test_a_question_goes_with_its_image_and_the_key(service: Service, endpoint: 
     assert np.array_equal(np.asarray(PIL.Image.open(io.BytesIO(data))), PICTURE)
 
 
+def test_a_question_may_say_how_long_its_answer_is(service: Service, endpoint: Endpoint) -> None:
+    service.replies = [said("no")]
+    endpoint.answer([Question(uid="1", text="?")], 3)
+    assert json.loads(service.asked[0][2])["max_tokens"] == 3
+
+
 def test_busy_and_broken_services_are_asked_again(service: Service, endpoint: Endpoint) -> None:
     """Waits of .5 × 1 + the 3 seconds asked for, then .5 × 2."""
     service.replies = [(429, {"Retry-After": "3"}, {}), (503, {}, {}), said("no")]

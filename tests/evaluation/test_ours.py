@@ -1,5 +1,6 @@
 """Our own model behind the Protocol of the rivals."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from made_up_models import Drawer, GreyDetokenizer, GreyTokenizer
 from tiny_lmm import tiny_lmm
 
+from arm.errors import UserError
 from arm.evaluation.config import EvaluateConfig
 from arm.evaluation.cost import measure_cost
 from arm.evaluation.models.model import Drawing, Question
@@ -48,8 +50,27 @@ def test_a_loglikelihood_falls_with_every_word_and_words_share_one_probability(m
     subject = ours(monkeypatch, Generator(model, vocabulary, tokenizer))
     question = Question(uid="0", text="how many circle")
     known = [word for word, index in tokenizer.get_vocab().items() if index < vocabulary.num_text]
-    first = subject.loglikelihood([question] * 2, ["one", "one two"])
-    assert first[1] < first[0] < 0
+    one, both = subject.loglikelihood([question] * 2, ["one", "one two"])
+    assert both.logprob < one.logprob < 0
+    assert (one.num_tokens, both.num_tokens) == (1, 2)
+    with pytest.raises(UserError, match="text without tokens has no likelihood"):
+        subject.loglikelihood([question], [""])
     words = [word for word in known if not word.startswith("<|")]
-    total = np.exp(subject.loglikelihood([question] * len(words), words)).sum()
-    assert 0 < total < 1
+    found = subject.loglikelihood([question] * len(words), words)
+    assert 0 < sum(math.exp(one.logprob) for one in found) < 1
+
+
+def test_the_greedy_continuation_is_the_one_that_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokenizer, vocabulary = tiny_lmm()
+    subject = ours(monkeypatch, Generator(model, vocabulary, tokenizer))
+    question = Question(uid="0", text="how many circle")
+    words = [word for word in tokenizer.get_vocab() if word != "?" and not word.startswith("<|")]
+    (answer,) = subject.answer([question], 1)
+    greedy = {
+        w for w, one in zip(words, subject.loglikelihood([question] * len(words), words), strict=True) if one.is_greedy
+    }
+    assert greedy == {answer}
+    (longer,) = subject.answer([question], 3)
+    assert str(longer).split() != [answer]
+    assert subject.loglikelihood([question], [str(longer)])[0].is_greedy
+    assert not subject.loglikelihood([question], [f"{answer} {answer} {answer}"])[0].is_greedy

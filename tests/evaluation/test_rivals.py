@@ -38,17 +38,23 @@ def test_a_vision_language_model_answers_alike_in_any_batch(llava: Path) -> None
     single = loaded("huggingface", llava, "answer", max_tokens=4).answer(QUESTIONS)
     assert len(single) == 3
     assert loaded("huggingface", llava, "answer", max_tokens=4, batch_size=2).answer(QUESTIONS) == single
+    assert loaded("huggingface", llava, "answer", max_tokens=9).answer(QUESTIONS, 4) == single
 
 
 def test_a_loglikelihood_is_the_sum_over_the_tokens(llava: Path) -> None:
     """Summed over all 256 + special first tokens the probabilities are 1; a longer text is less likely than its start."""
     model: Any = loaded("huggingface", llava, "loglikelihood")
     start, longer = model.loglikelihood([QUESTIONS[0]] * 2, ["a", "ab"])
-    assert longer < start < 0
+    assert longer.logprob < start.logprob < 0
+    assert (start.num_tokens, longer.num_tokens) == (1, 2)
+    with pytest.raises(UserError, match="text without tokens has no likelihood"):
+        model.loglikelihood([QUESTIONS[0]], [""])
     inputs = model._inputs([QUESTIONS[0]])
     with torch.no_grad():
         logp = model.model(**inputs).logits[0, -1].float().log_softmax(-1)
-    assert start == pytest.approx(float(logp[model.processor.tokenizer("a").input_ids[0]]), abs=1e-5)
+    wanted = model.processor.tokenizer("a").input_ids[0]
+    assert start.logprob == pytest.approx(float(logp[wanted]), abs=1e-5)
+    assert start.is_greedy == (wanted == int(logp.argmax()))
 
 
 def test_protocols_hold_no_path_and_no_time(llava: Path) -> None:

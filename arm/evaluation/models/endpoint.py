@@ -15,6 +15,7 @@ import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -46,9 +47,9 @@ class Endpoint(Unable):
         size = self.config.image_size or None
         return {"endpoint_model": self.name, "max_tokens": self.config.max_tokens, "image_size": size, "seeded": False}
 
-    def answer(self, questions: Sequence[Question]) -> list[str | Failed]:
+    def answer(self, questions: Sequence[Question], max_tokens: int | None = None) -> list[str | Failed]:
         """One chat of one turn a question, images first, temperature 0."""
-        return self._all(self._answer, questions)
+        return self._all(partial(self._answer, max_tokens=max_tokens or self.config.max_tokens), questions)
 
     def generate_images(self, drawings: Sequence[Drawing], clock: Clock = NO_CLOCK) -> list[Pixels | Failed]:
         """One request a prompt."""
@@ -69,7 +70,7 @@ class Endpoint(Unable):
         with ThreadPoolExecutor(self.config.batch_size) as pool:
             return list(pool.map(one, items))
 
-    def _answer(self, question: Question) -> str:
+    def _answer(self, question: Question, max_tokens: int) -> str:
         content: list[dict[str, Any]] = [
             {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{_base64(image)}"}}
             for image in question.images
@@ -77,7 +78,7 @@ class Endpoint(Unable):
         content.append({"type": "text", "text": question.text})
         reply = self._post_json(
             "chat/completions",
-            messages=[{"role": "user", "content": content}], max_tokens=self.config.max_tokens, temperature=0,
+            messages=[{"role": "user", "content": content}], max_tokens=max_tokens, temperature=0,
         )  # fmt: skip
         try:
             text = reply["choices"][0]["message"]["content"]

@@ -3,7 +3,7 @@
     model.answer([Question(uid="1", text="Is there a dog?", images=(pixels,))])        ->  ["Yes."]
     model.generate_images([Drawing(uid="0", prompt="a photo of a bench", seed=7)])     ->  [pixels (H, W, 3) uint8]
     model.edit([Drawing(uid="0", prompt="remove the dog", seed=7, source=pixels)])     ->  [pixels]
-    model.loglikelihood([question], ["a bench"])                                       ->  [-3.2]
+    model.loglikelihood([question], ["a bench"])      ->  [Likelihood(logprob=-3.2, num_tokens=2, is_greedy=False)]
 
 An item that this model alone cannot do (a refused prompt) comes back as `Failed` with the reason: never guessed, never
 left out. An adapter inherits `Unable` and writes the methods that its models have.
@@ -48,6 +48,17 @@ class Failed:
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Likelihood:
+    """How likely a text is as the answer to a question."""
+
+    logprob: float
+    """Natural logarithm of its probability: the sum over its tokens."""
+    num_tokens: int
+    is_greedy: bool
+    """Whether each of its tokens is the likeliest one at its place."""
+
+
 class Clock(Protocol):
     """Takes the time of a model's phases; see `arm/evaluation/cost.py`."""
 
@@ -88,8 +99,8 @@ class Model(Protocol):
         """What fixes its outputs beside prompt and seed: no path, no time."""
         ...
 
-    def answer(self, questions: Sequence[Question]) -> list[str | Failed]:
-        """One greedy answer a question."""
+    def answer(self, questions: Sequence[Question], max_tokens: int | None = None) -> list[str | Failed]:
+        """One greedy answer a question, of at most `max_tokens`; None: as many as its config says."""
         ...
 
     def generate_images(self, drawings: Sequence[Drawing], clock: Clock = NO_CLOCK) -> list[Pixels | Failed]:
@@ -100,8 +111,8 @@ class Model(Protocol):
         """Each drawing's source with its instruction carried out."""
         ...
 
-    def loglikelihood(self, questions: Sequence[Question], continuations: Sequence[str]) -> list[float]:
-        """The log-probability of each continuation as the answer to its question, summed over its tokens."""
+    def loglikelihood(self, questions: Sequence[Question], continuations: Sequence[str]) -> list[Likelihood]:
+        """How likely each continuation is as the answer to its question."""
         ...
 
 
@@ -111,7 +122,7 @@ class Unable:
     name = ""
     independent = False
 
-    def answer(self, questions: Sequence[Question]) -> list[str | Failed]:
+    def answer(self, questions: Sequence[Question], max_tokens: int | None = None) -> list[str | Failed]:
         """Refused."""
         raise self._cannot("answers no questions")
 
@@ -123,7 +134,7 @@ class Unable:
         """Refused."""
         raise self._cannot("edits no images")
 
-    def loglikelihood(self, questions: Sequence[Question], continuations: Sequence[str]) -> list[float]:
+    def loglikelihood(self, questions: Sequence[Question], continuations: Sequence[str]) -> list[Likelihood]:
         """Refused."""
         raise self._cannot("gives no log-likelihoods")
 

@@ -14,7 +14,8 @@ from arm.evaluation.inference import PARTS, load_release
 from arm.evaluation.items import Item, Pixels
 from arm.evaluation.models.config import ModelConfig
 from arm.evaluation.models.files import files_digest
-from arm.evaluation.models.model import NO_CLOCK, Clock, Drawing, Failed, Question, Unable
+from arm.evaluation.models.likelihood import likelihood
+from arm.evaluation.models.model import NO_CLOCK, Clock, Drawing, Failed, Likelihood, Question, Unable
 from arm.evaluation.subject import Subject
 from arm.model.decoding import Cache
 from arm.model.vocabulary import text_ids
@@ -37,10 +38,10 @@ class Ours(Unable):
             "steps": config.render_steps, "max_tokens": config.answer_tokens,
         }  # fmt: skip
 
-    def answer(self, questions: Sequence[Question]) -> list[str | Failed]:
+    def answer(self, questions: Sequence[Question], max_tokens: int | None = None) -> list[str | Failed]:
         """Greedy answers; a question may be about several images, or none."""
         generator: Any = self.subject.generator
-        return list(generator.answer(self._prompts(questions), self.subject.config.answer_tokens))
+        return list(generator.answer(self._prompts(questions), max_tokens or self.subject.config.answer_tokens))
 
     def generate_images(self, drawings: Sequence[Drawing], clock: Clock = NO_CLOCK) -> list[Pixels | Failed]:
         """Draw the codes and render them."""
@@ -51,21 +52,20 @@ class Ours(Unable):
         return self._made(drawings, NO_CLOCK)
 
     @torch.no_grad()
-    def loglikelihood(self, questions: Sequence[Question], continuations: Sequence[str]) -> list[float]:
-        """Teacher forcing over the rows of text, one question at a time."""
+    def loglikelihood(self, questions: Sequence[Question], continuations: Sequence[str]) -> list[Likelihood]:
+        """Teacher forcing over what an answer may hold, one question at a time."""
         generator: Any = self.subject.generator
-        vocabulary = generator.vocabulary
-        head_VD = generator.model.lm_head.weight[: vocabulary.num_text]
         found = []
         for prompt, text in zip(self._prompts(questions), continuations, strict=True):
             wanted = text_ids(generator.tokenizer, [text])[0]
-            cache = Cache([[*generator.prompt_ids(prompt), vocabulary.answer_start]], len(wanted), generator.model)
-            hidden_BD, total = cache.prefill(), 0.0
-            for position, token in enumerate(wanted):
-                total += float(torch.log_softmax((hidden_BD @ head_VD.T).float(), dim=-1)[0, token])
-                if position + 1 < len(wanted):
-                    hidden_BD = cache.extend(torch.tensor([token], device=hidden_BD.device))
-            found.append(total)
+            cache = Cache(
+                [[*generator.prompt_ids(prompt), generator.vocabulary.answer_start]], len(wanted), generator.model
+            )
+            logits = [generator.answer_logits(cache.prefill())]
+            for token in wanted[:-1]:
+                logits.append(generator.answer_logits(cache.extend(torch.tensor([token], device=logits[0].device))))
+            wanted_N = torch.tensor(wanted, dtype=torch.long, device=logits[0].device)
+            found.append(likelihood(torch.cat(logits), wanted_N))
         return found
 
     def _made(self, drawings: Sequence[Drawing], clock: Clock) -> list[Pixels | Failed]:

@@ -11,7 +11,8 @@ from arm.device import computing_dtype, rank_device
 from arm.errors import UserError
 from arm.evaluation.models.config import ModelConfig
 from arm.evaluation.models.files import SAFE, files_digest, model_folder
-from arm.evaluation.models.model import Failed, Question, Unable
+from arm.evaluation.models.likelihood import likelihood
+from arm.evaluation.models.model import Failed, Likelihood, Question, Unable
 
 
 class VisionLanguage(Unable):
@@ -33,12 +34,12 @@ class VisionLanguage(Unable):
         }  # fmt: skip
 
     @torch.no_grad()
-    def answer(self, questions: Sequence[Question]) -> list[str | Failed]:
+    def answer(self, questions: Sequence[Question], max_tokens: int | None = None) -> list[str | Failed]:
         """The text after each question, special tokens left out."""
         answers: list[str | Failed] = []
         for some in _batches(questions, self.config.batch_size):
             inputs = self._inputs(some)
-            made = self.model.generate(**inputs, **self._greedy())
+            made = self.model.generate(**inputs, **self._greedy(max_tokens or self.config.max_tokens))
             texts = self.processor.tokenizer.batch_decode(
                 made[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
             )
@@ -46,7 +47,7 @@ class VisionLanguage(Unable):
         return answers
 
     @torch.no_grad()
-    def loglikelihood(self, questions: Sequence[Question], continuations: Sequence[str]) -> list[float]:
+    def loglikelihood(self, questions: Sequence[Question], continuations: Sequence[str]) -> list[Likelihood]:
         """One forward pass a question; the continuation's tokens follow the prompt's as they are."""
         found = []
         for question, text in zip(questions, continuations, strict=True):
@@ -54,12 +55,12 @@ class VisionLanguage(Unable):
             ids = self.processor.tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids
             wanted = ids.to(self.model.device)
             length = inputs["input_ids"].shape[1]
-            logits = self.model(**_continued(inputs, wanted)).logits[0, length - 1 : -1].float()
-            found.append(float(torch.log_softmax(logits, dim=-1).gather(1, wanted.T).sum()))
+            logits_NV = self.model(**_continued(inputs, wanted)).logits[0, length - 1 : -1]
+            found.append(likelihood(logits_NV, wanted[0]))
         return found
 
-    def _greedy(self) -> dict[str, Any]:
-        return {"max_new_tokens": self.config.max_tokens, "do_sample": False, "num_beams": 1}
+    def _greedy(self, max_tokens: int) -> dict[str, Any]:
+        return {"max_new_tokens": max_tokens, "do_sample": False, "num_beams": 1}
 
     def _inputs(self, questions: Sequence[Question]) -> dict[str, Any]:
         pictures = [[PIL.Image.fromarray(image) for image in question.images] for question in questions]
