@@ -14,7 +14,7 @@ from arm.errors import ServiceError, UserError
 from arm.evaluation.benchmarks import viescore
 from arm.evaluation.judge import Clock, Endpoint, Judge, Question, endpoint_from_environment
 from arm.evaluation.judge_config import JudgeConfig
-from arm.evaluation.judge_ledger import JudgeLedger
+from arm.evaluation.judge_ledger import JudgeLedger, JudgeReply
 from arm.evaluation.rubric import load_rubric, read_reply
 
 GOOD = {"objects": 9, "attributes": 8, "relations": 10, "reason": "none"}
@@ -213,3 +213,29 @@ def test_a_rubric_without_a_schema_gets_text_for_a_parser_of_its_own(server: Ser
         "ok", {"score": [8, 7], "reasoning": "System: output is simply a list of scores"},
     )  # fmt: skip
     assert "response_format" not in server.calls[0]
+
+
+def test_equal_questions_at_once_are_one_call_and_one_reply(server: Server, tmp_path: Path) -> None:
+    server.script = [GOOD, {**GOOD, "objects": 1}]
+    judge, _ = make(server, tmp_path, num_workers=8)
+    found = judge.ask_all([ask()] * 8)
+    assert ([reply.value for reply in found], len(server.calls)) == ([GOOD] * 8, 1)
+
+
+def test_of_two_replies_to_one_question_the_first_stays(tmp_path: Path) -> None:
+    """As two processes that share a ledger may get them."""
+    ledgers = [JudgeLedger(tmp_path / "judge.sqlite") for _ in range(2)]
+    call: dict[str, Any] = {"model": "made", "rubric": "r 1", "attempts": 1, "tokens": (0, 0), "dollars": 0.25}
+    kept = [
+        ledger.record("key", JudgeReply(outcome="ok", value={"objects": number}), **call)
+        for number, ledger in enumerate(ledgers)
+    ]
+    assert [reply.value for reply in kept] == [{"objects": 0}] * 2
+    assert [ledger.dollars() for ledger in ledgers] == [0.5, 0.5]
+
+
+def test_the_budget_counts_what_others_spent_on_the_same_ledger(server: Server, tmp_path: Path) -> None:
+    prices = {"dollars_per_million_input": 2.0, "dollars_per_million_output": 10.0, "max_dollars": 0.003}
+    judge, other = (make(server, tmp_path, **prices)[0] for _ in range(2))
+    assert judge.ask(ask("a")).outcome == "ok"
+    assert other.ask(ask("b")).reason == "the budget of $0.003 is spent"
