@@ -182,7 +182,7 @@ def request_body(question: Question, config: JudgeConfig) -> dict[str, Any]:
         url = f"data:image/png;base64,{base64.b64encode(image).decode()}"
         content.append({"type": "image_url", "image_url": {"url": url}})
     body: dict[str, Any] = {
-        "model": config.model, "temperature": config.temperature, "max_tokens": config.max_tokens,
+        "model": config.model, "temperature": config.temperature, config.length_field: config.max_tokens,
         "messages": [{"role": "user", "content": content}],
     }  # fmt: skip
     if question.rubric.schema:
