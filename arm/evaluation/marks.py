@@ -37,14 +37,18 @@ def marks_of(rubric: Rubric, value: Mapping[str, Any]) -> dict[str, float] | Fai
 def check_readable(rubric: Rubric) -> None:
     """Refuse a rubric whose replies hold no marks that can be read."""
     if not rubric.marks:
-        raise UserError(f'The rubric {rubric.name} declares no marks; add them with their ranges: "marks": {{"a": [0, 10]}}.')
+        raise UserError(
+            f'The rubric {rubric.name} declares no marks; add them with their ranges: "marks": {{"a": [0, 10]}}.'
+        )
     if empty := [name for name, (low, high) in rubric.marks.items() if not low < high]:
         raise UserError(f"The mark {empty[0]!r} of the rubric {rubric.name} has no range; give [least, greatest].")
     if not rubric.schema and rubric.name not in READERS:
         raise UserError(f"The replies of the rubric {rubric.name} are text that nothing here reads; give it a schema.")
     absent = [name for name in rubric.marks if rubric.schema and name not in rubric.schema.get("required", ())]
     if absent:
-        raise UserError(f"The schema of the rubric {rubric.name} does not require its mark {absent[0]!r}; list it there.")
+        raise UserError(
+            f"The schema of the rubric {rubric.name} does not require its mark {absent[0]!r}; list it there."
+        )
 
 
 def _viescore(*names: str, least: str) -> Callable[[str], Marks | Failure]:
