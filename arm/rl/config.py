@@ -70,9 +70,9 @@ class RewardConfig:
     ledger: str = operational("")
     """SQLite file of the rubrics' replies and what they cost, which runs may share and `judge.mode` replay reads; empty:
     one in the run's working folder, which goes when the run is complete."""
-    benchmarks: tuple[str, ...] = added(())
-    """Benchmarks whose rule the judge applies, for the report: they are no independent tests of this model any more. Those
-    of a rubric of ours are known."""
+    benchmarks: Mapping[str, tuple[str, ...]] = added(factory=dict)
+    """Task -> the benchmarks whose rule its judge applies, for the report: they are no independent tests of this model any
+    more. Those of a rubric of ours are known."""
 
     def __post_init__(self) -> None:
         for task in TASKS:
@@ -82,8 +82,9 @@ class RewardConfig:
                 raise UserError(
                     f"reward.{task} weighs a verdict of the judge service, but reward.rubrics rewards that task."
                 )
-        if unknown := self.rubrics.keys() - set(TASKS):
-            raise UserError(f"reward.rubrics has no task {min(unknown)!r}; {suggest(min(unknown), list(TASKS))}")
+        for name in ("rubrics", "benchmarks"):
+            if unknown := getattr(self, name).keys() - set(TASKS):
+                raise UserError(f"reward.{name} has no task {min(unknown)!r}; {suggest(min(unknown), list(TASKS))}")
         if self.concurrency < 1 or self.num_retries < 0 or self.timeout_seconds <= 0:
             raise UserError("reward needs concurrency >= 1, num_retries >= 0 and timeout_seconds > 0.")
 

@@ -3,7 +3,8 @@
     model ─┬─ policy (under the engine) ── rollouts ── detokenizer ── judge service, or a model asked rubrics
            └─ reference (frozen)               └──────── learner ───────┘
 
-    out: model/ (as train-model's), curves.jsonl, samples/step-000000.{png,json}
+    out: model/ (as train-model's), curves.jsonl, samples/step-000000.{png,json},
+         rewarded.json where a benchmark's rubric or rule rewards
 
 After a kill the run goes on from its newest whole checkpoint.
 """
@@ -26,6 +27,7 @@ from arm.model.generation import Generator
 from arm.model.lmm import VisualCodes
 from arm.model.vocabulary import Vocabulary
 from arm.progress import Progress
+from arm.rl.benchmarks import write_benchmarks
 from arm.rl.config import PolicyConfig
 from arm.rl.engine import engine_config
 from arm.rl.judging import judge_address
@@ -88,6 +90,7 @@ def train_policy(
         host.close()
     if rank() == 0:
         publish(models, output, state)
+        write_benchmarks(model, config, output)
     return outcome_of(state)
 
 

@@ -14,7 +14,7 @@ import PIL.Image
 import pytest
 import torch
 from judge_server import Server, serving  # type: ignore[import-not-found]
-from one_run import digests, make, run  # type: ignore[import-not-found]
+from one_run import digests, make, manifest_of, run  # type: ignore[import-not-found]
 from tiny_policy import tiny_config  # type: ignore[import-not-found]
 
 from arm.config import from_dict, identity
@@ -22,9 +22,12 @@ from arm.errors import ServiceError, UserError
 from arm.evaluation.judge_config import JudgeConfig
 from arm.evaluation.judge_ledger import JudgeLedger
 from arm.rl import training
+from arm.rl.benchmarks import write_benchmarks
 from arm.rl.config import AskedRubric, PolicyConfig, RewardConfig, RubricConfig
 from arm.rl.rewards import Judgeable, Reward
 from arm.rl.rubrics import load_asked, rubric_clients, shared
+from arm.storage import LocalFolder
+from arm.tracking.rewarded import read_rewarded
 
 EDITING = AskedRubric(rubric="editing", version=1, weights={"following": 0.4, "preservation": 0.2})
 QUALITY = AskedRubric(rubric="viescore_quality", version=1, weights={"quality": 0.4})
@@ -265,6 +268,23 @@ def test_a_policy_learns_from_rubrics_and_what_was_not_scored_is_masked(made: Pa
     weighed = 0.6 * first["edit/editing.following/mean"] + 0.4 * first["edit/viescore_quality.quality/mean"]
     assert first["edit/reward/mean"] == pytest.approx(weighed, abs=1e-5)
     assert last["kl"] > 0
+
+
+def test_a_benchmark_whose_rubric_rewards_is_named_with_those_of_the_stages_before(made: Path, tmp_path: Path) -> None:
+    asked = ["viescore_quality 1, asked of made, in joint"]
+    assert read_rewarded(manifest_of(made / "whole")) == {"gedit_cn": asked, "gedit_en": asked}
+    declared = RewardConfig(judge="detector/1", benchmarks={"text_to_image": ("geneval",), "edit": ("gedit_en",)})
+    write_benchmarks(
+        manifest_of(made / "whole"), tiny_config(stage="t2i", reward=declared), LocalFolder(tmp_path / "next")
+    )
+    expected = {"gedit_cn": asked, "gedit_en": asked, "geneval": ["detector/1 in t2i"]}
+    assert read_rewarded(manifest_of(tmp_path / "next")) == expected
+
+
+def test_nothing_is_said_where_no_benchmark_rewards(tmp_path: Path) -> None:
+    model = manifest_of(tmp_path)
+    write_benchmarks(model, tiny_config(reward=RewardConfig(judge="t")), LocalFolder(tmp_path / "next"))
+    assert LocalFolder(tmp_path / "next").list() == []
 
 
 def test_a_replay_asks_nobody_and_gives_the_same_bytes(
