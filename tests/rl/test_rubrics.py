@@ -17,7 +17,7 @@ from judge_server import Server, serving  # type: ignore[import-not-found]
 from one_run import digests, make, manifest_of, run  # type: ignore[import-not-found]
 from tiny_policy import tiny_config  # type: ignore[import-not-found]
 
-from arm.config import from_dict, identity
+from arm.config import from_dict, from_json, identity
 from arm.errors import ServiceError, UserError
 from arm.evaluation.judge_config import JudgeConfig
 from arm.evaluation.judge_ledger import JudgeLedger
@@ -235,6 +235,16 @@ def test_a_rubric_of_the_users_own_is_an_outside_file_of_the_run(tmp_path: Path)
     config = tiny_config(reward=RewardConfig(rubrics={"text_to_image": asking(mine)}))
     assert config.outside_paths() == (str(tmp_path / "mine.json"),)
     assert tiny_config(reward=RewardConfig(rubrics={"text_to_image": asking(OBJECTS)})).outside_paths() == ()
+
+
+def test_the_config_in_the_documentation_is_one_that_runs() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "09-training.md").read_text()
+    block = page.partition("## Reinforcement")[2].partition("```json")[2].partition("```")[0]
+    config = from_json(PolicyConfig, block)
+    loaded = {task: load_asked(task, asked) for task, asked in config.reward.rubrics.items()}
+    assert {task: [rubric.name for rubric in rubrics] for task, rubrics in loaded.items()} == {
+        "text_to_image": ["text_to_image"], "edit": ["editing", "viescore_quality"],
+    }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
