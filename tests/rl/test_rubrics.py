@@ -51,12 +51,12 @@ def images_of(body: Mapping[str, Any]) -> list[np.ndarray]:
     return [np.asarray(PIL.Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))))[..., 0] for url in urls]
 
 
-def likes_threes(body: dict[str, Any]) -> Any:
-    """Marks by the share of code 3; what shows code 5 first is refused."""
+def likes_light(body: dict[str, Any]) -> Any:
+    """Marks by the mean code, 7 at most; what shows code 5 first is refused."""
     codes = images_of(body)[-1] // 16
     if codes[0, 0] == 5:
         return "refuse"
-    mark = int(10 * (codes == 3).mean())
+    mark = int(10 * codes.mean() / 7)
     if "response_format" not in body:
         return f"[{mark}, 10]"
     return dict.fromkeys(body["response_format"]["json_schema"]["schema"]["required"], mark) | {"reason": "none"}
@@ -65,7 +65,7 @@ def likes_threes(body: dict[str, Any]) -> Any:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     with serving() as found:
-        found.script = [likes_threes]
+        found.script = [likes_light]
         monkeypatch.setenv("ARM_JUDGE_URL", found.url)
         yield found
 
@@ -158,7 +158,7 @@ def test_a_spent_budget_makes_the_rest_missing(server: Server, tmp_path: Path) -
         "num_workers": 1,
     }
     found = rewards_of(asking(OBJECTS, **prices), [drawn(prompt=str(n)) for n in range(4)], tmp_path)
-    assert [reward.value for reward in found] == [1.0, 1.0, None, None]
+    assert [reward.value for reward in found] == [0.4, 0.4, None, None]  # grey 48 is code 3: 30 / 7
     assert found[3].reason == "text_to_image: failed: the budget of $0.005 is spent"
 
 
@@ -253,7 +253,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("rubrics")
     make(folder)
     with pytest.MonkeyPatch.context() as patch, serving() as server:
-        server.script = [likes_threes]
+        server.script = [likes_light]
         patch.setenv("ARM_JUDGE_URL", server.url)
         patch.setattr(training, "load_renderer", training.load_renderer)
         run(folder, folder / "whole", **job(folder / "judge.sqlite"))
@@ -275,6 +275,7 @@ def test_a_policy_learns_from_rubrics_and_what_was_not_scored_is_masked(made: Pa
     assert {"edit/editing.following/mean", "edit/viescore_quality.quality/mean", "text_to_image/reward/mean"} <= set(
         first
     )
+    assert first["edit/reward/std"] > 0
     weighed = 0.6 * first["edit/editing.following/mean"] + 0.4 * first["edit/viescore_quality.quality/mean"]
     assert first["edit/reward/mean"] == pytest.approx(weighed, abs=1e-5)
     assert last["kl"] > 0
@@ -313,14 +314,14 @@ def test_a_run_that_its_judge_stopped_goes_on_without_asking_twice(made: Path, s
         if len(answered) >= 3:
             return 503, {}
         answered.append(json.dumps(body))
-        return likes_threes(body)
+        return likes_light(body)
 
     server.script = [tires]
     with pytest.raises(
         ServiceError, match=r"rewards are missing after 0 steps .*failed: HTTP 503.*mend the judge 'made'"
     ):
         run(made, tmp_path / "stopped", **job())
-    server.script, server.calls = [likes_threes], []
+    server.script, server.calls = [likes_light], []
     run(made, tmp_path / "stopped", **job())
     assert len(answered) == 3
     assert not set(map(json.dumps, server.calls)) & set(answered)
