@@ -1,7 +1,8 @@
 """Configs: frozen keyword-only dataclasses, read strictly from JSON.
 
 A config crosses every border (command line, KFP, manifest) as one JSON object. A field that cannot change the
-bytes of the output (worker counts, timeouts) is declared with `operational(...)` and left out of the content key.
+bytes of the output (worker counts, timeouts) is declared with `operational(...)` and left out of the content key; one
+that came later with `added(...)`, and left out at its default: runs from before it keep their keys.
 
     {"min_caption_charcters": 5}  ->  UserError: FilterConfig has no field 'min_caption_charcters';
                                       did you mean 'min_caption_characters'?
@@ -23,6 +24,11 @@ Config = TypeVar("Config")
 def operational(default: Any = dataclasses.MISSING) -> Any:
     """Declare a field that cannot change the bytes of the output; the content key leaves it out."""
     return dataclasses.field(default=default, metadata={"operational": True})
+
+
+def added(default: Any = dataclasses.MISSING, *, factory: Any = dataclasses.MISSING) -> Any:
+    """Declare a field that came later; at its default, where a run is as it was before, the content key leaves it out."""
+    return dataclasses.field(default=default, default_factory=factory, metadata={"added": True})
 
 
 def from_json(config_type: type[Config], text: str) -> Config:
@@ -86,13 +92,21 @@ def _plain(value: Any, *, identity: bool) -> Any:
         return {
             field.name: _plain(getattr(value, field.name), identity=identity)
             for field in dataclasses.fields(value)
-            if not (identity and field.metadata.get("operational"))
+            if not (identity and _is_left_out(field, getattr(value, field.name)))
         }
     if isinstance(value, Mapping):
         return {str(key): _plain(item, identity=identity) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item, identity=identity) for item in value]
     return value
+
+
+def _is_left_out(field: "dataclasses.Field[Any]", value: Any) -> bool:
+    """Whether a field says nothing about the bytes of the output."""
+    if field.metadata.get("added"):
+        factory = field.default_factory
+        return bool(value == (field.default if factory is dataclasses.MISSING else factory()))
+    return bool(field.metadata.get("operational"))
 
 
 def _required(field: "dataclasses.Field[Any]") -> bool:

@@ -1,6 +1,7 @@
 """Configs are read strictly, written canonically, and split into what can change bytes and what cannot."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -100,3 +101,15 @@ def test_the_text_does_not_depend_on_the_order_of_keys() -> None:
     two = configs.from_json(Outer, '{"rate": 2.0, "name": "x"}')
     assert configs.to_json(one) == configs.to_json(two)
     assert json.loads(configs.to_json(one))["rate"] == 2.0
+
+
+def test_a_field_that_came_later_leaves_keys_as_they_were_until_it_is_used() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Later:
+        size: int = 1
+        extra: Mapping[str, int] = configs.added(factory=dict)
+        name: str = configs.added("")
+
+    assert configs.identity(Later()) == {"size": 1}
+    assert configs.identity(Later(extra={"a": 1}, name="b")) == {"size": 1, "extra": {"a": 1}, "name": "b"}
+    assert configs.to_dict(Later()) == {"size": 1, "extra": {}, "name": ""}

@@ -3,6 +3,7 @@
 scores.json         {subject: {"<benchmark>/<metric>": value}}         subject: a stage, or `reference`
 protocols.json      {subject: {benchmark: {intervals, counts, how it was measured, why refused}}}
 comparisons.json    [{benchmark, before, after, difference, low, high, not_lower}]      paired bootstrap
+rewarded.json       {stage: {benchmark: [what rewarded its model]}}     where a benchmark's rubric or rule did
 items/…             every item's output, reply and verdict; images/…  picture grids
 benchmarks/…        other authors' benchmarks: arm/evaluation/official
 """
@@ -34,6 +35,7 @@ from arm.storage import Folder
 from arm.tokenizer.loading import detokenizer_folder
 from arm.tokenizer.protocol import tokenizer_folder
 from arm.tracking import tracker
+from arm.tracking.rewarded import read_rewarded, write_rewarded
 
 REFERENCE = "reference"
 """The subject of what is measured once: the tools and the baselines."""
@@ -84,6 +86,7 @@ def evaluate_model(
     if found := official.run_elsewhere(data, config, output):
         scored[official.ELSEWHERE] = found
     _write_scores(results, scored, evaluation_set, config, output)
+    write_rewarded({stage: told for stage, model in given.items() if (told := read_rewarded(model))}, output)
     write_gallery(results, config.num_grid_images, output)
     return _outcome(results, scored, evaluation_set)
 

@@ -17,7 +17,7 @@ import threading
 import time
 import urllib.error
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -80,7 +80,7 @@ class Judge:
         self.config, self.ledger, self.endpoint = config, ledger, endpoint
         self.clock = clock or Clock()
         self._lock, self._next = threading.Lock(), 0.0
-        self._dollars = ledger.totals()["dollars"]
+        self._asking: dict[str, Future[JudgeReply]] = {}
 
     def ask_all(self, questions: Sequence[Question]) -> list[JudgeReply]:
         """One reply a question, in the questions' order, whoever answers first."""
@@ -88,31 +88,42 @@ class Judge:
             return list(pool.map(self.ask, questions))
 
     def ask(self, question: Question) -> JudgeReply:
-        """The recorded reply, or a new one."""
+        """The recorded reply, or a new one; equal questions that are asked at once are one call."""
         rubric = question.rubric
         if len(question.images) != rubric.images:
             raise UserError(f"The rubric {rubric.name} shows {rubric.images} images, not {len(question.images)}.")
         body = request_body(question, self.config)
         key = content_key(question, body)
+        with self._lock:
+            asked = self._asking.get(key)
+            mine = self._asking.setdefault(key, Future())
+        if asked is not None:
+            return asked.result()
+        try:
+            mine.set_result(self._find_or_call(key, body, rubric))
+        except BaseException as error:
+            mine.set_exception(error)
+        finally:
+            with self._lock:
+                del self._asking[key]
+        return mine.result()
+
+    def _find_or_call(self, key: str, body: Mapping[str, Any], rubric: Rubric) -> JudgeReply:
+        config = self.config
         if found := self.ledger.find(key):
             return found
-        if self.config.mode == "replay":
+        if config.mode == "replay":
             return JudgeReply(outcome="failed", reason="not recorded")
-        if self.config.max_dollars and self._dollars >= self.config.max_dollars:
-            return JudgeReply(outcome="failed", reason=f"the budget of ${self.config.max_dollars:g} is spent")
+        if config.max_dollars and self.ledger.dollars() >= config.max_dollars:
+            return JudgeReply(outcome="failed", reason=f"the budget of ${config.max_dollars:g} is spent")
         answer, attempts, reason = self._call(body)
         reply = JudgeReply(outcome="failed", reason=reason) if answer is None else read_answer(answer, rubric)
         tokens = _tokens(answer or {})
-        dollars = (
-            tokens[0] * self.config.dollars_per_million_input + tokens[1] * self.config.dollars_per_million_output
-        ) / 1e6
-        with self._lock:
-            self._dollars += dollars
-        self.ledger.record(
-            key, reply, model=self.config.model, rubric=f"{rubric.name} {rubric.version}", attempts=attempts,
+        dollars = (tokens[0] * config.dollars_per_million_input + tokens[1] * config.dollars_per_million_output) / 1e6
+        return self.ledger.record(
+            key, reply, model=config.model, rubric=f"{rubric.name} {rubric.version}", attempts=attempts,
             tokens=tokens, dollars=dollars,
         )  # fmt: skip
-        return reply
 
     def _call(self, body: Mapping[str, Any]) -> tuple[dict[str, Any] | None, int, str]:
         """The endpoint's answer, the attempts it took, and why there is none."""
@@ -171,7 +182,7 @@ def request_body(question: Question, config: JudgeConfig) -> dict[str, Any]:
         url = f"data:image/png;base64,{base64.b64encode(image).decode()}"
         content.append({"type": "image_url", "image_url": {"url": url}})
     body: dict[str, Any] = {
-        "model": config.model, "temperature": config.temperature, "max_tokens": config.max_tokens,
+        "model": config.model, "temperature": config.temperature, config.length_field: config.max_tokens,
         "messages": [{"role": "user", "content": content}],
     }  # fmt: skip
     if question.rubric.schema:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from arm.config import operational
+from arm.config import added, operational
 from arm.errors import UserError
 
 
@@ -17,6 +17,8 @@ class JudgeConfig:
     """Of the judge's sampling."""
     max_tokens: int = 1024
     """Longest reply."""
+    length_field: Literal["max_tokens", "max_completion_tokens"] = added("max_tokens")
+    """Name of that in a request: OpenAI's reasoning models (o3) take max_completion_tokens alone, and temperature 1."""
     mode: Literal["record", "replay"] = operational("record")
     """record: ask what the ledger does not hold; replay: never ask."""
     max_dollars: float = operational(0.0)

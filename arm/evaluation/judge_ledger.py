@@ -3,7 +3,8 @@
     replies(key, outcome, value, reason)                                    one for each question that was answered
     calls(key, model, rubric, outcome, attempts, input_tokens, output_tokens, dollars)
 
-A killed run finds its replies again; several threads may share one ledger.
+A killed run finds its replies again. Several threads, and several processes of one machine, may share one ledger: of two
+replies to one question the first stays, so that all see the same.
 """
 
 import json
@@ -44,6 +45,7 @@ class JudgeLedger:
         self._connection = sqlite3.connect(path, check_same_thread=False, timeout=60)
         self._connection.execute("pragma journal_mode = wal")
         self._connection.executescript(TABLES)
+        self._last_call, self._dollars = 0, 0.0
 
     def find(self, key: str) -> JudgeReply | None:
         """The reply that was recorded for a question."""
@@ -56,16 +58,28 @@ class JudgeLedger:
     def record(
         self, key: str, reply: JudgeReply, *, model: str, rubric: str, attempts: int, tokens: tuple[int, int],
         dollars: float,
-    ) -> None:  # fmt: skip
-        """Enter a call, and keep its reply unless nobody answered: then the next run asks again."""
+    ) -> JudgeReply:  # fmt: skip
+        """Enter a call; returns the reply that is kept. Where nobody answered none is: the next run asks again."""
         with self._lock, self._connection:
             self._connection.execute(
                 "insert into calls values (?, ?, ?, ?, ?, ?, ?, ?)",
                 (key, model, rubric, reply.outcome, attempts, *tokens, dollars),
             )
-            if reply.outcome != "failed":
-                entry = (key, reply.outcome, json.dumps(reply.value, sort_keys=True), reply.reason)
-                self._connection.execute("insert or replace into replies values (?, ?, ?, ?)", entry)
+            if reply.outcome == "failed":
+                return reply
+            entry = (key, reply.outcome, json.dumps(reply.value, sort_keys=True), reply.reason)
+            is_first = self._connection.execute("insert or ignore into replies values (?, ?, ?, ?)", entry).rowcount
+        return reply if is_first else self.find(key) or reply
+
+    def dollars(self) -> float:
+        """Spent so far by all who share the file; only the calls since it was last asked are read."""
+        with self._lock:
+            last, spent = self._connection.execute(
+                "select max(rowid), sum(dollars) from calls where rowid > ?", (self._last_call,)
+            ).fetchone()
+            if last is not None:
+                self._last_call, self._dollars = last, self._dollars + spent
+            return self._dollars
 
     def totals(self) -> dict[str, float]:
         """Calls, attempts, tokens and dollars so far, over all runs that shared the file."""

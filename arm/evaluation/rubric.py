@@ -1,15 +1,16 @@
 """Rubrics: what a judge is asked, and the shape of its answer. Files in `rubrics/`, versioned with the code.
 
-    {"name": "editing", "version": 1, "source": "…", "images": 2, "prompt": "… {instruction} …", "schema": {…}}
+    {"name": "editing", "version": 1, "source": "…", "images": 2, "prompt": "… {instruction} …",
+     "marks": {"following": [0, 10], …}, "schema": {…}}
 
-Those named viescore_* are VIEScore's own words (MIT); their replies are read by `arm.evaluation.benchmarks.viescore`.
+Those named viescore_* are VIEScore's own words (MIT). `arm.evaluation.marks` reads the marks out of a reply.
 A change of wording is a change of number: raise `version`, which is part of every cached reply's key.
 """
 
 import json
 import string
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ class Rubric:
     """Text with {fields}."""
     schema: Schema
     """JSON schema of the reply, an object of numbers, texts and lists; empty: the reply is text, for a parser of its own."""
+    marks: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """The numbers in a reply, each with its least and its greatest value; a rubric without marks can be no reward."""
 
     def fields(self) -> set[str]:
         """The names in the prompt's braces."""
@@ -70,10 +73,12 @@ def load_rubric(name: str) -> Rubric:
 def read_rubric(text: str, name: str) -> Rubric:
     """A rubric from its JSON."""
     try:
-        return Rubric(**json.loads(text))
-    except (ValueError, TypeError) as error:
+        values = json.loads(text)
+        marks = {mark: (float(low), float(high)) for mark, (low, high) in values.pop("marks", {}).items()}
+        return Rubric(**values, marks=marks)
+    except (ValueError, TypeError, AttributeError) as error:
         raise UserError(
-            f"The rubric {name} is not an object of name, version, source, images, prompt, schema ({error})."
+            f"The rubric {name} is not an object of name, version, source, images, prompt, schema and marks ({error})."
         ) from None
 
 

@@ -1,7 +1,9 @@
 """train-policy: images and judgements, seconds of generate, decode, judge and learn, judge replicas, memory.
 
-judgements       steps x prompts x group            280 x 64 x 16 = 286,720 (Table 2)
+judgements       steps x prompts x group x rubrics      280 x 64 x 16 x 1 = 286,720 (Table 2)
 judge replicas   images x rubrics x p50 / (concurrency x step budget)
+
+A judge service gives all parts of a verdict in one call; a model that is asked rubrics is called once for each.
 """
 
 from math import ceil
@@ -13,12 +15,10 @@ from arm.preflight.outline import Setting, StepPlan, days, human, refuse_memory
 from arm.preflight.training import mfu_of
 from arm.preflight.visual import render_flops, rendering_memory
 from arm.recipes.facts import LanguageGeometry
-from arm.rl.config import PolicyConfig
+from arm.rl.config import PolicyConfig, RewardConfig
 
 PROMPT_TOKENS = 100
 """Of a prompt or an instruction (ours)."""
-RUBRICS = 1
-"""Calls for an image: a verdict has all its parts at once."""
 
 
 def plan_policy(setting: Setting, step: str) -> StepPlan:
@@ -46,8 +46,31 @@ def plan_policy(setting: Setting, step: str) -> StepPlan:
 
 
 def judgements(config: PolicyConfig) -> int:
-    """Images that a stage has judged, without refills: 280 x 64 x 16 = 286,720."""
-    return config.steps * config.prompts_per_step * config.group_size * RUBRICS
+    """Calls of a stage's judges, without refills: 280 x 64 x 16 x 1 rubric = 286,720."""
+    return round(config.steps * sum(calls_of_step(config).values()))
+
+
+def calls_of_step(config: PolicyConfig) -> dict[str, float]:
+    """Task -> calls about the images of a step."""
+    shares = {"text_to_image": 1 - config.share_of_edits, "edit": config.share_of_edits}
+    images = config.prompts_per_step * config.group_size
+    return {task: images * shares[task] * num_rubrics(config.reward, task) for task in config.tasks}
+
+
+def num_rubrics(reward: RewardConfig, task: str) -> int:
+    """Calls for an image of a task."""
+    return len(reward.rubrics[task].asked) if task in reward.rubrics else 1
+
+
+def judge_seconds(config: PolicyConfig, seconds: float, ranks: int) -> float:
+    """How long a step's calls take at `seconds` each: those of all tasks one after the other, within the models' rates."""
+    total = 0.0
+    for task, calls in calls_of_step(config).items():
+        asked = config.reward.rubrics.get(task)
+        at_once = asked.judge.num_workers if asked else config.reward.concurrency
+        rate = asked.judge.calls_per_minute if asked else 0.0
+        total += max(calls * seconds / (at_once * ranks), calls * 60 / rate if rate else 0.0)
+    return total
 
 
 def _plan_memory(setting: Setting, plan: StepPlan, config: PolicyConfig, model: LanguageGeometry, codes: int) -> None:
@@ -75,14 +98,19 @@ def _plan_memory(setting: Setting, plan: StepPlan, config: PolicyConfig, model: 
 
 
 def _plan_judgements(setting: Setting, plan: StepPlan, config: PolicyConfig) -> None:
-    calls = judgements(config)
-    plan.extra_cost = calls * setting.cost_per_judgement if not config.reward.module else 0.0
+    reward, calls, asked = config.reward, judgements(config), calls_of_step(config)
+    paid = [number for task, number in asked.items() if task in reward.rubrics or not reward.module]
+    plan.extra_cost = round(config.steps * sum(paid)) * setting.cost_per_judgement
     most = calls * (1 + config.refill_rounds)
     plan.fact("judgements", f"{calls:,}", f"at most {most:,} with {config.refill_rounds} rounds of refills")
     if plan.extra_cost:
-        plan.fact(
-            "judge", f"${plan.extra_cost:,.0f}", f"${setting.cost_per_judgement:g} each, assumed; {config.reward.judge}"
-        )
+        plan.fact("judge", f"${plan.extra_cost:,.0f}", f"${setting.cost_per_judgement:g} each, assumed; {reward.names}")
+    for task, rubrics in reward.rubrics.items():
+        budget, cost = rubrics.judge.max_dollars, config.steps * asked[task] * setting.cost_per_judgement
+        if 0 < budget < cost:
+            plan.notes.append(
+                f"{task} needs ${cost:,.0f} of judgements, but its budget is ${budget:,.0f}: the run will pause."
+            )
 
 
 def _plan_time(setting: Setting, plan: StepPlan, config: PolicyConfig, model: LanguageGeometry, codes: int) -> None:
@@ -97,17 +125,25 @@ def _plan_time(setting: Setting, plan: StepPlan, config: PolicyConfig, model: La
         "learn": _learn_flops(config, model, codes) * images / plan.gpus / _speed(setting, model),
     }
     budget = parts["generate"] + parts["decode"]
-    asked = images * RUBRICS * setting.judge_seconds / (config.reward.concurrency * plan.ranks)
-    parts["judge"] = max(asked - budget, 0.0)
+    parts["judge"] = max(judge_seconds(config, setting.judge_seconds, plan.ranks) - budget, 0.0)
     for name, seconds in parts.items():
         plan.fact(f"seconds: {name}", f"{seconds:,.0f}", "beyond generating and decoding" if name == "judge" else "")
-    replicas = images * RUBRICS * setting.judge_seconds / (config.reward.concurrency * budget)
-    plan.fact(
-        "judge replicas", f"{max(1, ceil(replicas))}",
-        f"{images:,} images x {RUBRICS} rubric x {setting.judge_seconds:g} s / ({config.reward.concurrency} at once x {budget:,.0f} s)",
-    )  # fmt: skip
+    _plan_replicas(setting, plan, config, budget)
     plan.seconds = sum(parts.values()) * config.steps
     plan.fact("a step", days(plan.seconds / config.steps))
+
+
+def _plan_replicas(setting: Setting, plan: StepPlan, config: PolicyConfig, budget: float) -> None:
+    reward, needed, how = config.reward, 0.0, []
+    for task, calls in calls_of_step(config).items():
+        asked, number = reward.rubrics.get(task), num_rubrics(reward, task)
+        at_once = asked.judge.num_workers if asked else reward.concurrency
+        needed += calls * setting.judge_seconds / (at_once * budget)
+        rubrics = f"{number} rubric" if number == 1 else f"{number} rubrics"
+        how.append(
+            f"{calls / number:,.0f} images x {rubrics} x {setting.judge_seconds:g} s / ({at_once} at once x {budget:,.0f} s)"
+        )
+    plan.fact("judge replicas", f"{max(1, ceil(needed))}", " + ".join(how))
 
 
 def generate_seconds(setting: Setting, model: LanguageGeometry, images: float, codes: float, batch: int) -> float:

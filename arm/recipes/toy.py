@@ -267,6 +267,7 @@ REWARD = RewardConfig(
     module="arm.toy.judge",
     text_to_image={"strict": 0.5, "score": 0.5},
     edit={"strict": 0.5, "score": 0.3, "preservation": 0.2},
+    benchmarks={"text_to_image": ("text_to_image",), "edit": ("editing", "editing_with_source")},  # the verifier's, too
 )
 T2I = PolicyConfig(
     stage="t2i",

@@ -1,19 +1,54 @@
 """Configs of policy training. Numbers of the paper: arXiv 2606.11188, section 3.3 and Table 2."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from arm.config import operational
+from arm.config import added, operational, suggest
 from arm.errors import UserError
+from arm.evaluation.judge_config import JudgeConfig
+
+TASKS = ("text_to_image", "edit")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskedRubric:
+    """One rubric that is asked about every image: one call."""
+
+    rubric: str
+    """Name in `arm/evaluation/rubrics`, or the path of a file of yours that ends in .json."""
+    version: int
+    """Of its wording, which enters the content key; a rubric of another version is refused."""
+    weights: Mapping[str, float]
+    """Weights of its marks, each mapped from the range that the rubric declares to 0..1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RubricConfig:
+    """What a judge behind an OpenAI-compatible endpoint is asked about each image of a task."""
+
+    judge: JudgeConfig
+    """The model and its sampling, which enter the content key. Address and key come from the environment. `num_workers` is
+    per rank; `calls_per_minute` and `max_dollars` hold for all ranks together."""
+    asked: tuple[AskedRubric, ...]
+    """The weights of all their marks sum to 1."""
+
+    def __post_init__(self) -> None:
+        if not self.judge.model:
+            raise UserError("A judge of reward.rubrics has no model; give judge.model, with its date where it has one.")
+        names = [asked.rubric for asked in self.asked]
+        if len(set(names)) < len(names):
+            raise UserError(f"reward.rubrics asks {names}; name each rubric once, with all its weights.")
+        weights = [weight for asked in self.asked for weight in asked.weights.values()]
+        _check_weights(weights, f"reward.rubrics {names} weighs its marks {weights}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RewardConfig:
     """Who judges a rendered image, how its verdict becomes one number, and how patient the client is."""
 
-    judge: str
-    """Name and rubric version of the judge: it enters the content key, its address never does."""
+    judge: str = ""
+    """Name and rubric version of the judge service: it enters the content key, its address never does."""
     module: str = ""
     """Module that serves this judge, started here as `python -m MODULE` on a free port when no address is given."""
     address_variable: str = operational("ARM_JUDGE_ADDRESS")
@@ -30,14 +65,39 @@ class RewardConfig:
     """Wait before the first repetition; it doubles each time and is jittered by half."""
     concurrency: int = operational(8)
     """Calls in flight at once, per rank."""
+    rubrics: Mapping[str, RubricConfig] = added(factory=dict)
+    """Task -> the rubrics that reward it, asked of a model at ARM_JUDGE_URL; the judge service rewards the other tasks."""
+    ledger: str = operational("")
+    """SQLite file of the rubrics' replies and what they cost, which runs may share and `judge.mode` replay reads; empty:
+    one in the run's working folder, which goes when the run is complete."""
+    benchmarks: Mapping[str, tuple[str, ...]] = added(factory=dict)
+    """Task -> the benchmarks whose rule its judge applies, for the report: they are no independent tests of this model any
+    more. Those of a rubric of ours are known."""
 
     def __post_init__(self) -> None:
-        for task in ("text_to_image", "edit"):
+        for task in TASKS:
             weights = getattr(self, task)
-            if not weights or min(weights.values()) < 0 or abs(sum(weights.values()) - 1) > 1e-6:
-                raise UserError(f"reward.{task} is {dict(weights)}; give weights of at least 0 that sum to 1.")
+            _check_weights(weights.values(), f"reward.{task} is {dict(weights)}")
+            if task in self.rubrics and weights != {"score": 1.0}:
+                raise UserError(
+                    f"reward.{task} weighs a verdict of the judge service, but reward.rubrics rewards that task."
+                )
+        for name in ("rubrics", "benchmarks"):
+            if unknown := getattr(self, name).keys() - set(TASKS):
+                raise UserError(f"reward.{name} has no task {min(unknown)!r}; {suggest(min(unknown), list(TASKS))}")
         if self.concurrency < 1 or self.num_retries < 0 or self.timeout_seconds <= 0:
             raise UserError("reward needs concurrency >= 1, num_retries >= 0 and timeout_seconds > 0.")
+
+    @property
+    def names(self) -> str:
+        """The judges, for people: the service, then the models that are asked rubrics."""
+        models = [self.rubrics[task].judge.model for task in sorted(self.rubrics)]
+        return ", ".join(dict.fromkeys(filter(None, [self.judge, *models])))
+
+
+def _check_weights(weights: Collection[float], what: str) -> None:
+    if not weights or min(weights) < 0 or abs(sum(weights) - 1) > 1e-6:
+        raise UserError(f"{what}; give weights of at least 0 that sum to 1.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +178,7 @@ class PolicyConfig:
             raise UserError(f"edit_share is {self.edit_share} in stage {self.stage!r}; only the joint stage has one.")
         if self.edit_share is not None and not 0 < self.edit_share < 1:
             raise UserError(f"edit_share is {self.edit_share}; give a number between 0 and 1.")
+        self._check_judges()
         counts = ("steps", "prompts_per_step", "updates_per_step", "rollout_batch", "learn_batch", "image_size")
         for name in (*counts, "logits_chunk", "checkpoint_every", "samples_every"):
             if getattr(self, name) < 1:
@@ -130,6 +191,33 @@ class PolicyConfig:
             raise UserError("GRPO needs 0 < clip < 1, kl_coefficient >= 0 and std_floor > 0.")
         if not 0 <= self.max_missing_share < 1 or self.refill_rounds < 0 or self.importance_cap < 0:
             raise UserError("Give 0 <= max_missing_share < 1, refill_rounds >= 0 and importance_cap >= 0.")
+
+    def _check_judges(self) -> None:
+        """Every task of the stage has one judge, and no judge is without a task."""
+        reward, served = self.reward, self.served_tasks
+        if served and not reward.judge:
+            raise UserError(
+                f"Nobody judges {served[0]} in stage {self.stage!r}; give reward.judge or reward.rubrics for it."
+            )
+        if not served and (reward.judge or reward.module):
+            raise UserError(f"Rubrics reward all of stage {self.stage!r}; leave reward.judge and reward.module out.")
+        if idle := sorted(reward.rubrics.keys() - set(self.tasks)):
+            raise UserError(f"reward.rubrics has {idle[0]}, which stage {self.stage!r} does not draw; leave it out.")
+
+    def outside_paths(self) -> tuple[str, ...]:
+        """The user's own rubrics."""
+        asked = [asked.rubric for task in sorted(self.reward.rubrics) for asked in self.reward.rubrics[task].asked]
+        return tuple(path for path in asked if path.endswith(".json"))
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What is drawn in this stage."""
+        return {"t2i": TASKS[:1], "edit": TASKS[1:]}.get(self.stage, TASKS)
+
+    @property
+    def served_tasks(self) -> tuple[str, ...]:
+        """Those that the judge service rewards."""
+        return tuple(task for task in self.tasks if task not in self.reward.rubrics)
 
     @property
     def share_of_edits(self) -> float:

@@ -157,7 +157,7 @@ def check_missing(rollouts: Sequence[Rollout], config: PolicyConfig, step: int) 
         reason, count = reasons.most_common(1)[0]
         raise ServiceError(
             f"{missing} of {len(rollouts)} rewards are missing after {step} steps ({count} times: {reason}); "
-            f"the run is saved: mend the judge {config.reward.judge!r} and run the same command again."
+            f"the run is saved: mend the judge {config.reward.names!r} and run the same command again."
         )
 
 

@@ -16,8 +16,7 @@ from arm.data.shards import read_samples
 from arm.errors import UserError
 from arm.manifest import Manifest
 from arm.records import Image, Sample, Text
-
-TASKS = ("text_to_image", "edit")
+from arm.rl.config import TASKS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,10 +1,13 @@
 """Rewards from a judge over HTTP. A call that fails makes its sample *missing* (masked later), never 0.
 
+The judge service of a recipe:
+
     POST {"task": "text_to_image" | "edit", "prompt", "meta", "image": base64 PNG, "source": base64 PNG | null}
       -> {"outcome": "ok" | "unscorable" | "failed", "score": 0..1, "strict": bool, "parts": {name: 0..1}, "reason"}
 
 429, 5xx, timeouts, broken connections and the outcome `failed` are tried again, with growing jittered waits and a
 bound; `unscorable`, any other status and an unreadable reply are final. JSON only, nothing is guessed.
+A model behind an OpenAI-compatible endpoint is asked by `arm.rl.rubrics`.
 """
 
 import base64
@@ -17,7 +20,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from arm.errors import UserError
@@ -48,6 +51,25 @@ class Reward:
     value: float | None
     parts: dict[str, float] = field(default_factory=dict)
     reason: str = ""
+
+
+class Rewarder(Protocol):
+    """Gives rewards, several at a time."""
+
+    def submit(self, item: Judgeable) -> "Future[Reward]":
+        """Start judging an image; the future never raises."""
+        ...
+
+
+class ByTask:
+    """Sends each image to the rewarder of its task."""
+
+    def __init__(self, rewarders: Mapping[str, Rewarder]) -> None:
+        self._rewarders = rewarders
+
+    def submit(self, item: Judgeable) -> "Future[Reward]":
+        """Start judging an image; the future never raises."""
+        return self._rewarders[item.task].submit(item)
 
 
 class JudgeClient:

@@ -24,7 +24,7 @@ from arm.evaluation.imaging import Grid, by_grid, fit, grid_of, sheet
 from arm.model.generation import Generator, Prompt, Sampling
 from arm.rl.config import PolicyConfig
 from arm.rl.prompts import Draw, sample_seed
-from arm.rl.rewards import Judgeable, JudgeClient, Reward
+from arm.rl.rewards import Judgeable, Reward, Rewarder
 
 Codes = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -86,7 +86,7 @@ class _Order:
 class RolloutMaker:
     """Makes groups of rollouts with the current policy."""
 
-    def __init__(self, generator: Generator, renderer: Renderer, judge: JudgeClient, config: PolicyConfig) -> None:
+    def __init__(self, generator: Generator, renderer: Renderer, judge: Rewarder, config: PolicyConfig) -> None:
         self._generator, self._renderer, self._judge, self._config = generator, renderer, judge, config
         self._sampling = Sampling(temperature=config.temperature, top_k=config.top_k, top_p=config.top_p)
         self.seconds = {"generate": 0.0, "render": 0.0, "judge": 0.0}

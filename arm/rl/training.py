@@ -1,9 +1,10 @@
 """train-policy: improve the model with GRPO against a judge, one stage a run.
 
-    model ─┬─ policy (under the engine) ── rollouts ── detokenizer ── judge
+    model ─┬─ policy (under the engine) ── rollouts ── detokenizer ── judge service, or a model asked rubrics
            └─ reference (frozen)               └──────── learner ───────┘
 
-    out: model/ (as train-model's), curves.jsonl, samples/step-000000.{png,json}
+    out: model/ (as train-model's), curves.jsonl, samples/step-000000.{png,json},
+         rewarded.json where a benchmark's rubric or rule rewards
 
 After a kill the run goes on from its newest whole checkpoint.
 """
@@ -26,6 +27,7 @@ from arm.model.generation import Generator
 from arm.model.lmm import VisualCodes
 from arm.model.vocabulary import Vocabulary
 from arm.progress import Progress
+from arm.rl.benchmarks import write_benchmarks
 from arm.rl.config import PolicyConfig
 from arm.rl.engine import engine_config
 from arm.rl.judging import judge_address
@@ -34,8 +36,9 @@ from arm.rl.loop import Row, State, run_loop
 from arm.rl.policy import CodePolicy
 from arm.rl.prompts import PromptStream, read_prompts
 from arm.rl.rendering import TokenizerRenderer
-from arm.rl.rewards import JudgeClient
+from arm.rl.rewards import ByTask, JudgeClient, Rewarder
 from arm.rl.rollout import Picture, RolloutMaker, all_ranks, draw_sheet
+from arm.rl.rubrics import load_asked, open_ledger, rubric_clients
 from arm.storage import Folder, publish_tree
 from arm.tokenizer.loading import detokenizer_folder, load_detokenizer
 from arm.tokenizer.protocol import load_tokenizer, tokenizer_folder
@@ -75,7 +78,7 @@ def train_policy(
     """Run one stage of GRPO from `model`, with its visual tokens rendered by `detokenizer` and judged over HTTP."""
     make_deterministic(config.seed)
     stream = PromptStream(read_prompts(prompts, config.share_of_edits), config.share_of_edits, config.seed)
-    with shared_judge(config) as judge:
+    with shared_judges(config, output) as judge:
         models = load_models(model.local_folder("model"), tokenizer_folder(tokenizer), config)
         generator = Generator(models.policy, models.vocabulary, models.text_tokenizer, batch_size=config.rollout_batch)
         renderer = load_renderer(tokenizer, detokenizer, config)
@@ -87,18 +90,28 @@ def train_policy(
         host.close()
     if rank() == 0:
         publish(models, output, state)
+        write_benchmarks(model, config, output)
     return outcome_of(state)
 
 
 @contextlib.contextmanager
-def shared_judge(config: PolicyConfig) -> Iterator[JudgeClient]:
-    """A client of the one judge: rank 0 finds or starts it, and tells the others its address."""
+def shared_judges(config: PolicyConfig, output: Folder) -> Iterator[Rewarder]:
+    """Who rewards each task: the one judge service, which rank 0 finds or starts and tells the others of, or rubrics."""
+    reward = config.reward
+    rubrics = {task: load_asked(task, asked) for task, asked in reward.rubrics.items()}
     with contextlib.ExitStack() as stack:
-        own = stack.enter_context(judge_address(config.reward)) if rank() == 0 else ""
+        serves = bool(config.served_tasks) and rank() == 0
+        own = stack.enter_context(judge_address(reward)) if serves else ""
         start_process_group()
-        client = JudgeClient(all_ranks(own)[0], config.reward)
-        stack.callback(client.close)
-        yield client
+        rewarders: dict[str, Rewarder] = {}
+        if config.served_tasks:
+            client = JudgeClient(all_ranks(own)[0], reward)
+            stack.callback(client.close)
+            rewarders |= dict.fromkeys(config.served_tasks, client)
+        if rubrics:
+            ledger = open_ledger(reward, output)
+            rewarders |= stack.enter_context(rubric_clients(reward, rubrics, ledger, num_ranks()))
+        yield ByTask(rewarders)
 
 
 def load_models(folder: Path, codes_folder: Path, config: PolicyConfig) -> Models:

@@ -2,7 +2,8 @@
 
     model/ tokenizer/ detokenizer/   all that `arm generate`, `arm edit` and `arm ask` need
     evaluation/                      scores and verdicts, so that a later release can be compared item by item
-    release.json                     name, digests, licences, what its parts were made from, the verdict of every gate
+    release.json                     name, digests, licences, what its parts were made from, the verdict of every gate,
+                                     the benchmarks that rewarded the model
 
 The gates compare scores of the evaluation with numbers, with other stages, and with the release that holds the alias now.
 When all hold, the alias of the registered MLflow model moves to this version; otherwise the version is registered without
@@ -22,6 +23,7 @@ from arm.manifest import FileEntry, Manifest, Outcome
 from arm.outside import outside_files
 from arm.storage import Folder, copy_file
 from arm.tracking.config import CHAMPION, Gate, RegisterConfig
+from arm.tracking.rewarded import read_rewarded
 
 FILE_NAME = "release.json"
 RECORDED = "evaluation/"
@@ -74,6 +76,9 @@ def register_release(
     release = describe({**parts, "evaluation": evaluation}, verdicts, config, report)
     if champion is not None:
         release["champion"] = champion.digest
+    if rewarded := read_rewarded(parts["model"]):
+        release["rewarded"] = rewarded
+        print(f"No independent test of this model, which they rewarded: {', '.join(sorted(rewarded))}.")
     output.write(FILE_NAME, (json.dumps(release, indent=1, sort_keys=True) + "\n").encode())
     for verdict in verdicts:
         print(verdict.sentence)
@@ -235,6 +240,7 @@ def registration_event(release: Manifest) -> dict[str, Any]:
             "arm.gates": "held" if values["alias_moves"] else "not held",
             "arm.licences": ", ".join(values["licences"]),
             **({"arm.champion": values["champion"]} if "champion" in values else {}),
+            **({"arm.rewarded": ", ".join(sorted(values["rewarded"]))} if "rewarded" in values else {}),
             **{f"arm.{name}": digest for name, digest in values["digests"].items()},
         },
     }

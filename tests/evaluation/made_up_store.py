@@ -144,6 +144,7 @@ def evaluation_files() -> dict[str, bytes]:
         "comparisons.json": compared,
         "images/captions.json": captions,
         "scores.json": {},
+        "rewarded.json": {"edit_policy": {"editing": ["made-up/1 in edit"]}},
     }
     return images | {name: json.dumps(value).encode() for name, value in texts.items()}
 
@@ -197,5 +198,6 @@ def _release() -> bytes:
             "digests": {},
             "gates": gates,
             "licences": ["CC0-1.0"],
+            "rewarded": {"gedit_en": ["viescore_editing 1, asked of a-judge, in edit"]},
         }
     ).encode()

@@ -139,6 +139,14 @@ def test_batches_change_no_byte(job: Any) -> None:
     assert {n: first.read(n) for n in first.list()} == {n: second.read(n) for n in second.list()}
 
 
+def test_what_rewarded_a_stage_is_told_by_stage(job: Any, tmp_path: Path) -> None:
+    told = b'{"editing": ["made-up/1 in t2i"]}'
+    open_folder(str(tmp_path / "model-t2i_policy-0")).write("rewarded.json", told)
+    output = job("out", {"finetuned": 0, "t2i_policy": 0})
+    assert json.loads(output.read("rewarded.json")) == {"t2i_policy": json.loads(told)}
+    assert not job("other", {"finetuned": 0}).exists("rewarded.json")
+
+
 def test_pictures_have_a_column_for_each_item_and_captions(job: Any) -> None:
     output = job("out", {"finetuned": 0})
     captions = json.loads(output.read("images/captions.json"))

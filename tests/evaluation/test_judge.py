@@ -1,76 +1,29 @@
 """The judge client against a server that fails as real ones do."""
 
-import http.server
-import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
+from judge_server import Server, serving  # type: ignore[import-not-found]
 
 from arm.errors import ServiceError, UserError
 from arm.evaluation.benchmarks import viescore
 from arm.evaluation.judge import Clock, Endpoint, Judge, Question, endpoint_from_environment
 from arm.evaluation.judge_config import JudgeConfig
-from arm.evaluation.judge_ledger import JudgeLedger
+from arm.evaluation.judge_ledger import JudgeLedger, JudgeReply
 from arm.evaluation.rubric import load_rubric, read_reply
 
 GOOD = {"objects": 9, "attributes": 8, "relations": 10, "reason": "none"}
 RUBRIC = load_rubric("text_to_image")
 
 
-class Server(http.server.ThreadingHTTPServer):
-    """Answers each call with the next script entry: a status with headers, or a reply; the last one again and again."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.script: list[Any] = [GOOD]
-        self.calls: list[dict[str, Any]] = []
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    """One call."""
-
-    server: Server
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.calls.append(body)
-        entry = self.server.script.pop(0) if len(self.server.script) > 1 else self.server.script[0]
-        if entry == "hang up":
-            self.connection.close()
-            return
-        status, headers, content = (entry[0], entry[1], {}) if isinstance(entry, tuple) else (200, {}, answer(entry))
-        data = json.dumps(content).encode()
-        self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(data))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
-
-
-def answer(reply: Any) -> dict[str, Any]:
-    """What an endpoint answers: 1,000 tokens read, 100 written."""
-    text = reply if isinstance(reply, str) else json.dumps(reply)
-    message = {"content": text} if reply != "refuse" else {"content": None, "refusal": "I cannot."}
-    usage = {"prompt_tokens": 1000, "completion_tokens": 100}
-    return {"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage}
-
-
 @pytest.fixture
 def server() -> Iterator[Server]:
-    found = Server()
-    thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield found
-    found.shutdown()
-    thread.join()
-    found.server_close()
+    with serving() as found:
+        found.script = [GOOD]
+        yield found
 
 
 def make(server: Server, folder: Path, **settings: Any) -> tuple[Judge, list[float]]:
@@ -78,7 +31,7 @@ def make(server: Server, folder: Path, **settings: Any) -> tuple[Judge, list[flo
     waits: list[float] = []
     config = JudgeConfig(**{"model": "made", "num_workers": 1, **settings})
     clock = Clock(now=lambda: sum(waits), sleep=waits.append, random=Random(0))
-    endpoint = Endpoint(f"http://127.0.0.1:{server.server_address[1]}/v1", "secret")
+    endpoint = Endpoint(server.url, "secret")
     return Judge(config, JudgeLedger(folder / "judge.sqlite"), endpoint, clock), waits
 
 
@@ -213,3 +166,29 @@ def test_a_rubric_without_a_schema_gets_text_for_a_parser_of_its_own(server: Ser
         "ok", {"score": [8, 7], "reasoning": "System: output is simply a list of scores"},
     )  # fmt: skip
     assert "response_format" not in server.calls[0]
+
+
+def test_equal_questions_at_once_are_one_call_and_one_reply(server: Server, tmp_path: Path) -> None:
+    server.script = [GOOD, {**GOOD, "objects": 1}]
+    judge, _ = make(server, tmp_path, num_workers=8)
+    found = judge.ask_all([ask()] * 8)
+    assert ([reply.value for reply in found], len(server.calls)) == ([GOOD] * 8, 1)
+
+
+def test_of_two_replies_to_one_question_the_first_stays(tmp_path: Path) -> None:
+    """As two processes that share a ledger may get them."""
+    ledgers = [JudgeLedger(tmp_path / "judge.sqlite") for _ in range(2)]
+    call: dict[str, Any] = {"model": "made", "rubric": "r 1", "attempts": 1, "tokens": (0, 0), "dollars": 0.25}
+    kept = [
+        ledger.record("key", JudgeReply(outcome="ok", value={"objects": number}), **call)
+        for number, ledger in enumerate(ledgers)
+    ]
+    assert [reply.value for reply in kept] == [{"objects": 0}] * 2
+    assert [ledger.dollars() for ledger in ledgers] == [0.5, 0.5]
+
+
+def test_the_budget_counts_what_others_spent_on_the_same_ledger(server: Server, tmp_path: Path) -> None:
+    prices = {"dollars_per_million_input": 2.0, "dollars_per_million_output": 10.0, "max_dollars": 0.003}
+    judge, other = (make(server, tmp_path, **prices)[0] for _ in range(2))
+    assert judge.ask(ask("a")).outcome == "ok"
+    assert other.ask(ask("b")).reason == "the budget of $0.003 is spent"

@@ -106,6 +106,12 @@ def test_the_numbers_on_the_page_are_those_of_the_artifacts(store: Path) -> None
         assert said in text
 
 
+def test_a_benchmark_that_rewarded_the_model_is_said_to_be_no_independent_test(store: Path) -> None:
+    text = " ".join("".join(read(write_report(str(store))).text).split())
+    assert "no independent tests of it: Editing of the edit policy (by made-up/1 in edit)." in text
+    assert "no independent tests of it any more: gedit_en (by viescore_editing 1, asked of a-judge, in edit)." in text
+
+
 def section_of(page: str, name: str) -> str:
     return page.partition(f'id="{name}"')[2].partition("</section>")[0]
 

@@ -11,13 +11,15 @@ import pytest
 
 from arm import cli, recipes
 from arm.data.config import SourceRule
+from arm.evaluation.judge_config import JudgeConfig
 from arm.preflight import hardware, memory, training
 from arm.preflight.documents import Kind
 from arm.preflight.outline import Setting, StepPlan
 from arm.preflight.plan import Plan, make_plan
-from arm.preflight.policy import judgements
+from arm.preflight.policy import judge_seconds, judgements
 from arm.recipes import RECIPES, Compute, Recipe
 from arm.recipes.facts import LanguageGeometry
+from arm.rl.config import AskedRubric, RewardConfig, RubricConfig
 
 STAGES = ("train-model-pretrain", "train-model-continue", "train-model-finetune")
 
@@ -107,6 +109,40 @@ def test_judge_replicas_are_images_times_p50_over_concurrency_times_budget() -> 
     found = {fact.name: fact for fact in step.facts}
     budget = sum(float(found[f"seconds: {part}"].value.replace(",", "")) for part in ("generate", "decode"))
     assert int(found["judge replicas"].value) == pytest.approx(1_024 * 40 / (8 * budget), abs=1)
+
+
+def asking(num_rubrics: int, **judge: Any) -> RubricConfig:
+    weights = [{"quality": 1 / num_rubrics}] * num_rubrics
+    asked = tuple(AskedRubric(rubric=f"r{n}", version=1, weights=weights[n]) for n in range(num_rubrics))
+    return RubricConfig(judge=JudgeConfig(model="made", **judge), asked=asked)
+
+
+def test_every_rubric_is_a_call_about_every_image_of_its_task() -> None:
+    """200 steps of 40 x 16 images, half of them edits: 64,000 of one rubric and 64,000 of two."""
+    reward = RewardConfig(rubrics={"text_to_image": asking(1), "edit": asking(2)})
+    recipe = changed("arm_7b", "train-policy-joint", reward=reward)
+    assert judgements(recipe.config("train-policy-joint")) == 64_000 + 2 * 64_000
+    step = planned(recipe, "train-policy-joint")
+    assert step.extra_cost == pytest.approx(192_000 * 0.01)
+    replicas = next(fact for fact in step.facts if fact.name == "judge replicas").how
+    assert "320 images x 1 rubric x 4 s" in replicas
+    assert "320 images x 2 rubrics x 4 s" in replicas
+
+
+def test_a_module_of_ours_costs_nothing_beside_rubrics_that_do() -> None:
+    reward = RewardConfig(judge="own/1", module="own.judge", rubrics={"edit": asking(2)})
+    step = planned(changed("arm_7b", "train-policy-joint", reward=reward), "train-policy-joint")
+    assert step.extra_cost == pytest.approx(128_000 * 0.01)
+
+
+def test_a_rate_slows_a_step_and_a_budget_that_is_too_small_is_told() -> None:
+    """1,024 calls at 60 a minute are 1,024 seconds."""
+    judge = {"calls_per_minute": 60.0, "max_dollars": 5.0, "dollars_per_million_input": 1.0}
+    reward = RewardConfig(rubrics={"text_to_image": asking(1, **judge)})
+    recipe = changed("arm_7b", "train-policy-t2i", reward=reward)
+    assert judge_seconds(recipe.config("train-policy-t2i"), 4.0, 8) == 1_024
+    notes = planned(recipe, "train-policy-t2i").notes
+    assert "text_to_image needs $2,867 of judgements, but its budget is $5: the run will pause." in notes
 
 
 def test_codes_are_two_bytes_and_texts_lie_beside_them() -> None:

@@ -4,6 +4,7 @@ python one_run.py make FOLDER            write model, tokenizer and prompts
 python one_run.py run FOLDER OUTPUT      run the job on them; the judge's address stands in ARM_JUDGE_ADDRESS
 """
 
+import hashlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -73,16 +74,25 @@ def manifest_of(folder: Path) -> Manifest:
     )  # fmt: skip
 
 
-def run(folder: Path, output: Path) -> Outcome:
+def run(folder: Path, output: Path, **changes: Any) -> Outcome:
     """Run the joint stage with a renderer that spells the codes."""
     training.load_renderer = lambda tokenizer, detokenizer, config: CodesAsPixels()  # type: ignore[assignment,return-value]
     torch.set_num_threads(1)
-    config = tiny_config(
-        stage="joint", edit_share=0.5, steps=6, checkpoint_every=1, samples_every=3, learning_rate=2e-3,
-        reward=RewardConfig(judge="t", num_retries=1, retry_seconds=0.01),
-    )  # fmt: skip
+    values: dict[str, Any] = {
+        "stage": "joint", "edit_share": 0.5, "steps": 6, "checkpoint_every": 1, "samples_every": 3, "learning_rate": 2e-3,
+        "reward": RewardConfig(judge="t", num_retries=1, retry_seconds=0.01),
+    }  # fmt: skip
+    config = tiny_config(**(values | changes))
     inputs = {name: manifest_of(folder / name) for name in ("model", "prompts", "tokenizer")}
     return training.train_policy(**inputs, detokenizer=inputs["tokenizer"], output=LocalFolder(output), config=config)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Digest of every published file."""
+    files = (path for path in folder.rglob("*") if path.is_file() and ".work" not in path.parts)
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)
+    }
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """The job: what it publishes, that a kill changes nothing, and that it pauses and goes on with its judge."""
 
 import base64
-import hashlib
 import io
 import json
 import os
@@ -18,7 +17,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from one_run import make, run  # type: ignore[import-not-found]
+from one_run import digests, make, run  # type: ignore[import-not-found]
 
 from arm.errors import ServiceError
 from arm.rl import training
@@ -99,14 +98,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         found.server.server_close()
         yield folder
     torch.use_deterministic_algorithms(False)
-
-
-def digests(folder: Path) -> dict[str, str]:
-    """Digest of every published file."""
-    files = (path for path in folder.rglob("*") if path.is_file() and ".work" not in path.parts)
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)
-    }
 
 
 def test_the_job_publishes_a_model_curves_and_pictures(made: Path) -> None:

@@ -152,6 +152,6 @@ def build_rig(function: Callable[[Judgeable], Reward], config: PolicyConfig, mod
     engine = PlainEngine(tiny_policy(model, config.temperature))
     prompts = [RolloutPrompt(uid=f"{i:032x}", task="text_to_image", text=f"p{i}", meta={}) for i in range(12)]
     stream = PromptStream({"text_to_image": prompts}, 0.0, config.seed)
-    maker = RolloutMaker(generator, CodesAsPixels(), FunctionJudge(function), config)  # type: ignore[arg-type]
+    maker = RolloutMaker(generator, CodesAsPixels(), FunctionJudge(function), config)
     learner = Learner(engine, tiny_policy(reference, config.temperature), generator.prompt_ids, config)
     return Rig(config, model, engine, maker, learner, stream, MemoryHost())

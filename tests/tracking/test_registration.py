@@ -13,7 +13,7 @@ from arm.errors import UserError
 from arm.manifest import Manifest, entries_of, licences_in
 from arm.storage import LocalFolder
 from arm.tracking.config import Gate, RegisterConfig
-from arm.tracking.registration import comparisons_of, judge
+from arm.tracking.registration import comparisons_of, judge, registration_event
 from arm.tracking.sender import Sender, connect
 
 SCORES = {
@@ -238,3 +238,15 @@ def test_another_report_is_another_release_and_a_wrong_one_is_one_sentence(
         register_against(tmp_path, inputs, "{}", 0.05)
     with pytest.raises(UserError, match="go together; give both or neither"):
         RegisterConfig(max_contaminated_share=0.1)
+
+
+def test_a_release_names_the_benchmarks_that_rewarded_its_model(
+    tmp_path: Path, inputs: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "rewarded" not in json.loads(register(tmp_path, inputs).local("release.json").read_text())
+    told = {"gedit_en": ["viescore_editing 1, asked of a-judge, in edit"]}
+    files = {"model/config.json": "{}", "rewarded.json": json.dumps(told)}
+    made = register(tmp_path / "b", {**inputs, "model": artifact(tmp_path / "b", "model", files).url})
+    assert json.loads(made.local("release.json").read_text())["rewarded"] == told
+    assert registration_event(made)["tags"]["arm.rewarded"] == "gedit_en"
+    assert "No independent test of this model, which they rewarded: gedit_en." in capsys.readouterr().out

@@ -1,6 +1,6 @@
 """The verdict of the release, the speeds, and where everything lies."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from arm.evaluation.page.charts import share_bar
@@ -46,6 +46,7 @@ def render_verdict(steps: Sequence[Step]) -> Markup:
         "Release", tag("span", sentence, class_=f"verdict {'good' if moves else 'bad'}"),
         table(("Gate", "", "Why"), rows) if rows else None,
         tag("p", f"Licences of its parts: {licences}.", class_="note"),
+        _rewarded(release.get("rewarded", {})),
         tag("p", "Try it: ", tag("code", 'arm generate "a red circle and a blue square"'), class_="note"),
     )  # fmt: skip
 
@@ -84,6 +85,14 @@ def render_places(steps: Sequence[Step], store: str) -> Markup:
         if rows
         else Markup("")
     )
+
+
+def _rewarded(found: Mapping[str, Sequence[str]]) -> Markup | None:
+    """The benchmarks that the model was rewarded by."""
+    if not found:
+        return None
+    told = "; ".join(f"{name} (by {', '.join(by)})" for name, by in sorted(found.items()))
+    return tag("p", f"Rewarded the model, and are no independent tests of it any more: {told}.", class_="note")
 
 
 def _gate(holds: bool) -> tuple[Markup]:

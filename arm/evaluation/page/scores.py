@@ -49,7 +49,9 @@ def render_scores(evaluation: Step | None) -> Markup:
         "nothing else. Whiskers are 95% bootstrap intervals over items; the dotted mark is the baseline."
     )
     tools = _reference(protocols.get(REFERENCE, {}))
-    return section("Scores", note, tools, *tables, _comparisons(evaluation), _protocols(protocols))
+    return section(
+        "Scores", note, tools, *tables, _rewarded(evaluation, names), _comparisons(evaluation), _protocols(protocols)
+    )
 
 
 def headline(protocols: Protocols, subject: str, benchmark: str) -> Mapping[str, Any] | None:
@@ -121,6 +123,21 @@ def _reference(records: Mapping[str, Mapping[str, Any]]) -> Markup | None:
     if not rows:
         return None
     return tag("div", tag("h3", "The tools"), table(("", "strict", "", "95%", "items", ""), rows, class_="scores"))
+
+
+def _rewarded(evaluation: Step, names: Sequence[str]) -> Markup | None:
+    """The benchmarks above whose rule rewarded a stage's model, by stage."""
+    found = evaluation.read_json("rewarded.json") or {}
+    told = [
+        f"{TITLES.get(name, words(name))} of the {words(stage)} (by {', '.join(found[stage][name])})"
+        for name in names
+        for stage in STAGES
+        if name in found.get(stage, {})
+    ]
+    if not told:
+        return None
+    sentence = "These scores come from the rule that rewarded the model, and are no independent tests of it: "
+    return tag("p", f"{sentence}{'; '.join(told)}.", class_="note")
 
 
 def _comparisons(evaluation: Step) -> Markup | None:
