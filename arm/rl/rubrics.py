@@ -76,9 +76,8 @@ class RubricClient:
             question = Question(rubric, {name: fields[name] for name in rubric.fields()}, shown(rubric, item))
             reply = self._judge.ask(question)
         except ServiceError as error:
-            self._refused = str(
-                error
-            )  # a wrong key, address or model: asking on is no use, and all ranks must pause alike
+            # a wrong key, address or model: asking on is no use, and all ranks must pause alike
+            self._refused = str(error)
             return self._refused
         if reply.outcome != "ok":
             return f"{reply.outcome}: {reply.reason}"
