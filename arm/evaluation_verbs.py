@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from arm import config as configs
 from arm.command_line import Formatter, add_fields, collect
 from arm.errors import UserError
+from arm.evaluation.benchmarks.prompts import STYLES
 from arm.evaluation.detectors.config import DetectorConfig
 from arm.evaluation.models.config import ModelConfig
 from arm.evaluation.models.kinds import find, load, local_names
@@ -68,7 +69,7 @@ def _add_answers(parser: argparse.ArgumentParser) -> None:
     _add_model(parser)
     parser.add_argument("--questions", required=True, metavar="FILE", help="JSONL, JSON, TSV or Parquet")
     parser.add_argument("--images", metavar="DIR", help="folder of the images that the file names")
-    parser.add_argument("--style", default="none", choices=("none", "short", "choice"), help="what follows a question")
+    parser.add_argument("--style", default="none", choices=tuple(STYLES), help="wording of a question")
     parser.add_argument("--output", required=True, metavar="FILE", help="answers, as JSONL")
 
 

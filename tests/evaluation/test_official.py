@@ -1,5 +1,6 @@
 """Other authors' benchmarks in evaluate-model: from their data, through a model and a judge, to their own scorer's number."""
 
+import base64
 import json
 import re
 from collections.abc import Sequence
@@ -32,18 +33,20 @@ PROMPTS = [
 
 
 class Yes(Unable):
-    """Answers yes, draws grey squares, and counts how often it was asked."""
+    """Answers yes, draws grey squares; counts how often it was asked, and keeps the words."""
 
     name, independent = "yes", True
 
     def __init__(self) -> None:
         self.asked = 0
+        self.heard: list[str] = []
 
     def protocol(self) -> dict[str, Any]:
         return {}
 
     def answer(self, questions: Sequence[Question]) -> list[str | Failed]:
         self.asked += len(questions)
+        self.heard += [question.text for question in questions]
         return ["Yes, there is." for _ in questions]
 
     def generate_images(self, drawings: Sequence[Drawing], clock: Clock = NO_CLOCK) -> list[Pixels | Failed]:
@@ -151,18 +154,78 @@ def test_mme_lines_have_four_cells_whatever_the_model_writes(tmp_path: Path) -> 
     assert write_answers("mme", [{**answered[0], "failed": "refused"}]) == b"\n"
 
 
-def test_open_questions_of_mmmu_are_asked_for_a_word_and_choices_for_a_letter(tmp_path: Path) -> None:
-    rows = [
-        {"id": "validation_Art_1", "question": "Who?", "question_type": "open", "answer": "Bach", "options": "[]"},
-        {"id": "validation_Art_2", "question": "Which?", "question_type": "multiple-choice", "answer": "B",
-         "options": "['x', 'y']"},
+def mmmu_rows(split: str, subject: str) -> list[dict[str, Any]]:
+    """A choice and an open question, with one image each."""
+    image = {"bytes": encode_png(np.zeros((4, 4, 3), dtype=np.uint8)), "path": None}
+    return [
+        {"id": f"{split}_{subject}_1", "question": "Which is <image 1>?", "question_type": "multiple-choice",
+         "options": "['yes', 'no']", "answer": "A", "image_1": image},
+        {"id": f"{split}_{subject}_2", "question": "What is <image 1>?", "question_type": "open", "options": "[]",
+         "answer": "yes", "image_1": image},
     ]  # fmt: skip
-    (tmp_path / "art.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found = questions.of_mmmu(open_files(str(tmp_path)), "art.jsonl")
-    assert [row["style"] for row in found] == ["short", "choice"]
-    written = json.loads(write_answers("mmmu", [{**row, "prediction": "B"} for row in found]))
-    assert "all_choices" not in written[0]
-    assert written[1]["index2ans"] == {"A": "x", "B": "y"}
+
+
+def test_the_validation_split_of_all_thirty_subjects_of_mmmu_is_asked_and_no_other(tmp_path: Path) -> None:
+    """huggingface.co/datasets/MMMU/MMMU: a folder a subject, in each of which the files have the same names."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from arm.evaluation.benchmarks.mmmu import DOMAINS
+
+    subjects = sorted(subject for listed in DOMAINS.values() for subject in listed)
+    for subject in subjects:
+        folder = tmp_path / "data" / "mmmu" / subject
+        folder.mkdir(parents=True)
+        for split in ("dev", "validation", "test"):
+            rows = pa.Table.from_pylist(mmmu_rows(split, subject))
+            pq.write_table(rows, folder / f"{split}-00000-of-00001.parquet")
+    model, bench = Yes(), bench_of("mmmu", tmp_path)
+    run_answers(bench, model, "made up")
+    result = score(bench)
+    assert model.asked == 60
+    assert {item.uid for item in result.items} == {f"validation_{name}_{n}" for name in subjects for n in (1, 2)}
+    assert bench.output.exists("results/Art_Theory/output.json")
+    assert result.scores.num_expected == 900
+    assert model.heard[:2] == [
+        "Which is <image 1>?\nA. yes\nB. no\n\nAnswer with the option's letter from the given choices directly.",
+        "What is <image 1>?\n\nAnswer the question using a single word or phrase.",
+    ]
+
+
+def test_choices_of_mmmu_without_options_are_one_sentence(tmp_path: Path) -> None:
+    (row, _) = mmmu_rows("validation", "Art")
+    (tmp_path / "art.jsonl").write_text(json.dumps({**row, "image_1": "", "options": "yes, no"}) + "\n")
+    with pytest.raises(UserError, match=r"validation_Art_1 of .*art.jsonl has no list of options: 'yes, no'"):
+        questions.of_mmmu(open_files(str(tmp_path)), "art.jsonl")
+
+
+def test_answers_to_mmmu_keep_the_letters_of_the_options() -> None:
+    choice, opened = mmmu_rows("validation", "Art")
+    written = json.loads(write_answers("mmmu", [{**row, "prediction": "B"} for row in (choice, opened)]))
+    assert written[0]["index2ans"] == {"A": "yes", "B": "no"}
+    assert "all_choices" not in written[1]
+
+
+def test_pope_is_asked_for_a_word_and_mmbench_as_lmms_eval_does(tmp_path: Path) -> None:
+    """What pandas takes for an empty cell is no option, whether it says nan or None."""
+    pope(tmp_path)
+    asked, bench = Yes(), bench_of("pope", tmp_path)
+    run_answers(bench, asked, "made up")
+    assert asked.heard[0] == "Is there a dog in the image?\nAnswer the question using a single word or phrase."
+    assert score(bench).protocol.prompt_style == "short"
+    folder = tmp_path / "data" / "mmbench"
+    folder.mkdir()
+    image = base64.b64encode(encode_png(np.zeros((4, 4, 3), dtype=np.uint8))).decode()
+    header, row = "index\thint\tquestion\tA\tB\tC\tD\tanswer\timage", f"0\tNone\tWhich?\tx\ty\t\tnan\tA\t{image}"
+    (folder / "MMBench_DEV_EN.tsv").write_text(f"{header}\n{row}\n")
+    asked, bench = Yes(), bench_of("mmbench", tmp_path)
+    run_answers(bench, asked, "made up")
+    assert asked.heard == [
+        "Which? There are several options:\nA. x\nB. y\n\n"
+        "Answer with the option's letter from the given choices directly."
+    ]
+    score(bench)
+    assert json.loads(bench.output.read("scores.json"))["protocol"]["prompt_style"] == "mmbench"
 
 
 def test_videos_of_seed_are_not_asked_and_a_second_id_is_told_apart(tmp_path: Path) -> None:

@@ -249,10 +249,14 @@ def test_a_refused_question_has_no_answer_and_is_asked_again(tmp_path: Path, pic
     assert json.loads(output.read_text().splitlines()[2])["answer"] == "4 0"
 
 
-def test_choices_and_hints_stand_as_mmbench_has_them() -> None:
+def test_choices_and_hints_stand_as_the_style_has_them() -> None:
     row = {"index": "1", "hint": "Look.", "question": "Which?", "A": "one", "B": "two", "C": "nan", "answer": "B"}
     wanted = "Look.\nWhich?\nA. one\nB. two\nAnswer with the option's letter from the given choices directly."
     assert prompt_of(row, "1", "choice") == wanted
+    assert prompt_of(row, "1", "mmbench") == (
+        "Look. Which? There are several options:\nA. one\nB. two\n\n"
+        "Answer with the option's letter from the given choices directly."
+    )
     mmmu = {"id": "validation_Art_1", "question": "Which?", "options": "['one', 'two']", "answer": "B"}
     assert prompt_of(mmmu, "1", "none") == "Which?\nA. one\nB. two"
     assert prompt_of({"question": "Why?", "options": "[]"}, "1", "none") == "Why?"

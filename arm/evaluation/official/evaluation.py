@@ -70,7 +70,7 @@ def _ask(
 
 def _classified(bench: Bench, subject: Subject) -> Result:
     name = f"{RESULTS}/{bench.suite.result}"
-    (classes,) = bench.suite.parts(bench.data).values()
+    (classes,) = bench.suite.names(bench.data)
     if not bench.output.exists(name):
         bench.output.write(name, classify(bench.data, bench.images, classes, subject, bench.scratch))
     return score(bench)

@@ -56,7 +56,7 @@ class Bench:
     @property
     def rows(self) -> dict[str, list[Row]]:
         """What is asked, by part."""
-        return {part: self.suite.rows(self.data, name) for part, name in self.suite.parts(self.data).items()}
+        return self.suite.asked(self.data)
 
 
 def run_images(bench: Bench, model: Model, kind: str) -> None:
@@ -129,7 +129,11 @@ def score(bench: Bench) -> Result:
     )  # fmt: skip
     result = registry.score(suite.name, Files(folder, folder.list()), bench.data, settings)
     notes = [OURS.format(f"{rubric.name} {rubric.version}") for rubric in rubrics if rubric.source.startswith("ours")]
-    result = replace(result, protocol=replace(result.protocol, notes=(*result.protocol.notes, *notes)))
+    protocol = replace(
+        result.protocol, notes=(*result.protocol.notes, *notes),
+        prompt_style=suite.style if suite.task == "answer" else "",
+    )  # fmt: skip
+    result = replace(result, protocol=protocol)
     pictures = images_of(bench)
     rows = [item_row(item) | _picture(pictures.get(item.uid)) for item in result.items]
     bench.output.write("items.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
