@@ -108,16 +108,16 @@ class EvaluateConfig:
             raise UserError(f"EvaluateConfig.num_bootstraps is {self.num_bootstraps}; an interval needs at least 100.")
 
     def outside_paths(self) -> tuple[str, ...]:
-        """What no job made: data sets, the model's and the judges' weights. Data that lack are refused here."""
+        """What no job made: data sets, the model's and the judges' weights. Data or a judge that lack are refused here."""
         return tuple(self._outside())
 
     def _outside(self) -> Iterator[str]:
         asked = [name for name in self.benchmarks if name in OFFICIAL]
         if not asked:
             return
-        suites = importlib.import_module("arm.evaluation.official.suites")  # which needs this module, and torch
+        readiness = importlib.import_module("arm.evaluation.official.readiness")  # which needs this module, and torch
         for name in asked:
-            yield suites.open_data(name, self.official).folder.url
+            yield readiness.open_data(name, self.official).folder.url
         official = self.official
         weights = (self.model.model, official.detector.model, official.detector.clip, official.questioner.model)
         yield from (path for path in weights if path and (path.startswith("s3://") or Path(path).exists()))

@@ -27,7 +27,8 @@ from arm.evaluation.official.config import OfficialConfig
 from arm.evaluation.official.suites import Suite
 from arm.evaluation.production.journal import Journal
 from arm.evaluation.production.layouts import Picture, Request
-from arm.evaluation.production.rows import Row, read_picture
+from arm.evaluation.production.pictures import Pictures, read_picture
+from arm.evaluation.production.rows import Row
 from arm.evaluation.rubric import Rubric, load_rubric
 from arm.progress import Progress
 from arm.storage import Folder
@@ -87,14 +88,17 @@ def _first_word(answer: str | models.Failed) -> str:
 
 def open_judge(config: OfficialConfig, scratch: Path) -> Judge:
     """The judge behind the endpoint, with its ledger."""
-    if not config.judge.model:
-        raise UserError("The benchmark needs a judge: give official.judge.model, and ARM_JUDGE_URL in the environment.")
     endpoint = None if config.judge.mode == "replay" else endpoint_from_environment()
     return Judge(config.judge, JudgeLedger(config.ledger or scratch / "judge.sqlite"), endpoint)
 
 
 def give_marks(
-    suite: Suite, pictures: Sequence[Picture], rows: Mapping[str, Row], made: Folder, images: Path | None, judge: Judge
+    suite: Suite,
+    pictures: Sequence[Picture],
+    rows: Mapping[str, Row],
+    made: Folder,
+    images: Pictures | None,
+    judge: Judge,
 ) -> list[Row]:
     """One row an image that was made: uid, and the reply to each rubric; UserError when somebody was not reached."""
     rubrics = [load_rubric(name) for name in suite.rubrics]
@@ -121,7 +125,7 @@ def give_marks(
 
 
 def question_of(
-    rubric: Rubric, picture: Picture, rows: Mapping[str, Row], made: Folder, images: Path | None
+    rubric: Rubric, picture: Picture, rows: Mapping[str, Row], made: Folder, images: Pictures | None
 ) -> Question:
     """A rubric about one image: of two, the first is the source, to whose size the edited one is brought (GEdit)."""
     request = picture.requests[0]

@@ -21,6 +21,7 @@ from arm.evaluation.official.suites import SUITES, Suite
 from arm.evaluation.production.answers import answer_questions
 from arm.evaluation.production.images import make_images
 from arm.evaluation.production.layouts import Picture, find_layout, lay_out
+from arm.evaluation.production.pictures import Pictures
 from arm.evaluation.production.rows import Row
 from arm.evaluation.rubric import load_rubric
 from arm.storage import Folder, LocalFolder
@@ -49,9 +50,9 @@ class Bench:
         return self.output.scratch("work")
 
     @property
-    def images(self) -> Path:
-        """A local folder with the data set's images."""
-        return mirrored(self.data.folder, self.data.names, self.scratch / "data")
+    def images(self) -> Pictures:
+        """The data set's images."""
+        return Pictures(self.data.folder, self.data.names)
 
     @property
     def rows(self) -> dict[str, list[Row]]:
@@ -101,12 +102,12 @@ def by_uid(pictures: list[Picture], rows: list[Row]) -> dict[str, Row]:
 
 def run_answers(bench: Bench, model: Model, kind: str) -> None:
     """Ask every part of the data set apart, and write the answers as the scorer reads them."""
-    suite = bench.suite
+    suite, images = bench.suite, bench.images
     gathered: list[Row] = []
     for part, rows in bench.rows.items():
         answers = bench.scratch / f"answers_{part}.jsonl"
         answer_questions(
-            model, kind, rows, answers, style=suite.style, images=bench.images, batch_size=bench.batch_size
+            model, kind, rows, answers, style=suite.style, images=images, batch_size=bench.batch_size, part=part
         )
         found = [json.loads(line) for line in answers.read_text().split("\n") if line]
         bench.output.write(f"{MADE}/{answers.name}", answers.read_bytes())

@@ -12,10 +12,9 @@ from arm.evaluation.benchmarks import dpg, geneval, gqa, imgedit, mme, mmmu, vqa
 from arm.evaluation.benchmarks.pope import SETS
 from arm.evaluation.benchmarks.reading import Files, Source
 from arm.evaluation.benchmarks.registry import SCORERS
-from arm.evaluation.official.config import OFFICIAL, OfficialConfig
+from arm.evaluation.official.config import OFFICIAL
 from arm.evaluation.production import questions
 from arm.evaluation.production.rows import Row
-from arm.storage import open_folder
 
 Task = Literal["generate_images", "edit", "answer", "classify"]
 Judged = Literal["", "objects", "questions", "marks"]
@@ -158,17 +157,3 @@ SUITES: dict[str, Suite] = {
 }  # fmt: skip
 """Name -> benchmark; each name is a scorer's."""
 assert SUITES.keys() == set(OFFICIAL) <= SCORERS.keys()
-
-
-def open_data(name: str, config: OfficialConfig) -> Files:
-    """The data folder of a benchmark, with every file that it needs; UserError otherwise, before any model is loaded."""
-    suite = SUITES[name]
-    if not config.data:
-        raise UserError(
-            f"The benchmark {name} needs its data: give official.data, a folder that holds {name}/ with "
-            f"{suite.sources[0].names[0]} ({suite.sources[0].what}; {suite.sources[0].where}, {suite.sources[0].licence})."
-        )
-    folder = open_folder(config.data).child(name)
-    files = Files(folder, folder.list())
-    suite.names(files)
-    return files

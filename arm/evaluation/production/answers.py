@@ -21,9 +21,10 @@ from arm.errors import UserError
 from arm.evaluation.benchmarks.prompts import LETTERS, STYLES
 from arm.evaluation.models.model import Failed, Model, Question
 from arm.evaluation.production.journal import Journal
+from arm.evaluation.production.pictures import Pictures, read_picture
 from arm.evaluation.production.protocol import batches_to_make, claim
 from arm.evaluation.production.questions import choices_of
-from arm.evaluation.production.rows import Row, digest_of, first_of, read_picture
+from arm.evaluation.production.rows import Row, digest_of, first_of
 from arm.progress import Progress
 from arm.storage import open_folder
 
@@ -46,9 +47,10 @@ class Asked:
 
 
 def answer_questions(
-    model: Model, kind: str, rows: Sequence[Row], output: Path, *, style: str, images: Path | None, batch_size: int
-) -> dict[str, int]:
-    """Answer what has no answer yet; returns the counts."""
+    model: Model, kind: str, rows: Sequence[Row], output: Path, *, style: str, images: Pictures | None, batch_size: int,
+    part: str = "",
+) -> dict[str, int]:  # fmt: skip
+    """Answer what has no answer yet; returns the counts. `part` tells images of one name apart."""
     asked = read_questions(rows, style)
     folder = open_folder(str(output.parent))
     claim(folder, f"{output.name}.protocol.json", {
@@ -60,7 +62,7 @@ def answer_questions(
     wanted = frozenset(missing)
     progress = Progress("answer questions", total=len(asked), done=len(asked) - len(missing))
     for batch in batches_to_make(asked, lambda item: item.uid in wanted, batch_size, independent=model.independent):
-        rows = [row for row in _answered(model, batch, images) if row["uid"] in wanted]
+        rows = [row for row in _answered(model, batch, images, part) if row["uid"] in wanted]
         journal.append(rows)
         progress.advance(len(rows))
     progress.close()
@@ -82,7 +84,7 @@ def read_questions(rows: Sequence[Row], style: str) -> list[Asked]:
         if uid in taken:
             raise UserError(f"Two questions are called {uid!r}; their names must differ.")
         taken.add(uid)
-        asked.append(Asked(uid=uid, prompt=prompt_of(row, uid, style), images=_pictures(row), row=row))
+        asked.append(Asked(uid=uid, prompt=prompt_of(row, uid, style), images=pictures_of(row), row=row))
     return asked
 
 
@@ -109,7 +111,7 @@ def _options(row: Mapping[str, Any]) -> dict[str, str]:
     return options
 
 
-def _pictures(row: Mapping[str, Any]) -> tuple[Any, ...]:
+def pictures_of(row: Mapping[str, Any]) -> tuple[Any, ...]:
     """The row's images in the order of their names; `images` holds several."""
     found: list[Any] = []
     for name in sorted(name for name in row if PICTURES.fullmatch(name)):
@@ -120,9 +122,11 @@ def _pictures(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return held or (() if named is None else (named,))
 
 
-def _answered(model: Model, some: Sequence[Asked], images: Path | None) -> list[Row]:
+def _answered(model: Model, some: Sequence[Asked], images: Pictures | None, part: str) -> list[Row]:
     questions = [
-        Question(uid=item.uid, text=item.prompt, images=tuple(read_picture(value, images) for value in item.images))
+        Question(
+            uid=item.uid, text=item.prompt, images=tuple(read_picture(value, images, part) for value in item.images)
+        )
         for item in some
     ]
     return [_row(item, made) for item, made in zip(some, model.answer(questions), strict=True)]
