@@ -147,15 +147,16 @@ def test_geneval_draws_detects_and_scores_each_image(tmp_path: Path, monkeypatch
     assert (numbers["single_object"].value, numbers["counting"].value) == (1.0, 0.0)
     assert "2 images a prompt; the published protocol has 4" in result.protocol.notes
     rows = [json.loads(line) for line in bench.output.read("items.jsonl").decode().splitlines()]
-    assert rows[0]["image"] == "made/00000/samples/0000.png"
-    assert bench.output.exists(rows[3]["image"])
+    assert rows[0]["image"] == "benchmarks/model/geneval/made/00000/samples/0000.png"
+    assert (tmp_path / "out" / rows[3]["image"]).is_file()
     run_images(bench, model, "made up")
     assert model.asked == 4
 
 
 def test_four_crops_of_a_grid_and_the_first_word_of_an_answer() -> None:
     grid = np.arange(4, dtype=np.uint8).reshape(2, 2)[:, :, None].repeat(3, axis=2)
-    assert [int(crop[0, 0, 0]) for crop in judging.crops_of(grid)] == [0, 1, 2, 3]
+    assert [int(crop[0, 0, 0]) for crop in judging.crops_of(grid, 4)] == [0, 1, 2, 3]
+    assert [crop.shape for crop in judging.crops_of(grid, 1)] == [(2, 2, 3)]
     assert judging._first_word("Yes, it is.") == "yes"
     assert judging._first_word(Failed("no")) == ""
 

@@ -48,8 +48,8 @@ def detect(made: Path, config: OfficialConfig, scratch: Path) -> bytes:
     return output.read_bytes()
 
 
-def ask_questions(made: Path, data: Files, config: OfficialConfig, scratch: Path) -> bytes:
-    """Item -> question -> the answer to each crop, by the questioner; the first word in lower case."""
+def ask_questions(made: Path, data: Files, config: OfficialConfig, scratch: Path, *, num_images: int) -> bytes:
+    """Item -> question -> the answer to each of its images, by the questioner; the first word in lower case."""
     asked = dpg.read_questions(data.rows(data.find(dpg.DATA)), "corrected")
     model = load(config.questioner, "answer")
     journal = Journal(scratch / "answers.jsonl")
@@ -57,7 +57,7 @@ def ask_questions(made: Path, data: Files, config: OfficialConfig, scratch: Path
     missing = [item for item in there if item not in journal.rows]
     progress = Progress("ask about images", total=len(there), done=len(there) - len(missing))
     for item in missing:
-        crops = crops_of(read_image(there[item]))
+        crops = crops_of(read_image(there[item]), num_images)
         texts = list(dict.fromkeys(asked[item].text.values()))
         questions = [
             models.Question(uid=f"{item}/{number}/{place}", text=text + YES_OR_NO, images=(crop,))
@@ -75,8 +75,10 @@ def ask_questions(made: Path, data: Files, config: OfficialConfig, scratch: Path
     return (json.dumps(found, ensure_ascii=False) + "\n").encode()
 
 
-def crops_of(image: Pixels) -> list[Pixels]:
-    """The four images of a grid of two by two, row by row, as compute_dpg_bench.py cuts them."""
+def crops_of(image: Pixels, num_images: int) -> list[Pixels]:
+    """The images that a file holds: one as it is, four out of a grid of two by two, as compute_dpg_bench.py cuts them."""
+    if num_images == 1:
+        return [image]
     height, width = image.shape[0] // 2, image.shape[1] // 2
     return [image[y : y + height, x : x + width] for y in (0, height) for x in (0, width)]
 

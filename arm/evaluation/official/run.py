@@ -39,7 +39,9 @@ class Bench:
     data: Files
     config: OfficialConfig
     output: Folder
-    """`benchmarks/<subject>/<benchmark>` of the artifact."""
+    """The folder of the benchmark in the artifact."""
+    place: str
+    """Its name there: `benchmarks/<subject>/<benchmark>`."""
     batch_size: int
     num_bootstraps: int
     seed: int
@@ -78,7 +80,8 @@ def run_images(bench: Bench, model: Model, kind: str) -> None:
         bench.output.write(name, judging.detect(local, bench.config, bench.scratch))
     elif suite.judged == "questions":
         local = mirrored(made, made.list(), bench.scratch / MADE)
-        bench.output.write(name, judging.ask_questions(local, bench.data, bench.config, bench.scratch))
+        answers = judging.ask_questions(local, bench.data, bench.config, bench.scratch, num_images=num_seeds)
+        bench.output.write(name, answers)
     else:
         pictures = lay_out(rows, layout, num_seeds)
         _let_judge(bench, pictures, by_uid(pictures, rows), name)
@@ -150,14 +153,15 @@ def judge_of(bench: Bench) -> str:
 
 
 def images_of(bench: Bench) -> dict[str, str]:
-    """The scorer's uid of an item -> its image, from the folder of the benchmark on; empty where none was drawn."""
+    """The scorer's uid of an item -> its image, from the artifact's folder on; empty where none was drawn."""
     if bench.suite.task not in ("generate_images", "edit"):
         return {}
     found = {}
     for path in bench.output.child(MADE).list():
         if path.endswith(".png"):
             parts = path.removesuffix(".png").split("/")
-            found[f"{parts[0]}/{parts[-1]}" if bench.suite.layout == "geneval" else parts[-1]] = f"{MADE}/{path}"
+            uid = f"{parts[0]}/{parts[-1]}" if bench.suite.layout == "geneval" else parts[-1]
+            found[uid] = f"{bench.place}/{MADE}/{path}"
     return found
 
 
@@ -178,5 +182,5 @@ def mirrored(folder: Folder, names: list[str], scratch: Path) -> Path:
 
 def open_bench(name: str, subject: str, data: Files, config: OfficialConfig, output: Folder, **settings: int) -> Bench:
     """The benchmark of that name on a subject, in the artifact."""
-    place = output.child(f"{FOLDER}/{subject}/{name}")
-    return Bench(suite=SUITES[name], data=data, config=config, output=place, **settings)
+    place = f"{FOLDER}/{subject}/{name}"
+    return Bench(suite=SUITES[name], data=data, config=config, output=output.child(place), place=place, **settings)
