@@ -19,11 +19,10 @@ from arm.evaluation.detectors.config import DetectorConfig
 from arm.evaluation.imaging import encode_png
 from arm.evaluation.items import Pixels
 from arm.evaluation.judge_config import JudgeConfig
-from arm.evaluation.models.config import ModelConfig
 from arm.evaluation.models.model import NO_CLOCK, Clock, Drawing, Failed, Question, Unable
 from arm.evaluation.official import judging
 from arm.evaluation.official.answering import write_answers
-from arm.evaluation.official.config import OfficialConfig
+from arm.evaluation.official.config import OfficialConfig, QuestionerConfig
 from arm.evaluation.official.readiness import check_machine, open_data
 from arm.evaluation.official.run import open_bench, run_answers, run_images, score
 from arm.evaluation.official.suites import SUITES
@@ -291,7 +290,7 @@ LACKING: list[tuple[str, str, str, dict[str, Any], str]] = [
      json.dumps({**PROMPTS[0], "include": [{"class": "bench", "count": 1, "color": "red"}]}),
      {"detector": DetectorConfig(model="w")}, "geneval asks for colours: give official.detector.clip"),
     ("dpg", "dpg_bench.csv", "item_id,text\n1,a\n", {}, "dpg needs somebody to ask .*: give official.questioner.model"),
-    ("dpg", "dpg_bench.csv", "item_id,text\n1,a\n", {"questioner": ModelConfig(kind="diffusers", model="w")},
+    ("dpg", "dpg_bench.csv", "item_id,text\n1,a\n", {"questioner": QuestionerConfig(kind="diffusers", model="w")},
      "answers no questions"),
     ("wise", "cultural.json", "[]", {}, "wise needs a judge: give official.judge.model"),
     ("gedit_en", "gedit.jsonl", "{}", {}, "gedit_en needs a judge"),
@@ -321,10 +320,10 @@ def test_weights_addresses_and_ledgers_are_looked_for_before_a_model_is_loaded(
         ("geneval", OfficialConfig(detector=DetectorConfig(model="absent")), "There is no folder 'absent'"),
         (
             "dpg",
-            OfficialConfig(questioner=ModelConfig(kind="huggingface", model="absent")),
+            OfficialConfig(questioner=QuestionerConfig(model="absent")),
             "There is no folder 'absent'",
         ),
-        ("dpg", OfficialConfig(questioner=ModelConfig(kind="openai", model="vlm")), "OPENAI_BASE_URL is not set"),
+        ("dpg", OfficialConfig(questioner=QuestionerConfig(kind="openai", model="vlm")), "OPENAI_BASE_URL is not set"),
         ("wise", OfficialConfig(judge=judged), "ARM_JUDGE_URL is not set"),
         ("wise", OfficialConfig(judge=replayed, ledger="absent.sqlite"), "There is no ledger 'absent.sqlite'"),
     ):
