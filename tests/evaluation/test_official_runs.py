@@ -2,18 +2,37 @@
 
 import csv
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import PIL.Image
 import pytest
+import torch
 from test_judge import Server, server
 from test_storage import moto_address, new_bucket, use_s3
+from tiny_lmm import tiny_lmm
 from tiny_rivals import save_llava
 
 from arm import cli
+from arm.evaluation.config import EvaluateConfig
+from arm.evaluation.evaluate import evaluate_model
+from arm.evaluation.inference import read_image
 from arm.evaluation.judge import ADDRESS
-from arm.storage import Folder, open_folder
+from arm.evaluation.official.config import OfficialConfig
+from arm.evaluation.official.templates import TEMPLATES
+from arm.evaluation.subject import Subject, Tools
+from arm.evaluation.zero_shot import TokenizerZeroShot
+from arm.storage import Folder, LocalFolder, open_folder
+from arm.tokenizer.config import DetokenizerConfig
+from arm.tokenizer.detokenizer.latents import LatentCodec
+from arm.tokenizer.detokenizer.model import Detokenizer
+from arm.tokenizer.encoder import FrozenEncoder
+from arm.tokenizer.metrics import class_vectors
+from arm.tokenizer.visual import VisualTokenizer
+from tests.tokenizer import tiny
 
 __all__ = ["moto_address", "server"]
 
@@ -22,6 +41,24 @@ __all__ = ["moto_address", "server"]
 def llava(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A vision-language model whose answers are as random as its weights."""
     return str(save_llava(tmp_path_factory.mktemp("llava") / "llava"))
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of ours with tokenizer, detokenizer and encoder, all of random weights: codes of three bits."""
+    root = tmp_path_factory.mktemp("release") / "tiny"
+    encoder, autoencoder = tiny.make_siglip(root / "encoder"), tiny.make_autoencoder(root / "autoencoder")
+    torch.manual_seed(0)
+    frozen = FrozenEncoder.from_pretrained(encoder.local_folder("model"))
+    visual = VisualTokenizer(frozen, replace(tiny.QUANTIZER, levels=(2, 2, 2))).eval()
+    visual.save_pretrained(root / "tokenizer")
+    config = DetokenizerConfig(backbone="dit", flow=replace(tiny.FLOW, patch=1), guidance=1.0, sampling_steps=2)
+    codec = LatentCodec.from_pretrained(autoencoder.local_folder("model"))
+    Detokenizer.create(codec, visual, config).save_pretrained(root / "detokenizer")
+    model, words, vocabulary = tiny_lmm()
+    for part in (model, words, vocabulary):
+        (part.save if part is vocabulary else part.save_pretrained)(root / "model")
+    return root
 
 
 @pytest.fixture(autouse=True)
@@ -85,6 +122,74 @@ def test_pope_needs_no_more_than_names_a_model_and_where_the_data_are(
     )
     asked = rows_of(made, "benchmarks/model/pope/made/answers_coco_pope_random.jsonl")
     assert asked[0]["prompt"] == "Is there a dog?\nAnswer the question using a single word or phrase."
+
+
+def test_a_model_of_ours_draws_for_dpg_and_answers_for_pope(
+    llava: str, release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A prompt's four images differ, since each has its own seed."""
+    save_pope(tmp_path / "bench/pope")
+    save_dpg(tmp_path / "bench/dpg")
+    made = run(
+        capsys, "--benchmarks", "dpg,pope", "--model", str(release), "--model.image-size", "16", "--official.data", "bench",
+        "--official.questioner.model", llava, "--official.questioner.max-tokens", "2",
+    )  # fmt: skip
+    scores = json.loads(made.read("scores.json"))["model"]
+    assert 0 <= scores["dpg/score"] <= 100
+    assert 0 <= scores["pope/mean_f1"] <= 1
+    protocol = json.loads(made.read("benchmarks/model/dpg/made/protocol.json"))
+    assert (protocol["kind"], protocol["seeds"], protocol["model"]) == ("ours", 4, "tiny")
+    with PIL.Image.open(made.fetch("benchmarks/model/dpg/made/a.png")) as image:
+        pixels = np.asarray(image)
+    side = pixels.shape[0] // 2
+    corners = {pixels[y : y + side, x : x + side].tobytes() for y in (0, side) for x in (0, side)}
+    assert len(corners) > 1
+
+
+def test_imagenet_takes_the_class_that_is_nearest_to_what_the_codes_keep(release: Path, tmp_path: Path) -> None:
+    """The same as image by image through the towers."""
+    rng = np.random.default_rng(0)
+    classes = {"n01": "red square", "n02": "blue square", "n03": "green square"}
+    shown = {}
+    for number in range(6):
+        path = tmp_path / f"bench/imagenet/val/n0{number % 3 + 1}/{number}.JPEG"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        PIL.Image.fromarray(rng.integers(0, 255, (12, 12, 3), dtype=np.uint8)).save(path, "jpeg", quality=95)
+        shown[path.relative_to(tmp_path / "bench/imagenet").as_posix()] = path
+    (tmp_path / "bench/imagenet/classes.json").write_text(json.dumps(classes))
+    inputs = {}
+    for name, folder in (("tokenizer", "tokenizer"), ("detokenizer", "detokenizer"), ("encoder", "encoder/model")):
+        place = tmp_path / name / ("model" if name == "encoder" else name)
+        shutil.copytree(release / folder, place)
+        inputs[name] = tiny.manifest(tmp_path / name, name)
+    config = EvaluateConfig(
+        benchmarks=("imagenet",),
+        official=OfficialConfig(data="bench"),
+        image_size=12,
+        num_bootstraps=100,
+        num_threads=1,
+    )
+    evaluate_model(**inputs, output=LocalFolder(tmp_path / "out"), config=config)
+    items = rows_of(open_folder("out"), "benchmarks/reference/imagenet/items.jsonl")
+    assert [item["uid"] for item in items] == sorted(shown)
+
+    tools = Tools(
+        tokenizer=tmp_path / "tokenizer/tokenizer",
+        detokenizer=Path("-"),
+        encoder=tmp_path / "encoder/model",
+        config=config,
+    )
+    subject, benchmark = Subject(name="reference", tools=tools), TokenizerZeroShot()
+    texts_KD = class_vectors(benchmark.encoder(subject).embed_texts, list(classes.values()), TEMPLATES)
+    nearest = [
+        list(classes.values())[int((benchmark.embed([tools.fit(read_image(path))], subject) @ texts_KD.T).argmax())]
+        for _, path in sorted(shown.items())
+    ]
+    assert [item["answer"] for item in items] == nearest
+    right = [item["group"] == name for item, name in zip(items, nearest, strict=True)]
+    scores = json.loads((tmp_path / "out/benchmarks/reference/imagenet/scores.json").read_text())
+    assert scores["estimates"]["mean_of_classes"]["value"] == pytest.approx(sum(right) / 6)  # two of each class
+    assert scores["refused"] == "49994 of 50000 items have no score (0 failed)"
 
 
 @pytest.mark.parametrize(("seeds", "crops"), [((), 4), (("--official.seeds", "1"), 1)])
@@ -159,8 +264,8 @@ def test_edits_are_judged_once_and_scored_again_from_the_ledger(
     found = {
         name: {metric: value["value"] for metric, value in row["estimates"].items()} for name, row in scores.items()
     }
-    assert (found["gedit_en"]["G_SC"], found["gedit_en"]["G_PQ"]) == (4.0, 9.0)
-    assert found["imgedit"]["add"] == found["imgedit"]["style"] == 4.0
+    assert (found["gedit_en"]["semantics"], found["gedit_en"]["quality"]) == (4.0, 9.0)
+    assert found["imgedit"]["type/add"] == found["imgedit"]["type/style"] == found["imgedit"]["overall"] == 4.0
     assert scores["gedit_en"]["refused"] == "595 of 606 items have no score (0 failed)"
     assert not [note for note in scores["gedit_en"]["protocol"]["notes"] if "ours" in note]
     items = rows_of(made, "benchmarks/model/gedit_en/items.jsonl")
