@@ -345,11 +345,13 @@ def test_images_in_the_folders_of_their_archives_are_asked_about_and_one_that_la
         (tmp_path / f"data/mme/{task}/images").mkdir(parents=True)
         PIL.Image.new("RGB", (width, 8)).save(tmp_path / f"data/mme/{task}/images/1.jpg")
         (tmp_path / f"data/mme/{task}/images/1.txt").write_text("a caption of the archive, no question")
-        (tmp_path / f"data/mme/{task}.txt").write_text("1.jpg\tOne?\tYes\n1.jpg\tTwo?\tNo\n")
+        (tmp_path / f"data/mme/{task}.txt").write_text("1.jpg\tOne? Please answer yes or no.\tYes\n1.jpg\tTwo?\tNo\n")
     asked, bench = Yes(), bench_of("mme", tmp_path)
     check_machine(bench.suite, bench.data, bench.config)
     run_answers(bench, asked, "made up")
     assert asked.seen == [9, 9, 8, 8]  # in the order of the scorer's table of tasks
+    assert asked.heard[0] == "One?\nAnswer the question using a single word or phrase."
+    assert b"1.jpg\tOne? Please answer yes or no.\tYes\tYes, there is." in bench.output.read("results/artwork.txt")
     (tmp_path / "data/pope/val2014/a.jpg").unlink()
     bench = bench_of("pope", tmp_path)
     with pytest.raises(UserError, match=r"lacks 6 of the 6 images that pope asks about, the first is 'a.jpg'"):

@@ -1,12 +1,13 @@
 """How understanding benchmarks put their questions: the wording decides the score, so it is theirs to the letter.
 
     short      Is there a dog in the image?⏎Answer the question using a single word or phrase.
+    mme        Is this a dog? Please answer yes or no.  ->  Is this a dog?⏎Answer the question using a single word or phrase.
     choice     What is it?⏎A. a cat⏎B. a dog⏎Answer with the option's letter from the given choices directly.
     mmbench    What is it? There are several options:⏎A. a cat⏎B. a dog⏎⏎Answer with the option's letter …
     mmmu       What is it?⏎A. a cat⏎B. a dog⏎⏎Answer with the option's letter …, or, without options, with a single word …
 
-POPE, GQA, VQAv2 and MME are asked short, SEED-Bench by choice (LLaVA-1.5, arXiv 2310.03744); MMBench and MMMU as lmms-eval
-does (github.com/EvolvingLMMs-Lab/lmms-eval, its snapshots of rendered prompts). Standard library only.
+POPE, GQA and VQAv2 are asked short, SEED-Bench by choice (LLaVA-1.5, arXiv 2310.03744); MME, MMBench and MMMU as lmms-eval
+does (github.com/EvolvingLMMs-Lab/lmms-eval; of the last two, its snapshots of rendered prompts). Standard library only.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,8 +27,13 @@ def plain(question: str, options: Options = NONE, hint: str = "") -> str:
 
 
 def short(question: str, options: Options = NONE, hint: str = "") -> str:
-    """POPE, GQA, VQAv2, MME."""
+    """POPE, GQA, VQAv2."""
     return f"{plain(question, options, hint)}\n{SHORT}"
+
+
+def mme(question: str, options: Options = NONE, hint: str = "") -> str:
+    """MME: short, in place of the sentence that each of its questions ends with."""
+    return short(question.strip().replace(" Please answer yes or no.", ""), options, hint)
 
 
 def choice(question: str, options: Options = NONE, hint: str = "") -> str:
@@ -51,6 +57,6 @@ def _listed(options: Options) -> list[str]:
 
 
 STYLES: Mapping[str, Callable[[str, Options, str], str]] = {
-    "none": plain, "short": short, "choice": choice, "mmbench": mmbench, "mmmu": mmmu,
+    "none": plain, "short": short, "choice": choice, "mme": mme, "mmbench": mmbench, "mmmu": mmmu,
 }  # fmt: skip
 """Style -> (question, options, hint) -> what the model is asked."""

@@ -143,7 +143,7 @@ SUITES: dict[str, Suite] = {
         Suite(name="pope", task="answer", sources=POPE, style="short", result="answers_{part}.jsonl"),
         Suite(name="mmbench", task="answer", sources=(MMBENCH,), rows=questions.of_mmbench, style="mmbench",
               result="prediction.jsonl"),
-        Suite(name="mme", task="answer", sources=(MME,), rows=questions.of_mme, style="short", result="{part}.txt"),
+        Suite(name="mme", task="answer", sources=(MME,), rows=questions.of_mme, style="mme", result="{part}.txt"),
         Suite(name="mmmu", task="answer", sources=(MMMU,), rows=questions.of_mmmu, style="mmmu", part_of=by_subject,
               result="{part}/output.json"),
         Suite(name="gqa", task="answer", sources=(gqa.DATA,), rows=questions.of_gqa, style="short",

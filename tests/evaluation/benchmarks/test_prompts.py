@@ -39,6 +39,7 @@ def test_mmmu_with_options_and_open(shared: Path) -> None:
 
 def test_short_answers_and_choices() -> None:
     assert prompts.short("Is it red?") == "Is it red?\nAnswer the question using a single word or phrase."
+    assert prompts.mme("Is it red? Please answer yes or no.") == prompts.short("Is it red?")
     assert prompts.choice("What is it?", {"A": "a cat", "B": "a dog"}) == (
         "What is it?\nA. a cat\nB. a dog\nAnswer with the option's letter from the given choices directly."
     )
