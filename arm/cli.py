@@ -78,7 +78,8 @@ def run_job(job: jobs.Job, arguments: list[str]) -> None:
     from arm.launch import launch
 
     parser = Parser(prog=f"arm {job.name}", description=job.purpose, formatter_class=command_line.Formatter)
-    parser.add_argument("--output", required=True, metavar="DIR", help="family folder of the output")
+    place = {"default": job.output} if job.output else {"required": True}
+    parser.add_argument("--output", metavar="DIR", help="family folder of the output", **place)
     for item in job.inputs:
         flag = f"--{item.name.replace('_', '-')}"
         text = f"{'optional ' if item.optional else ''}input ({item.role}): the folder of a finished job"

@@ -72,13 +72,14 @@ def fields_of(config_type: type, prefix: str = "") -> Iterator[tuple[str, "datac
 
 
 def docstrings(config_type: type) -> dict[str, str]:
-    """Field -> the string literal under it, on one line."""
-    body = ast.parse(textwrap.dedent(inspect.getsource(config_type))).body[0]
-    assert isinstance(body, ast.ClassDef)
+    """Field -> the string literal under it, on one line; those of the classes that it derives from, too."""
     found = {}
-    for field, text in zip(body.body, body.body[1:], strict=False):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
-            found[field.target.id] = " ".join(str(ast.literal_eval(text.value)).split())
+    for each in reversed([base for base in config_type.__mro__ if dataclasses.is_dataclass(base)]):
+        body = ast.parse(textwrap.dedent(inspect.getsource(each))).body[0]
+        assert isinstance(body, ast.ClassDef)
+        for field, text in zip(body.body, body.body[1:], strict=False):
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
+                found[field.target.id] = " ".join(str(ast.literal_eval(text.value)).split())
     return found
 
 

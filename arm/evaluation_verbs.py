@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from arm import config as configs
 from arm.command_line import Formatter, add_fields, collect
 from arm.errors import UserError
+from arm.evaluation.benchmarks.prompts import STYLES
 from arm.evaluation.detectors.config import DetectorConfig
 from arm.evaluation.models.config import ModelConfig
 from arm.evaluation.models.kinds import find, load, local_names
@@ -68,7 +69,7 @@ def _add_answers(parser: argparse.ArgumentParser) -> None:
     _add_model(parser)
     parser.add_argument("--questions", required=True, metavar="FILE", help="JSONL, JSON, TSV or Parquet")
     parser.add_argument("--images", metavar="DIR", help="folder of the images that the file names")
-    parser.add_argument("--style", default="none", choices=("none", "short", "choice"), help="what follows a question")
+    parser.add_argument("--style", default="none", choices=tuple(STYLES), help="wording of a question")
     parser.add_argument("--output", required=True, metavar="FILE", help="answers, as JSONL")
 
 
@@ -115,16 +116,18 @@ def edit_images(options: argparse.Namespace) -> None:
 def answer_questions(options: argparse.Namespace) -> None:
     """Answer every question of a benchmark."""
     config = _model_config(options, "answer")
-    output, images = Path(options.output), _folder(options.images)
+    output, folder = Path(options.output), _folder(options.images)
     _refuse_outside(options.output)
     from arm.evaluation.production.answers import answer_questions as answer
     from arm.evaluation.production.answers import read_questions
+    from arm.evaluation.production.pictures import Pictures
     from arm.evaluation.production.rows import read_rows
 
     rows = read_rows(options.questions)
     read_questions(rows, options.style)
     output.parent.mkdir(parents=True, exist_ok=True)
     model = _load(config, "answer")
+    images = Pictures(open_folder(str(folder))) if folder else None
     counts = answer(model, config.kind, rows, output, style=options.style, images=images, batch_size=config.batch_size)
     _tell(counts, "questions_failed", options.output)
 
@@ -202,9 +205,10 @@ def check_contamination(options: argparse.Namespace) -> None:
 def _make_images(options: argparse.Namespace, *, edits: bool) -> None:
     task = "edit" if edits else "generate_images"
     config = _model_config(options, task)
-    sources = _folder(options.images) if edits else None
+    folder = _folder(options.images) if edits else None
     from arm.evaluation.production.images import make_images
     from arm.evaluation.production.layouts import find_layout, lay_out
+    from arm.evaluation.production.pictures import Pictures
     from arm.evaluation.production.rows import read_rows
 
     layout = find_layout(options.layout, edits=edits)
@@ -215,7 +219,8 @@ def _make_images(options: argparse.Namespace, *, edits: bool) -> None:
     lay_out(rows, layout, num_seeds)
     counts = make_images(
         _load(config, task), config.kind, rows, (options.layout, layout), open_folder(options.output),
-        num_seeds=num_seeds, batch_size=config.batch_size, sources=sources,
+        num_seeds=num_seeds, batch_size=config.batch_size,
+        sources=Pictures(open_folder(str(folder))) if folder else None,
     )  # fmt: skip
     _tell(counts, "images_failed", options.output)
 

@@ -66,6 +66,8 @@ class Job:
     """Import string of `(config, inputs, store) -> inputs`: adds an input that nobody gave, before the key is made."""
     keeps_slots: bool = False
     """Whether tombstones stay out of its key, because what they refuse keeps its slots: a run goes on under new ones."""
+    output: str = ""
+    """Family folder where a command names none, for a job that is also run beside any store; empty: one must be named."""
 
 
 def _optional(name: str, role: Role = "data", *, holds_paths: bool = False) -> Input:
@@ -147,10 +149,7 @@ JOBS: tuple[Job, ...] = (
         name="evaluate-tokenizer", phase="model", makes="tokenizer-evaluation", version=2,
         purpose="Score a visual tokenizer: zero-shot, linear probe, code usage, PSNR, SSIM, Fréchet distance.",
         function="arm.tokenizer.evaluation.evaluate:evaluate_tokenizer", config="arm.tokenizer.config:EvaluateTokenizerConfig",
-        inputs=(
-            Input("tokenizer"), _optional("images"), _optional("evaluation", "judge"), _optional("encoder", "judge"),
-            _optional("detokenizer", "judge"),
-        ),
+        inputs=(Input("tokenizer"), _optional("images"), *(_optional(n, "judge") for n in ("evaluation", "encoder", "detokenizer"))),
     ),
     Job(
         name="train-model", phase="model", makes="model", stages=("pretrain", "continue", "finetune"), distributed=True,
@@ -166,7 +165,7 @@ JOBS: tuple[Job, ...] = (
         inputs=(Input("model", "init"), Input("prompts"), Input("tokenizer", "init"), Input("detokenizer", "judge")),
     ),
     Job(
-        name="evaluate-model", phase="release", makes="evaluation", version=4,
+        name="evaluate-model", phase="release", makes="evaluation", version=5, output="evaluation/evaluate-model",
         purpose="Score every training stage, or a model from elsewhere, on held-out items and on published benchmarks.",
         function="arm.evaluation.evaluate:evaluate_model", config="arm.evaluation.config:EvaluateConfig",
         inputs=(

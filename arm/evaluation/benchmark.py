@@ -7,16 +7,16 @@
 
 Each step's rows are published as a file, so that a killed run goes on and a number can be traced to its items. A reply
 that cannot be read is a failed verdict: never guessed, never 0, never dropped; and while one is missing no headline is
-given. To add a benchmark: write a class with these methods and add one line to BENCHMARKS.
+given. To add a benchmark: write a class with these methods and add one line to
+`BENCHMARKS` of `arm/evaluation/config.py`.
 """
 
 import importlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, cast
 
-from arm.config import suggest
-from arm.errors import UserError
+from arm.evaluation.config import BENCHMARKS
 from arm.evaluation.evaluation_set import EvaluationSet
 from arm.evaluation.items import Item, Output, Reply, Verdict
 from arm.evaluation.statistics import Estimate, Weighting, estimate
@@ -77,25 +77,8 @@ class Benchmark(Protocol):
         ...
 
 
-BENCHMARKS: dict[str, str] = {
-    "real_images": "arm.evaluation.reconstruction:RealImages",
-    "reconstruction": "arm.evaluation.reconstruction:Reconstruction",
-    "zero_shot": "arm.evaluation.zero_shot:ZeroShot",
-    "tokenizer_zero_shot": "arm.evaluation.zero_shot:TokenizerZeroShot",
-    "copy_source": "arm.evaluation.editing:CopySource",
-    "constant_answer": "arm.evaluation.understanding:ConstantAnswer",
-    "text_to_image": "arm.evaluation.generation:TextToImage",
-    "editing": "arm.evaluation.editing:Editing",
-    "editing_with_source": "arm.evaluation.editing:EditingWithSource",
-    "understanding": "arm.evaluation.understanding:Understanding",
-}
-"""Name -> class. Those of the subject `reference` run once, the others at every training stage."""
-
-
-def find(name: str, others: Iterable[str] = ()) -> Benchmark:
-    """The benchmark of that name; an unknown name is a UserError that lists the known ones, and `others`."""
-    if name not in BENCHMARKS:
-        raise UserError(f"There is no benchmark {name!r}; {suggest(name, sorted([*BENCHMARKS, *others]))}")
+def find(name: str) -> Benchmark:
+    """The benchmark of that name: EvaluateConfig has refused a name that is not known."""
     module, _, attribute = BENCHMARKS[name].partition(":")
     return cast(Benchmark, getattr(importlib.import_module(module), attribute)())
 

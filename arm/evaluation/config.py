@@ -6,9 +6,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from arm.config import suggest
 from arm.errors import UserError
 from arm.evaluation.models.config import ModelConfig
 from arm.evaluation.official.config import OFFICIAL, OfficialConfig
+
+BENCHMARKS: dict[str, str] = {
+    "real_images": "arm.evaluation.reconstruction:RealImages",
+    "reconstruction": "arm.evaluation.reconstruction:Reconstruction",
+    "zero_shot": "arm.evaluation.zero_shot:ZeroShot",
+    "tokenizer_zero_shot": "arm.evaluation.zero_shot:TokenizerZeroShot",
+    "copy_source": "arm.evaluation.editing:CopySource",
+    "constant_answer": "arm.evaluation.understanding:ConstantAnswer",
+    "text_to_image": "arm.evaluation.generation:TextToImage",
+    "editing": "arm.evaluation.editing:Editing",
+    "editing_with_source": "arm.evaluation.editing:EditingWithSource",
+    "understanding": "arm.evaluation.understanding:Understanding",
+}
+"""Our own benchmarks, name -> class. Those of the subject `reference` run once, the others at every training stage."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +64,7 @@ class EvaluateConfig:
         "editing",
         "understanding",
     )
-    """Names of `arm/evaluation/benchmark.py:BENCHMARKS`, and of other authors' benchmarks in
+    """Names of `arm/evaluation/config.py:BENCHMARKS`, and of other authors' benchmarks in
     `arm/evaluation/official/suites.py`: geneval, dpg, pope, …; in the order in which they run."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """A model that is no stage of this store: any release, rival or endpoint; asked by other authors' benchmarks alone."""
@@ -104,20 +119,23 @@ class EvaluateConfig:
         ):
             if getattr(self, name) < 1:
                 raise UserError(f"EvaluateConfig.{name} is {getattr(self, name)}; it must be at least 1.")
+        for name in self.benchmarks:
+            if name not in BENCHMARKS and name not in OFFICIAL:
+                raise UserError(f"There is no benchmark {name!r}; {suggest(name, sorted([*BENCHMARKS, *OFFICIAL]))}")
         if self.num_bootstraps < 100:
             raise UserError(f"EvaluateConfig.num_bootstraps is {self.num_bootstraps}; an interval needs at least 100.")
 
     def outside_paths(self) -> tuple[str, ...]:
-        """What no job made: data sets, the model's and the judges' weights. Data that lack are refused here."""
+        """What no job made: data sets, the model's and the judges' weights. Data or a judge that lack are refused here."""
         return tuple(self._outside())
 
     def _outside(self) -> Iterator[str]:
         asked = [name for name in self.benchmarks if name in OFFICIAL]
         if not asked:
             return
-        suites = importlib.import_module("arm.evaluation.official.suites")  # which needs this module, and torch
+        readiness = importlib.import_module("arm.evaluation.official.readiness")  # which needs this module, and torch
         for name in asked:
-            yield suites.open_data(name, self.official).folder.url
+            yield readiness.open_data(name, self.official).folder.url
         official = self.official
         weights = (self.model.model, official.detector.model, official.detector.clip, official.questioner.model)
         yield from (path for path in weights if path and (path.startswith("s3://") or Path(path).exists()))

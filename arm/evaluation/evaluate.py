@@ -25,7 +25,6 @@ from arm.evaluation.evaluation_set import EvaluationSet, read_evaluation_set
 from arm.evaluation.gallery import write_gallery
 from arm.evaluation.items import verdict_row
 from arm.evaluation.official import evaluation as official
-from arm.evaluation.official.config import OFFICIAL
 from arm.evaluation.pairing import Mean, paired
 from arm.evaluation.runner import Result, run_benchmark
 from arm.evaluation.statistics import Estimate, Weighting, is_not_lower
@@ -68,7 +67,7 @@ def evaluate_model(
     }  # fmt: skip
     given = {name: model for name, model in stages.items() if model is not None}
     data = official.check(config)
-    chosen = [benchmarks.find(name, OFFICIAL) for name in config.benchmarks if name not in data]
+    chosen = [benchmarks.find(name) for name in config.benchmarks if name not in data]
     tools = _tools(tokenizer, detokenizer, encoder, config)
     if chosen and (samples is None or tools is None):
         raise UserError(

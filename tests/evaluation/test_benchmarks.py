@@ -1,5 +1,7 @@
 """The benchmarks' items, parsing and aggregation, on items made by hand."""
 
+import subprocess
+import sys
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +13,7 @@ from arm.errors import UserError
 from arm.evaluation import benchmark as benchmarks
 from arm.evaluation.benchmark import aggregate_strict
 from arm.evaluation.checker import judge_edits, judge_prompts, load_checker, parse_replies
+from arm.evaluation.config import BENCHMARKS, EvaluateConfig
 from arm.evaluation.editing import Editing, EditingWithSource
 from arm.evaluation.evaluation_set import EvaluationSet, first_of_each_group, spread_over_groups
 from arm.evaluation.generation import TextToImage
@@ -188,6 +191,17 @@ def test_classes_are_every_colour_with_every_shape_or_the_labels() -> None:
 
 
 def test_every_benchmark_of_the_table_exists_under_its_name() -> None:
-    assert [benchmarks.find(name).name for name in benchmarks.BENCHMARKS] == list(benchmarks.BENCHMARKS)
-    with pytest.raises(UserError, match="did you mean 'editing'"):
-        benchmarks.find("edting")
+    assert [benchmarks.find(name).name for name in BENCHMARKS] == list(BENCHMARKS)
+
+
+def test_an_unknown_benchmark_is_refused_by_the_config_without_torch() -> None:
+    with pytest.raises(UserError, match="no benchmark 'edting'; did you mean 'editing'"):
+        EvaluateConfig(benchmarks=("edting",))
+    with pytest.raises(UserError, match=r"no benchmark 'xyz'; known: constant_answer, copy_source, dpg, .*zero_shot"):
+        EvaluateConfig(benchmarks=("pope", "xyz"))
+    program = (
+        "import sys\nfrom arm import cli\ntry:\n    cli.main(['evaluate-model', '--output', 'o', '--benchmarks', 'popo'])\n"
+        "finally:\n    assert not {'torch', 'numpy'} & set(sys.modules)"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (1, "There is no benchmark 'popo'; did you mean 'pope'?\n")

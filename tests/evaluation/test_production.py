@@ -19,7 +19,8 @@ from arm.evaluation.models.model import NO_CLOCK, Clock, Drawing, Failed, Questi
 from arm.evaluation.production.answers import answer_questions, prompt_of
 from arm.evaluation.production.images import grid, make_images
 from arm.evaluation.production.layouts import LAYOUTS, find_layout, lay_out
-from arm.evaluation.production.rows import read_picture, read_rows
+from arm.evaluation.production.pictures import Pictures, read_picture
+from arm.evaluation.production.rows import read_rows
 from arm.storage import LocalFolder
 
 
@@ -168,7 +169,7 @@ def test_edits_read_their_sources_and_keep_gedits_folders(tmp_path: Path) -> Non
     ]
     make_images(
         Grey(), "grey", rows, ("gedit", find_layout("gedit", edits=True)), LocalFolder(tmp_path / "out"),
-        num_seeds=1, batch_size=2, sources=tmp_path / "in",
+        num_seeds=1, batch_size=2, sources=Pictures(LocalFolder(tmp_path / "in")),
     )  # fmt: skip
     made = PIL.Image.open(tmp_path / "out/fullset/color_alter/cn/k1.png")
     assert (made.size, made.getpixel((0, 0))) == ((6, 4), (245, 245, 245))
@@ -205,7 +206,8 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def ask(model: Grey, output: Path, pictures: Path, batch_size: int = 1) -> dict[str, int]:
-    return answer_questions(model, "grey", QUESTIONS, output, style="none", images=pictures, batch_size=batch_size)
+    images = Pictures(LocalFolder(pictures))
+    return answer_questions(model, "grey", QUESTIONS, output, style="none", images=images, batch_size=batch_size)
 
 
 def test_answers_keep_the_fields_that_popes_scorer_reads(tmp_path: Path, pictures: Path) -> None:
@@ -249,10 +251,14 @@ def test_a_refused_question_has_no_answer_and_is_asked_again(tmp_path: Path, pic
     assert json.loads(output.read_text().splitlines()[2])["answer"] == "4 0"
 
 
-def test_choices_and_hints_stand_as_mmbench_has_them() -> None:
+def test_choices_and_hints_stand_as_the_style_has_them() -> None:
     row = {"index": "1", "hint": "Look.", "question": "Which?", "A": "one", "B": "two", "C": "nan", "answer": "B"}
     wanted = "Look.\nWhich?\nA. one\nB. two\nAnswer with the option's letter from the given choices directly."
     assert prompt_of(row, "1", "choice") == wanted
+    assert prompt_of(row, "1", "mmbench") == (
+        "Look. Which? There are several options:\nA. one\nB. two\n\n"
+        "Answer with the option's letter from the given choices directly."
+    )
     mmmu = {"id": "validation_Art_1", "question": "Which?", "options": "['one', 'two']", "answer": "B"}
     assert prompt_of(mmmu, "1", "none") == "Which?\nA. one\nB. two"
     assert prompt_of({"question": "Why?", "options": "[]"}, "1", "none") == "Why?"
@@ -283,13 +289,30 @@ def test_rows_are_read_from_every_format(tmp_path: Path) -> None:
 def test_an_image_outside_of_its_folder_is_not_read(tmp_path: Path, pictures: Path) -> None:
     PIL.Image.new("RGB", (2, 2)).save(tmp_path / "secret.png")
     PIL.Image.new("RGB", (1, 2)).save(pictures / "COCO_val2014_000000000042.jpg")
-    assert read_picture("a.png", pictures).shape == read_picture("a", pictures).shape == (4, 6, 3)
-    assert read_picture(42, pictures).shape == (2, 1, 3)
+    images = Pictures(LocalFolder(pictures))
+    assert read_picture("a.png", images).shape == read_picture("a", images).shape == (4, 6, 3)
+    assert read_picture(42, images).shape == (2, 1, 3)
     for name in ("../secret.png", str(tmp_path / "secret.png"), "absent.png"):
         with pytest.raises(UserError, match="There is no image"):
-            read_picture(name, pictures)
+            read_picture(name, images)
     data = (tmp_path / "secret.png").read_bytes()
     assert read_picture({"bytes": data, "path": None}, None).shape == (2, 2, 3)
+
+
+def test_images_are_found_in_the_folders_of_their_archives() -> None:
+    names = [
+        "val2014/COCO_val2014_000000000042.jpg", "MME/artwork/images/1.jpg", "MME/posters/images/1.jpg",
+        "singleturn/animal/7.jpg", "singleturn/human/7.jpg", "SEED-Bench-image/12_34", "12.jpg", "old/12.jpg",
+    ]  # fmt: skip
+    images = Pictures(LocalFolder(Path("bench")), names)
+    assert images.find("COCO_val2014_000000000042.jpg") == images.find(42) == names[0]
+    assert images.find("1.jpg", "artwork") == names[1]
+    assert images.find("animal/7.jpg") == names[3]
+    assert images.find("12_34") == names[5]
+    assert images.find("12.jpg") == "12.jpg"
+    assert images.find("al/7.jpg") is None
+    with pytest.raises(UserError, match=r"artwork/images/1.jpg and MME/posters/images/1.jpg, .*leave one of them"):
+        images.find("1.jpg")
 
 
 def test_images_made_elsewhere_are_found_by_uid_and_number(tmp_path: Path) -> None:

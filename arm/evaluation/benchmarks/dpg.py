@@ -25,6 +25,7 @@ from arm.evaluation.benchmarks.reading import Files, Row, Source, need
 from arm.evaluation.benchmarks.result import CHECKED, Published, Result, Scored, failed, make_result
 from arm.evaluation.statistics import Estimate
 
+CROPS = 4
 DROPPED = "dropped by the official program"
 PUBLISHED = Published(
     name="dpg", headline="score", aggregation="100 times the mean over items of the mean over crops, dependency-zeroed",
@@ -131,6 +132,8 @@ def score(results: Files, data: Files, config: ScoreConfig) -> Result:
     items = [judge(item, asked, answers[item], config.mode) for item, asked in questions.items() if item in answers]
     dropped = sum(item.outcome == "unscorable" for item in items)
     notes = [f"the official program drops {dropped} of {len(questions)} items"] if dropped else []
+    sizes = sorted({len(item.numbers) for item in items if item.outcome == "ok"} - {CROPS})
+    notes += [f"{size} images a prompt; the published protocol has {CROPS}" for size in sizes]
     return make_result(
         PUBLISHED, config, items=items, estimates=aggregate(items, questions, Intervals(config)), notes=notes,
         num_expected=len(questions) - dropped, dataset=", ".join(filter(None, (data.dataset, results.dataset))),

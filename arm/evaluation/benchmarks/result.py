@@ -55,6 +55,8 @@ class Protocol:
     judge_date: str
     prompt_sha256: str
     """Of the prompt that was given; empty when nobody said which."""
+    prompt_style: str = ""
+    """In whose wording questions were put, by name in `prompts.STYLES`; empty when nobody said."""
     aggregation: str
     num_expected: int
     num_scored: int

@@ -29,7 +29,7 @@ def detect_objects(detector: Detector, namer: Callable[[], ColourNamer], images:
     looks = [(path, meta) for folder, meta in read_geneval(images) for path in samples_of(folder)]
     if not looks:
         raise UserError(f"{images} holds no image at <number>/samples/<number>.png.")
-    colours = namer() if any(_coloured(meta) for _, meta in looks) else None
+    colours = namer() if any(coloured(meta) for _, meta in looks) else None
     protocol = {**detector.protocol(), **(colours.protocol() if colours else {})}
     claim(open_folder(str(output.parent)), f"{output.name}.protocol.json", protocol)
     journal = Journal(output)
@@ -82,7 +82,7 @@ def _row(uid: str, path: Path, meta: Row, detector: Detector, namer: ColourNamer
         return {**place, "failed": str(error).removeprefix(f"{path} ")}
     found = detector.detect(image, classes_of(meta))
     colours: dict[str, str] = {}
-    for name in _coloured(meta):
+    for name in coloured(meta):
         assert namer is not None
         items = found.get(name, [])
         colours.update(zip(map(_written_key, items), namer.name(image, name, items), strict=True))
@@ -91,7 +91,8 @@ def _row(uid: str, path: Path, meta: Row, detector: Detector, namer: ColourNamer
     return {**place, "size": size, "detections": boxes, "colors": colours}
 
 
-def _coloured(meta: Row) -> list[str]:
+def coloured(meta: Row) -> list[str]:
+    """The classes whose colour the metadata asks for."""
     return sorted({str(clause["class"]) for clause in meta.get("include", []) if "color" in clause})
 
 

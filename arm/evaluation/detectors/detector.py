@@ -53,11 +53,16 @@ DETECTORS: dict[str, str] = {
 """Name -> `(DetectorConfig) -> Detector`."""
 
 
-def load_detector(config: DetectorConfig) -> Detector:
-    """The detector of that name; an unknown name is a UserError that lists the known ones."""
+def find_detector(config: DetectorConfig) -> str:
+    """The import string of that kind; an unknown one is a UserError that lists the known ones."""
     if config.kind not in DETECTORS:
         raise UserError(f"There is no detector {config.kind!r}; {suggest(config.kind, list(DETECTORS))}")
-    module, _, attribute = DETECTORS[config.kind].partition(":")
+    return DETECTORS[config.kind]
+
+
+def load_detector(config: DetectorConfig) -> Detector:
+    """The detector of that kind, with its weights."""
+    module, _, attribute = find_detector(config).partition(":")
     return cast(Detector, getattr(importlib.import_module(module), attribute)(config))
 
 

@@ -4,7 +4,7 @@
         made/…               images in the benchmark's own layout, or answers*.jsonl        generate
         replies.jsonl        what a judge said of each item                                   judge
         results/…            detections, answers, judge's texts as the scorer reads them      parse
-        items.jsonl          one verdict an item, with the image it is about                  aggregate
+        items.jsonl          one verdict an item, `image`: a path in the artifact               aggregate
         scores.json          numbers, details, protocol: as `arm score` writes them
 
 A benchmark is one entry of `suites.SUITES`. Generation goes on image by image and answer by answer, judging reply by reply;

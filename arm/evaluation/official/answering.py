@@ -4,10 +4,9 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from arm.evaluation.benchmarks.prompts import LETTERS
 from arm.evaluation.production.questions import choices_of
 from arm.evaluation.production.rows import Row
-
-LETTERS = "ABCDEFGHI"
 
 
 def write_answers(name: str, rows: Sequence[Row]) -> bytes:

@@ -26,7 +26,7 @@ BATCH = 256
 IMAGES = (".jpeg", ".jpg", ".png", ".webp")
 
 
-def classify(data: Files, images: Path, classes: str, subject: Subject, scratch: Path) -> bytes:
+def classify(data: Files, classes: str, subject: Subject, scratch: Path) -> bytes:
     """One row an image: {"uid", "image", "label", "prediction"}; what was classified before is kept."""
     names: dict[str, str] = data.json(classes)
     labelled = images_by_class(data.names, names)
@@ -39,7 +39,7 @@ def classify(data: Files, images: Path, classes: str, subject: Subject, scratch:
         texts_KD = class_vectors(encoder.embed_texts, listed, TEMPLATES)
     for start in range(0, len(missing), BATCH):
         some = missing[start : start + BATCH]
-        nearest = (embed(benchmark, [images / name for name in some], subject) @ texts_KD.T).argmax(dim=1).tolist()
+        nearest = (embed(benchmark, data, some, subject) @ texts_KD.T).argmax(dim=1).tolist()
         journal.append(
             [
                 {"uid": name, "image": name, "label": labelled[name], "prediction": listed[index]}
@@ -66,9 +66,12 @@ def images_by_class(names: Sequence[str], classes: dict[str, str]) -> dict[str, 
     return found
 
 
-def embed(benchmark: TokenizerZeroShot, paths: Sequence[Path], subject: Subject) -> torch.Tensor:
+def embed(benchmark: TokenizerZeroShot, data: Files, names: Sequence[str], subject: Subject) -> torch.Tensor:
     """Unit vectors (N, D) of images, each at its own grid."""
-    pixels = [subject.tools.fit(read_image(path)) for path in paths]
+    pixels = []
+    for name in names:
+        pixels.append(subject.tools.fit(read_image(data.folder.fetch(name))))
+        data.folder.release(name)  # 50,000 images would fill the cache of a remote folder
     found: dict[int, torch.Tensor] = {}
     for _, chosen in by_grid([image.shape[:2] for image in pixels], BATCH):
         found.update(zip(chosen, benchmark.embed([pixels[index] for index in chosen], subject), strict=True))

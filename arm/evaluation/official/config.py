@@ -17,6 +17,14 @@ OFFICIAL = (
 
 
 @dataclass(frozen=True, kw_only=True)
+class QuestionerConfig(ModelConfig):
+    """A model that answers questions about images. A setting that its kind has no use for is refused."""
+
+    kind: str = "huggingface"
+    """Name in `arm/evaluation/models/kinds.py:KINDS`, of one that answers: huggingface, openai, autoregressive, ours."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class OfficialConfig:
     """How the benchmarks of other authors are run."""
 
@@ -28,7 +36,7 @@ class OfficialConfig:
     """Images a prompt; empty takes what the benchmark asks for (GenEval and DPG: 4)."""
     detector: DetectorConfig = field(default_factory=DetectorConfig)
     """Who looks for objects: GenEval."""
-    questioner: ModelConfig = field(default_factory=lambda: ModelConfig(kind="huggingface"))
+    questioner: QuestionerConfig = field(default_factory=QuestionerConfig)
     """Who answers questions about drawn images: DPG (its authors: mPLUG)."""
     judge: JudgeConfig = field(default_factory=JudgeConfig)
     """Who gives marks: WISE, GEdit, ImgEdit."""

@@ -12,8 +12,9 @@ from arm.evaluation.config import EvaluateConfig
 from arm.evaluation.models.kinds import find, load
 from arm.evaluation.models.model import Model
 from arm.evaluation.official.classifying import classify
+from arm.evaluation.official.readiness import check_machine, open_data
 from arm.evaluation.official.run import RESULTS, Bench, open_bench, run_answers, run_images, score
-from arm.evaluation.official.suites import SUITES, open_data
+from arm.evaluation.official.suites import SUITES
 from arm.evaluation.subject import Subject
 from arm.storage import Folder
 
@@ -24,11 +25,12 @@ Found = dict[str, Result]
 
 
 def check(config: EvaluateConfig) -> dict[str, Files]:
-    """Benchmark -> its data; UserError, before anything is loaded, where data lack or the model cannot be asked."""
+    """Benchmark -> its data; UserError, before anything is loaded, where data or a judge lack, or the model cannot do it."""
     data = {name: open_data(name, config.official) for name in config.benchmarks if name in SUITES}
-    for name in data:
+    for name, files in data.items():
         if config.model.model and SUITES[name].task != "classify":
             find(config.model, SUITES[name].task)
+        check_machine(SUITES[name], files, config.official)
     return data
 
 
@@ -70,9 +72,9 @@ def _ask(
 
 def _classified(bench: Bench, subject: Subject) -> Result:
     name = f"{RESULTS}/{bench.suite.result}"
-    (classes,) = bench.suite.parts(bench.data).values()
+    (classes,) = bench.suite.names(bench.data)
     if not bench.output.exists(name):
-        bench.output.write(name, classify(bench.data, bench.images, classes, subject, bench.scratch))
+        bench.output.write(name, classify(bench.data, classes, subject, bench.scratch))
     return score(bench)
 
 

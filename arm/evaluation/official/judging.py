@@ -27,7 +27,8 @@ from arm.evaluation.official.config import OfficialConfig
 from arm.evaluation.official.suites import Suite
 from arm.evaluation.production.journal import Journal
 from arm.evaluation.production.layouts import Picture, Request
-from arm.evaluation.production.rows import Row, read_picture
+from arm.evaluation.production.pictures import Pictures, read_picture
+from arm.evaluation.production.rows import Row
 from arm.evaluation.rubric import Rubric, load_rubric
 from arm.progress import Progress
 from arm.storage import Folder
@@ -47,8 +48,8 @@ def detect(made: Path, config: OfficialConfig, scratch: Path) -> bytes:
     return output.read_bytes()
 
 
-def ask_questions(made: Path, data: Files, config: OfficialConfig, scratch: Path) -> bytes:
-    """Item -> question -> the answer to each crop, by the questioner; the first word in lower case."""
+def ask_questions(made: Path, data: Files, config: OfficialConfig, scratch: Path, *, num_images: int) -> bytes:
+    """Item -> question -> the answer to each of its images, by the questioner; the first word in lower case."""
     asked = dpg.read_questions(data.rows(data.find(dpg.DATA)), "corrected")
     model = load(config.questioner, "answer")
     journal = Journal(scratch / "answers.jsonl")
@@ -56,7 +57,7 @@ def ask_questions(made: Path, data: Files, config: OfficialConfig, scratch: Path
     missing = [item for item in there if item not in journal.rows]
     progress = Progress("ask about images", total=len(there), done=len(there) - len(missing))
     for item in missing:
-        crops = crops_of(read_image(there[item]))
+        crops = crops_of(read_image(there[item]), num_images)
         texts = list(dict.fromkeys(asked[item].text.values()))
         questions = [
             models.Question(uid=f"{item}/{number}/{place}", text=text + YES_OR_NO, images=(crop,))
@@ -74,8 +75,10 @@ def ask_questions(made: Path, data: Files, config: OfficialConfig, scratch: Path
     return (json.dumps(found, ensure_ascii=False) + "\n").encode()
 
 
-def crops_of(image: Pixels) -> list[Pixels]:
-    """The four images of a grid of two by two, row by row, as compute_dpg_bench.py cuts them."""
+def crops_of(image: Pixels, num_images: int) -> list[Pixels]:
+    """The images that a file holds: one as it is, four out of a grid of two by two, as compute_dpg_bench.py cuts them."""
+    if num_images == 1:
+        return [image]
     height, width = image.shape[0] // 2, image.shape[1] // 2
     return [image[y : y + height, x : x + width] for y in (0, height) for x in (0, width)]
 
@@ -87,14 +90,17 @@ def _first_word(answer: str | models.Failed) -> str:
 
 def open_judge(config: OfficialConfig, scratch: Path) -> Judge:
     """The judge behind the endpoint, with its ledger."""
-    if not config.judge.model:
-        raise UserError("The benchmark needs a judge: give official.judge.model, and ARM_JUDGE_URL in the environment.")
     endpoint = None if config.judge.mode == "replay" else endpoint_from_environment()
     return Judge(config.judge, JudgeLedger(config.ledger or scratch / "judge.sqlite"), endpoint)
 
 
 def give_marks(
-    suite: Suite, pictures: Sequence[Picture], rows: Mapping[str, Row], made: Folder, images: Path | None, judge: Judge
+    suite: Suite,
+    pictures: Sequence[Picture],
+    rows: Mapping[str, Row],
+    made: Folder,
+    images: Pictures | None,
+    judge: Judge,
 ) -> list[Row]:
     """One row an image that was made: uid, and the reply to each rubric; UserError when somebody was not reached."""
     rubrics = [load_rubric(name) for name in suite.rubrics]
@@ -121,7 +127,7 @@ def give_marks(
 
 
 def question_of(
-    rubric: Rubric, picture: Picture, rows: Mapping[str, Row], made: Folder, images: Path | None
+    rubric: Rubric, picture: Picture, rows: Mapping[str, Row], made: Folder, images: Pictures | None
 ) -> Question:
     """A rubric about one image: of two, the first is the source, to whose size the edited one is brought (GEdit)."""
     request = picture.requests[0]

@@ -21,6 +21,7 @@ from arm.evaluation.official.suites import SUITES, Suite
 from arm.evaluation.production.answers import answer_questions
 from arm.evaluation.production.images import make_images
 from arm.evaluation.production.layouts import Picture, find_layout, lay_out
+from arm.evaluation.production.pictures import Pictures
 from arm.evaluation.production.rows import Row
 from arm.evaluation.rubric import load_rubric
 from arm.storage import Folder, LocalFolder
@@ -38,7 +39,9 @@ class Bench:
     data: Files
     config: OfficialConfig
     output: Folder
-    """`benchmarks/<subject>/<benchmark>` of the artifact."""
+    """The folder of the benchmark in the artifact."""
+    place: str
+    """Its name there: `benchmarks/<subject>/<benchmark>`."""
     batch_size: int
     num_bootstraps: int
     seed: int
@@ -49,14 +52,14 @@ class Bench:
         return self.output.scratch("work")
 
     @property
-    def images(self) -> Path:
-        """A local folder with the data set's images."""
-        return mirrored(self.data.folder, self.data.names, self.scratch / "data")
+    def images(self) -> Pictures:
+        """The data set's images."""
+        return Pictures(self.data.folder, self.data.names)
 
     @property
     def rows(self) -> dict[str, list[Row]]:
         """What is asked, by part."""
-        return {part: self.suite.rows(self.data, name) for part, name in self.suite.parts(self.data).items()}
+        return self.suite.asked(self.data)
 
 
 def run_images(bench: Bench, model: Model, kind: str) -> None:
@@ -77,7 +80,8 @@ def run_images(bench: Bench, model: Model, kind: str) -> None:
         bench.output.write(name, judging.detect(local, bench.config, bench.scratch))
     elif suite.judged == "questions":
         local = mirrored(made, made.list(), bench.scratch / MADE)
-        bench.output.write(name, judging.ask_questions(local, bench.data, bench.config, bench.scratch))
+        answers = judging.ask_questions(local, bench.data, bench.config, bench.scratch, num_images=num_seeds)
+        bench.output.write(name, answers)
     else:
         pictures = lay_out(rows, layout, num_seeds)
         _let_judge(bench, pictures, by_uid(pictures, rows), name)
@@ -101,12 +105,12 @@ def by_uid(pictures: list[Picture], rows: list[Row]) -> dict[str, Row]:
 
 def run_answers(bench: Bench, model: Model, kind: str) -> None:
     """Ask every part of the data set apart, and write the answers as the scorer reads them."""
-    suite = bench.suite
+    suite, images = bench.suite, bench.images
     gathered: list[Row] = []
     for part, rows in bench.rows.items():
         answers = bench.scratch / f"answers_{part}.jsonl"
         answer_questions(
-            model, kind, rows, answers, style=suite.style, images=bench.images, batch_size=bench.batch_size
+            model, kind, rows, answers, style=suite.style, images=images, batch_size=bench.batch_size, part=part
         )
         found = [json.loads(line) for line in answers.read_text().split("\n") if line]
         bench.output.write(f"{MADE}/{answers.name}", answers.read_bytes())
@@ -129,7 +133,11 @@ def score(bench: Bench) -> Result:
     )  # fmt: skip
     result = registry.score(suite.name, Files(folder, folder.list()), bench.data, settings)
     notes = [OURS.format(f"{rubric.name} {rubric.version}") for rubric in rubrics if rubric.source.startswith("ours")]
-    result = replace(result, protocol=replace(result.protocol, notes=(*result.protocol.notes, *notes)))
+    protocol = replace(
+        result.protocol, notes=(*result.protocol.notes, *notes),
+        prompt_style=suite.style if suite.task == "answer" else "",
+    )  # fmt: skip
+    result = replace(result, protocol=protocol)
     pictures = images_of(bench)
     rows = [item_row(item) | _picture(pictures.get(item.uid)) for item in result.items]
     bench.output.write("items.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
@@ -145,14 +153,15 @@ def judge_of(bench: Bench) -> str:
 
 
 def images_of(bench: Bench) -> dict[str, str]:
-    """The scorer's uid of an item -> its image, from the folder of the benchmark on; empty where none was drawn."""
+    """The scorer's uid of an item -> its image, from the artifact's folder on; empty where none was drawn."""
     if bench.suite.task not in ("generate_images", "edit"):
         return {}
     found = {}
     for path in bench.output.child(MADE).list():
         if path.endswith(".png"):
             parts = path.removesuffix(".png").split("/")
-            found[f"{parts[0]}/{parts[-1]}" if bench.suite.layout == "geneval" else parts[-1]] = f"{MADE}/{path}"
+            uid = f"{parts[0]}/{parts[-1]}" if bench.suite.layout == "geneval" else parts[-1]
+            found[uid] = f"{bench.place}/{MADE}/{path}"
     return found
 
 
@@ -173,5 +182,5 @@ def mirrored(folder: Folder, names: list[str], scratch: Path) -> Path:
 
 def open_bench(name: str, subject: str, data: Files, config: OfficialConfig, output: Folder, **settings: int) -> Bench:
     """The benchmark of that name on a subject, in the artifact."""
-    place = output.child(f"{FOLDER}/{subject}/{name}")
-    return Bench(suite=SUITES[name], data=data, config=config, output=place, **settings)
+    place = f"{FOLDER}/{subject}/{name}"
+    return Bench(suite=SUITES[name], data=data, config=config, output=output.child(place), place=place, **settings)

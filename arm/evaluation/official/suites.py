@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from arm.evaluation.benchmarks import dpg, geneval, gqa, imgedit, vqav2
+from arm.errors import UserError
+from arm.evaluation.benchmarks import dpg, geneval, gqa, imgedit, mme, mmmu, vqav2
 from arm.evaluation.benchmarks.pope import SETS
 from arm.evaluation.benchmarks.reading import Files, Source
 from arm.evaluation.benchmarks.registry import SCORERS
-from arm.evaluation.official.config import OFFICIAL, OfficialConfig
+from arm.evaluation.official.config import OFFICIAL
 from arm.evaluation.production import questions
 from arm.evaluation.production.rows import Row
 
@@ -19,6 +20,16 @@ Task = Literal["generate_images", "edit", "answer", "classify"]
 Judged = Literal["", "objects", "questions", "marks"]
 Rows = Callable[[Files, str], list[Row]]
 """(files, name of one) -> what is asked."""
+
+
+def by_file(name: str, row: Row) -> str:
+    """`artwork` of `MME/artwork.txt`: a file is a part."""
+    return name.rpartition("/")[2].partition(".")[0]
+
+
+def by_subject(name: str, row: Row) -> str:
+    """`Art_Theory` of the row `validation_Art_Theory_3`: the files of all subjects of MMMU have one name."""
+    return mmmu.subject_of(str(row["id"]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,23 +45,36 @@ class Suite:
     layout: str = ""
     """Of the images, where it makes some."""
     style: str = "none"
-    """Of the questions, where it asks some."""
+    """Wording of the questions, where it asks some: a name in `prompts.STYLES`."""
+    part_of: Callable[[str, Row], str] = by_file
+    """(name of the file, row) -> part of the benchmark; each is asked apart."""
     judged: Judged = ""
     rubrics: tuple[str, ...] = ()
     """What the judge is asked of each image, by name in `arm/evaluation/rubrics`."""
     result: str = "answers.jsonl"
-    """File that the scorer reads; `{part}` stands for the file that was asked."""
+    """File that the scorer reads; `{part}` stands for the part that was asked."""
+    also: tuple[Source, ...] = ()
+    """Files that the scorer reads beside what is asked."""
 
-    def parts(self, files: Files) -> dict[str, str]:
-        """Part -> the name of its file; UserError names the first that is not there, where to get it, and its licence."""
-        found = {}
-        for source in self.sources:
-            names = files.matching(source.names) if self.is_many else [files.find(source)]
-            if not names:
-                files.find(source)
-            for name in names:
-                part = name.rpartition("/")[2].partition(".")[0]
-                found[part] = name
+    def names(self, files: Files) -> list[str]:
+        """The files that hold what is asked; UserError names the first that is not there, where to get it, its licence."""
+        for source in self.also:
+            files.find(source)
+        if not self.is_many:
+            return [files.find(source) for source in self.sources]
+        (source,) = self.sources
+        return files.matching(source.names) or [files.find(source)]
+
+    def asked(self, files: Files) -> dict[str, list[Row]]:
+        """Part -> what is asked of it, in the files' order."""
+        found: dict[str, list[Row]] = {}
+        for name in self.names(files):
+            for row in self.rows(files, name):
+                found.setdefault(self.part_of(name, row), []).append(row)
+        if not found:
+            raise UserError(
+                f"{files.folder.url} holds nothing to ask for {self.name}; {self.sources[0].what} are empty."
+            )
         return found
 
     @property
@@ -79,12 +103,13 @@ MMBENCH = _source(
     "the questions with their images", ("mmbench_dev_en*.tsv", "*dev*.tsv", "*dev*.parquet"),
     "opencompass.openxlab.space/utils/VLMEval/MMBench_DEV_EN.tsv", "Apache-2.0",
 )  # fmt: skip
+MME_TASKS = tuple(task for tasks in mme.TASKS.values() for task in tasks)
 MME = _source(
-    "a file of questions a task, image<TAB>question<TAB>answer", ("*.txt",),
+    "a file of questions a task, image<TAB>question<TAB>answer", tuple(f"{task}.txt" for task in MME_TASKS),
     "github.com/BradyFU/Awesome-Multimodal-Large-Language-Models, branch Evaluation (on request)", "academic use only",
 )  # fmt: skip
 MMMU = _source(
-    "the questions with their images", ("*validation*.parquet", "*.parquet", "*.jsonl"),
+    "the questions of the validation split, a folder a subject", ("validation-*.parquet", "*validation*.parquet", "*.jsonl"),
     "huggingface.co/datasets/MMMU/MMMU", "Apache-2.0",
 )  # fmt: skip
 SEED = _source("the questions", ("SEED-Bench.json",), "huggingface.co/datasets/AILab-CVC/SEED-Bench", "CC BY-NC 4.0")
@@ -115,40 +140,20 @@ SUITES: dict[str, Suite] = {
               rubrics=GEDIT_RUBRICS, result=MARKS),
         Suite(name="imgedit", task="edit", sources=(imgedit.DATA,), rows=questions.of_objects, layout="imgedit",
               judged="marks", rubrics=("imgedit",), result="result.json"),
-        Suite(name="pope", task="answer", sources=POPE, result="answers_{part}.jsonl"),
-        Suite(name="mmbench", task="answer", sources=(MMBENCH,), style="choice", result="prediction.jsonl"),
-        Suite(name="mme", task="answer", sources=(MME,), rows=questions.of_mme, style="short", result="{part}.txt"),
-        Suite(name="mmmu", task="answer", sources=(MMMU,), rows=questions.of_mmmu, style="choice",
+        Suite(name="pope", task="answer", sources=POPE, style="short", result="answers_{part}.jsonl"),
+        Suite(name="mmbench", task="answer", sources=(MMBENCH,), rows=questions.of_mmbench, style="mmbench",
+              result="prediction.jsonl"),
+        Suite(name="mme", task="answer", sources=(MME,), rows=questions.of_mme, style="mme", result="{part}.txt"),
+        Suite(name="mmmu", task="answer", sources=(MMMU,), rows=questions.of_mmmu, style="mmmu", part_of=by_subject,
               result="{part}/output.json"),
         Suite(name="gqa", task="answer", sources=(gqa.DATA,), rows=questions.of_gqa, style="short",
               result="testdev_balanced_predictions.json"),
         Suite(name="seed", task="answer", sources=(SEED,), rows=questions.of_listed, style="choice",
               result="predictions.jsonl"),
         Suite(name="vqav2", task="answer", sources=(VQA,), rows=questions.of_listed, style="short",
-              result="arm_results.json"),
+              result="arm_results.json", also=(vqav2.DATA,)),
         Suite(name="imagenet", task="classify", sources=(IMAGENET,), result="predictions.jsonl"),
     )
 }  # fmt: skip
 """Name -> benchmark; each name is a scorer's."""
 assert SUITES.keys() == set(OFFICIAL) <= SCORERS.keys()
-NEEDED_BY_SCORER: dict[str, tuple[Source, ...]] = {"vqav2": (vqav2.DATA,)}
-"""Files that the scorer reads beside what is asked; checked before a model is loaded."""
-
-
-def open_data(name: str, config: OfficialConfig) -> Files:
-    """The data folder of a benchmark, with every file that it needs; UserError otherwise, before any model is loaded."""
-    from arm.errors import UserError
-    from arm.storage import open_folder
-
-    suite = SUITES[name]
-    if not config.data:
-        raise UserError(
-            f"The benchmark {name} needs its data: give official.data, a folder that holds {name}/ with "
-            f"{suite.sources[0].names[0]} ({suite.sources[0].what}; {suite.sources[0].where}, {suite.sources[0].licence})."
-        )
-    folder = open_folder(config.data).child(name)
-    files = Files(folder, folder.list())
-    suite.parts(files)
-    for source in NEEDED_BY_SCORER.get(name, ()):
-        files.find(source)
-    return files

@@ -10,7 +10,6 @@ no other file. A question that failed has `"failed": reason` and no words, and i
 Beside the answers lies `answers.jsonl.protocol.json`: model, settings, digest of the questions.
 """
 
-import ast
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,22 +18,18 @@ from pathlib import Path
 from typing import Any
 
 from arm.errors import UserError
+from arm.evaluation.benchmarks.prompts import LETTERS, STYLES
 from arm.evaluation.models.model import Failed, Model, Question
 from arm.evaluation.production.journal import Journal
+from arm.evaluation.production.pictures import Pictures, read_picture
 from arm.evaluation.production.protocol import batches_to_make, claim
-from arm.evaluation.production.rows import Row, digest_of, first_of, read_picture
+from arm.evaluation.production.questions import choices_of
+from arm.evaluation.production.rows import Row, digest_of, first_of
 from arm.progress import Progress
 from arm.storage import open_folder
 
 TEXTS = ("question", "text", "prompt")
 UIDS = ("question_id", "questionId", "index", "id", "uid", "key")
-STYLES = {
-    "none": "",
-    "short": "\nAnswer the question using a single word or phrase.",
-    "choice": "\nAnswer with the option's letter from the given choices directly.",
-}
-"""What follows a question (LLaVA-1.5's prompts)."""
-LETTERS = "ABCDEFGHI"
 PICTURES = re.compile(r"image(_?\d+)?|images")
 """Fields that hold images: image, images, image_1 … image_7 (MMMU)."""
 PICTURE_IDS = ("imageId", "image_id", "data_id")
@@ -52,9 +47,10 @@ class Asked:
 
 
 def answer_questions(
-    model: Model, kind: str, rows: Sequence[Row], output: Path, *, style: str, images: Path | None, batch_size: int
-) -> dict[str, int]:
-    """Answer what has no answer yet; returns the counts."""
+    model: Model, kind: str, rows: Sequence[Row], output: Path, *, style: str, images: Pictures | None, batch_size: int,
+    part: str = "",
+) -> dict[str, int]:  # fmt: skip
+    """Answer what has no answer yet; returns the counts. `part` tells images of one name apart."""
     asked = read_questions(rows, style)
     folder = open_folder(str(output.parent))
     claim(folder, f"{output.name}.protocol.json", {
@@ -66,7 +62,7 @@ def answer_questions(
     wanted = frozenset(missing)
     progress = Progress("answer questions", total=len(asked), done=len(asked) - len(missing))
     for batch in batches_to_make(asked, lambda item: item.uid in wanted, batch_size, independent=model.independent):
-        rows = [row for row in _answered(model, batch, images) if row["uid"] in wanted]
+        rows = [row for row in _answered(model, batch, images, part) if row["uid"] in wanted]
         journal.append(rows)
         progress.advance(len(rows))
     progress.close()
@@ -79,7 +75,7 @@ def answer_questions(
 
 
 def read_questions(rows: Sequence[Row], style: str) -> list[Asked]:
-    """Rows as questions: the hint, the question, its choices, and what the style adds."""
+    """Rows as questions, in the wording of the style (`prompts.STYLES`)."""
     asked, taken = [], set[str]()
     numbers = count()
     for row in rows:
@@ -88,8 +84,7 @@ def read_questions(rows: Sequence[Row], style: str) -> list[Asked]:
         if uid in taken:
             raise UserError(f"Two questions are called {uid!r}; their names must differ.")
         taken.add(uid)
-        own = str(row.get("style", style))  # MMMU mixes choices and open questions
-        asked.append(Asked(uid=uid, prompt=prompt_of(row, uid, own), images=_pictures(row), row=row))
+        asked.append(Asked(uid=uid, prompt=prompt_of(row, uid, style), images=pictures_of(row), row=row))
     return asked
 
 
@@ -102,27 +97,21 @@ def prompt_of(row: Mapping[str, Any], uid: str, style: str) -> str:
     if not isinstance(question, str) or not question.strip():
         raise UserError(f"Question {uid} has no text; it must be in one of {', '.join(TEXTS)}.")
     hint = row.get("hint")
-    lines = [hint] if isinstance(hint, str) and hint.strip() and hint != "nan" else []
-    lines.append(question)
-    for letter, listed in zip_longest(LETTERS, _options(row)):
+    given = hint if isinstance(hint, str) and hint.strip() and hint != "nan" else ""
+    return STYLES[style](question, _options(row), given)
+
+
+def _options(row: Mapping[str, Any]) -> dict[str, str]:
+    """Letter -> option: from fields named A or choice_a, else from the list `options`."""
+    options = {}
+    for letter, listed in zip_longest(LETTERS, choices_of(row)):
         choice = first_of(row, (letter, f"choice_{letter.lower()}")) or listed
         if choice is not None and str(choice) != "nan":
-            lines.append(f"{letter}. {choice}")
-    return "\n".join(map(str, lines)) + STYLES[style]
+            options[letter] = str(choice)
+    return options
 
 
-def _options(row: Mapping[str, Any]) -> list[str]:
-    """MMMU's choices: a list, or a list written as text."""
-    options = row.get("options")
-    if isinstance(options, str):
-        try:
-            options = ast.literal_eval(options)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            options = None
-    return [str(option) for option in options[: len(LETTERS)]] if isinstance(options, list) else []
-
-
-def _pictures(row: Mapping[str, Any]) -> tuple[Any, ...]:
+def pictures_of(row: Mapping[str, Any]) -> tuple[Any, ...]:
     """The row's images in the order of their names; `images` holds several."""
     found: list[Any] = []
     for name in sorted(name for name in row if PICTURES.fullmatch(name)):
@@ -133,9 +122,11 @@ def _pictures(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return held or (() if named is None else (named,))
 
 
-def _answered(model: Model, some: Sequence[Asked], images: Path | None) -> list[Row]:
+def _answered(model: Model, some: Sequence[Asked], images: Pictures | None, part: str) -> list[Row]:
     questions = [
-        Question(uid=item.uid, text=item.prompt, images=tuple(read_picture(value, images) for value in item.images))
+        Question(
+            uid=item.uid, text=item.prompt, images=tuple(read_picture(value, images, part) for value in item.images)
+        )
         for item in some
     ]
     return [_row(item, made) for item, made in zip(some, model.answer(questions), strict=True)]

@@ -9,7 +9,6 @@ images_expected = images_there + images_made + images_failed
 
 import json
 from collections.abc import Callable, Iterable, Sequence, Set
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,9 @@ from arm.evaluation.imaging import encode_png
 from arm.evaluation.items import Pixels
 from arm.evaluation.models.model import Drawing, Failed, Model
 from arm.evaluation.production.layouts import Layout, Picture, lay_out
+from arm.evaluation.production.pictures import Pictures, read_picture
 from arm.evaluation.production.protocol import batches_to_make, claim
-from arm.evaluation.production.rows import Row, digest_of, read_picture
+from arm.evaluation.production.rows import Row, digest_of
 from arm.lock import output_lock
 from arm.progress import Progress
 from arm.storage import Folder
@@ -37,7 +37,7 @@ def make_images(
     *,
     num_seeds: int,
     batch_size: int,
-    sources: Path | None = None,
+    sources: Pictures | None = None,
 ) -> dict[str, int]:
     """Make what is missing; returns the counts. One run at a time: what a killed one left half-written is removed."""
     pictures = lay_out(rows, layout[1], num_seeds)
@@ -66,7 +66,7 @@ def _make(
     batches: Iterable[Sequence[Picture]],
     there: Set[str],
     output: Folder,
-    sources: Path | None,
+    sources: Pictures | None,
 ) -> dict[str, str]:
     """Draw a batch at a time and publish what is not there; path -> reason of what failed."""
     failures: dict[str, str] = {}
@@ -103,7 +103,7 @@ def grid(images: Sequence[Pixels]) -> Pixels:
     return np.concatenate(rows, axis=0)
 
 
-def _drawing(request: Any, sources: Path | None) -> Drawing:
+def _drawing(request: Any, sources: Pictures | None) -> Drawing:
     source = None if request.source is None else read_picture(request.source, sources)
     return Drawing(uid=request.uid, number=request.number, prompt=request.prompt, seed=request.seed, source=source)
 

@@ -130,13 +130,18 @@ def _requests(uid: str, row: Row, num_seeds: int, *, edits: bool = False) -> lis
     prompt = first_of(row, ("instruction", *PROMPTS) if edits else PROMPTS)
     if not isinstance(prompt, str) or not prompt.strip():
         raise UserError(f"Row {uid} has no prompt; it must be in one of {', '.join(PROMPTS)}.")
-    source = first_of(row, SOURCES) if edits else None
+    source = source_of(row) if edits else None
     if edits and source is None:
         raise UserError(f"Row {uid} has no image to edit; it must be in one of {', '.join(SOURCES)}.")
     return [
         Request(uid=uid, number=number, prompt=prompt, seed=seed_of(uid, number), source=source)
         for number in range(num_seeds)
     ]
+
+
+def source_of(row: Row) -> Any:
+    """The image to edit, as the row names or holds it, or None."""
+    return first_of(row, SOURCES)
 
 
 def _uid(row: Row, names: tuple[str, ...] = UIDS) -> str:

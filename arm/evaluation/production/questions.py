@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from arm.errors import UserError
+from arm.evaluation.benchmarks import prompts
+from arm.evaluation.benchmarks.mmbench import LETTERS, MISSING
 from arm.evaluation.benchmarks.reading import Files, need
 from arm.evaluation.benchmarks.seed import by_id
 from arm.evaluation.production.rows import Row
@@ -60,20 +62,37 @@ def of_mme(files: Files, name: str) -> Rows:
     return rows
 
 
+def of_mmbench(files: Files, name: str) -> Rows:
+    """What pandas, and so both programs that score the table, takes for an empty cell, is no option and no hint."""
+    return [
+        {key: value for key, value in row.items() if not (key in ("hint", *LETTERS) and str(value) in MISSING)}
+        for row in files.rows(name)
+    ]
+
+
 def of_mmmu(files: Files, name: str) -> Rows:
-    """Choices are asked for by letter, open questions for a word."""
+    """The questions of the validation split alone: a file may hold others, too."""
     rows = []
     for row in files.rows(name):
         need(row, ("id", "question", "question_type", "answer"), name)
-        style = "choice" if row["question_type"] == "multiple-choice" else "short"
-        rows.append({**row, "style": style})
+        if str(row["id"]).startswith("validation_"):
+            if row["question_type"] == "multiple-choice" and not choices_of(row):
+                raise UserError(
+                    f"{row['id']} of {files.folder.url}/{name} has no list of options: {row.get('options')!r}."
+                )
+            rows.append(row)
     return rows
 
 
 def choices_of(row: Mapping[str, Any]) -> list[str]:
-    """MMMU's options, which its Parquet holds as the text of a list."""
-    options = row.get("options") or []
-    return [str(option) for option in (ast.literal_eval(options) if isinstance(options, str) else options)]
+    """The list `options` of a row, which MMMU's Parquet holds as text: "['x', 'y']"; empty where there is none."""
+    options = row.get("options")
+    if isinstance(options, str):
+        try:
+            options = ast.literal_eval(options)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            options = None
+    return [str(option) for option in options[: len(prompts.LETTERS)]] if isinstance(options, list) else []
 
 
 def of_dpg(files: Files, name: str) -> Rows:

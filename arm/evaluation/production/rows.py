@@ -3,24 +3,15 @@
 {"question_id": 1, "image": "COCO_val2014_000000310196.jpg", "text": "Is there a snowboard in the image?"}
 """
 
-import base64
-import binascii
 import csv
 import hashlib
-import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import PIL.Image
-
-from arm.data.images import flatten
 from arm.errors import UserError
-from arm.evaluation.inference import MAX_PIXELS, read_image
-from arm.evaluation.items import Pixels
 from arm.outside import outside_files
 
 Row = dict[str, Any]
@@ -94,40 +85,3 @@ def first_of(row: Mapping[str, Any], names: Iterable[str]) -> Any:
 def digest_of(values: Any) -> str:
     """A digest of plain JSON values."""
     return hashlib.sha256(json.dumps(values, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
-
-
-def read_picture(value: Any, folder: Path | None) -> Pixels:
-    """An image as data files hold it: a name below `folder`, base64, bytes, or {"bytes", "path"} of Parquet."""
-    if isinstance(value, Mapping):
-        value = value.get("bytes") or value.get("path")
-    if folder is not None:
-        for name in _names_of(value):
-            if _inside(folder, name):
-                return read_image(folder / name)
-    try:
-        if isinstance(value, int):
-            raise ValueError("a number, no image")
-        data = base64.b64decode(value, validate=True) if isinstance(value, str) else bytes(value)
-        with PIL.Image.open(io.BytesIO(data)) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                raise ValueError(f"{picture.width}×{picture.height} pixels")
-            return np.asarray(flatten(picture))
-    except (TypeError, ValueError, binascii.Error, OSError, SyntaxError, PIL.Image.DecompressionBombError):
-        where = f" in {folder}" if folder else "; give the folder of the images"
-        raise UserError(f"There is no image {str(value)[:80]!r}{where}.") from None
-
-
-def _names_of(value: Any) -> list[str]:
-    """What the file may be called: GQA names images without ending, VQAv2 by their number in COCO."""
-    if isinstance(value, int):
-        return [f"COCO_val2014_{value:012d}.jpg", f"{value:012d}.jpg", f"{value}.jpg"]
-    return [value, f"{value}.jpg", f"{value}.png"] if isinstance(value, str) and len(value) < 1000 else []
-
-
-def _inside(folder: Path, name: str) -> bool:
-    """Whether the name is that of a file below the folder: data files come from elsewhere."""
-    try:
-        path = (folder / name).resolve()
-        return path.is_relative_to(folder.resolve()) and path.is_file()
-    except (OSError, ValueError):
-        return False

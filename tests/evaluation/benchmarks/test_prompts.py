@@ -32,14 +32,15 @@ def test_mmmu_with_options_and_open(shared: Path) -> None:
         "Suppliers refusing to extend credit terms to the firm",
     ]
     question = "In the context of agency theory, which scenario best illustrates a Type I agency problem?"
-    assert prompts.mmmu(question, options) == snapshot(shared, "mmmu_val__mc")
+    assert prompts.mmmu(question, dict(zip("ABCD", options, strict=True))) == snapshot(shared, "mmmu_val__mc")
     question = "What is the area of the shaded region in the figure shown?"
     assert prompts.mmmu(question) == snapshot(shared, "mmmu_val__open")
 
 
 def test_short_answers_and_choices() -> None:
     assert prompts.short("Is it red?") == "Is it red?\nAnswer the question using a single word or phrase."
-    assert prompts.choice("What is it?", ["a cat", "a dog"]) == (
+    assert prompts.mme("Is it red? Please answer yes or no.") == prompts.short("Is it red?")
+    assert prompts.choice("What is it?", {"A": "a cat", "B": "a dog"}) == (
         "What is it?\nA. a cat\nB. a dog\nAnswer with the option's letter from the given choices directly."
     )
 
