@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from arm.evaluation.benchmarks.mmbench import CIRCLE
 from arm.evaluation.benchmarks.mme import TASKS
 from arm.evaluation.page.official.comparisons import Compared, Difference
-from arm.evaluation.page.official.reading import FOLDER, Measured, read_measured
+from arm.evaluation.page.official.reading import Measured, read_measured
 from arm.evaluation.page.scores import REFERENCE, read_protocols
 from arm.evaluation.page.store import Step, read_lines
 from arm.evaluation.pairing import RESAMPLES, SEED, Mean, paired
 from arm.evaluation.statistics import Estimate, Weighting, is_not_lower
 
 Rows = Sequence[Mapping[str, Any]]
+PERCEPTION = TASKS["Perception"]
 PROTOCOL = ("mode", "judge", "prompt_sha256", "revision", "aggregation")
 OWN_PROTOCOL = ("dataset", "checker", "aggregation", "sampling")
 """Fields of a protocol that must be the same; of official benchmarks the data files as well."""
@@ -40,7 +41,7 @@ HEADLINES: Mapping[str, Mean] = {
     "gedit_en": Mean(field="score", weighting="macro", factor=10.0),
     "gedit_cn": Mean(field="score", weighting="macro", factor=10.0),
     "imgedit": Mean(field="score", weighting="macro", factor=5.0),
-    "mme": Mean(field="score", weighting="macro", factor=float(len(TASKS["Perception"]))),
+    "mme": Mean(field="score", weighting="macro", factor=float(len(PERCEPTION))),
     "gqa": Mean(field="score", weighting="micro", factor=100.0),
     "vqav2": Mean(field="score", weighting="micro", factor=100.0),
 }
@@ -63,11 +64,15 @@ class Entry:
     mean: Mean
 
 
-def compare_with(evaluation: Step, baseline: Step, *, num_bootstraps: int = RESAMPLES, seed: int = SEED) -> list[Compared]:
+def compare_with(
+    evaluation: Step, baseline: Step, *, num_bootstraps: int = RESAMPLES, seed: int = SEED
+) -> list[Compared]:
     """Each benchmark of each subject beside the baseline's, in the order of the page."""
     before = list(entries_of(baseline))
     return [
-        _compare(entry, other, num_bootstraps, seed) for entry in entries_of(evaluation) if (other := partner_of(entry, before))
+        _compare(entry, other, num_bootstraps, seed)
+        for entry in entries_of(evaluation)
+        if (other := partner_of(entry, before))
     ]
 
 
@@ -135,14 +140,17 @@ def differences(entry: Entry, before: Rows, after: Rows, *, num_bootstraps: int,
         yield from _differences_of_f1(before, after, **settings)
         return
     old, new = (units_of(entry.benchmark, rows) for rows in (before, after))
-    main = [[row for row in rows if entry.benchmark != "mme" or row["group"] in TASKS["Perception"]] for rows in (old, new)]
-    yield _paired(entry.metric, "", main[0], main[1], entry.mean, settings)
     groups = list(dict.fromkeys(str(row["group"]) for row in new))
-    factor = 1.0 if entry.benchmark == "mme" else entry.mean.factor
+    mean, factor, main = entry.mean, entry.mean.factor, [old, new]
+    if entry.benchmark == "mme":  # a sum over the tasks of perception that both have
+        main = [[row for row in rows if row["group"] in PERCEPTION] for rows in main]
+        mean, factor = dataclasses.replace(mean, factor=float(sum(group in PERCEPTION for group in groups))), 1.0
+    yield _paired(entry.metric, "", main[0], main[1], mean, settings)
     for group in groups if 1 < len(groups) <= MAX_CATEGORIES else ():
         own = [[row for row in rows if str(row["group"]) == group] for rows in (old, new)]
-        mean = Mean(field=entry.mean.field, weighting="micro", factor=factor)
-        yield _paired(entry.metric, group, own[0], own[1], mean, settings)
+        yield _paired(
+            entry.metric, group, own[0], own[1], Mean(field=mean.field, weighting="micro", factor=factor), settings
+        )
 
 
 def units_of(benchmark: str, rows: Rows) -> Rows:
@@ -180,7 +188,9 @@ def _paired(
     return _difference(metric, category, values, found, len(after))
 
 
-def _difference(metric: str, category: str, values: Sequence[float], found: Estimate | None, num_units: int) -> Difference:
+def _difference(
+    metric: str, category: str, values: Sequence[float], found: Estimate | None, num_units: int
+) -> Difference:
     if found is None or num_units < FEWEST:
         return Difference(metric=metric, category=category, num_units=num_units, verdict="too few items")
     verdict = "equal" if found.low == found.high == 0 else "no difference shown"
@@ -214,8 +224,17 @@ def _differences_of_f1(before: Rows, after: Rows, *, num_bootstraps: int, seed: 
         chosen = random.integers(0, len(new), size=(num_bootstraps, len(new)))
         values.append([float(_f1(side, whole)[0]) for side in (old, new)])
         drawn.append(_f1(new, chosen) - _f1(old, chosen))
-    parts = [("", [sum(sides) / len(names) for sides in zip(*values, strict=True)], sum(drawn) / max(len(names), 1), len(after))]
-    parts += [(name, values[n], drawn[n], sum(str(row["group"]) == name for row in after)) for n, name in enumerate(names)]
+    parts = [
+        (
+            "",
+            [sum(sides) / len(names) for sides in zip(*values, strict=True)],
+            sum(drawn) / max(len(names), 1),
+            len(after),
+        )
+    ]
+    parts += [
+        (name, values[n], drawn[n], sum(str(row["group"]) == name for row in after)) for n, name in enumerate(names)
+    ]
     for category, sides, resampled, number in parts:
         if not names:
             yield _difference("mean_f1", category, [0.0, 0.0], None, 0)
@@ -227,7 +246,9 @@ def _differences_of_f1(before: Rows, after: Rows, *, num_bootstraps: int, seed: 
 
 def _answers(rows: Rows) -> NDArray[np.float64]:
     """(N, 2): whether yes was answered, whether it was right to answer so."""
-    return np.array([[row["answer"] == "yes", (row["answer"] == "yes") == row["strict"]] for row in rows], dtype=np.float64)
+    return np.array(
+        [[row["answer"] == "yes", (row["answer"] == "yes") == row["strict"]] for row in rows], dtype=np.float64
+    )
 
 
 def _f1(answers: NDArray[np.float64], chosen: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -1,7 +1,8 @@
 """The report: one page that holds everything, with no script and no network, written to `<store>/report/index.html`.
 
 It is a view of what lies in the store, not an artifact: it may be written again at any time, and works while parts of
-the run are missing. Standard library only.
+the run are missing; a single evaluation is a store of one. `report.json` beside it has the same numbers for machines.
+Standard library only, but for the pairing with a baseline (numpy) and large pictures (Pillow).
 """
 
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from arm.errors import UserError
 from arm.evaluation.page.chain import render_chain
 from arm.evaluation.page.curves import render_curves
 from arm.evaluation.page.markup import Markup, Node, duration, join, tag
+from arm.evaluation.page.official.part import Official, read_official
 from arm.evaluation.page.pictures import render_pictures, render_samples
 from arm.evaluation.page.release import read_release, render_places, render_speeds, render_verdict
 from arm.evaluation.page.scores import STAGES, headline, read_protocols, render_scores
@@ -20,25 +22,46 @@ from arm.evaluation.page.style import POLICY, STYLE
 from arm.evaluation.page.tokenizer import render_tokenizers
 from arm.storage import open_folder
 
-NAME = "report/index.html"
+NAME, NUMBERS = "report/index.html", "report/report.json"
 
 
-def write_report(store: str) -> Path:
-    """Write the page of a store (local or s3://) and return a local path to it."""
+def write_report(store: str, baseline: str = "") -> Path:
+    """Write the page of a store or an artifact (local or s3://), and return a local path to it.
+
+    `baseline` is another store or evaluation that this one is held against.
+    """
     steps = read_store(store)
     if not steps:
         raise UserError(f"{store} holds no finished artifact; run a pipeline with this store first.")
     folder = open_folder(store)
-    folder.write(NAME, render_report(steps, folder.url).encode())
+    official = read_official(evaluation_of(steps), folder, _open_baseline(store, steps, baseline) if baseline else None)
+    folder.write(NAME, render_report(steps, folder.url, official).encode())
+    folder.write(NUMBERS, official.to_json())
     return folder.fetch(NAME)
 
 
-def render_report(steps: Sequence[Step], store: str) -> str:
+def evaluation_of(steps: Sequence[Step]) -> Step | None:
+    """The last evaluation of a store."""
+    return next((step for step in reversed(steps) if step.manifest.kind == "evaluation"), None)
+
+
+def _open_baseline(store: str, steps: Sequence[Step], baseline: str) -> Step:
+    if evaluation_of(steps) is None:
+        raise UserError(f"{store} holds no evaluation, so there is nothing to compare; run `arm evaluate-model` first.")
+    found = evaluation_of(read_store(baseline))
+    if found is None:
+        raise UserError(f"The baseline {baseline} holds no evaluation; give a store, or the folder of an evaluation.")
+    return found
+
+
+def render_report(steps: Sequence[Step], store: str, official: Official) -> str:
     """The whole page as HTML."""
-    evaluation = next((step for step in reversed(steps) if step.manifest.kind == "evaluation"), None)
+    evaluation = evaluation_of(steps)
     parts = [
         render_verdict(steps),
+        *official.render_numbers(),
         render_scores(evaluation),
+        *official.render_samples(),
         render_pictures(evaluation),
         render_tokenizers(steps),
         render_chain(steps),

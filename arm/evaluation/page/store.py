@@ -77,4 +77,6 @@ def _step(store: str, name: str) -> Iterator[Step]:
         run = json.loads(manifest.folder.read("run.json"))
     except (OSError, ValueError):
         run = {}
-    yield Step(name=name or store.rstrip("/").rpartition("/")[2], manifest=manifest, run=run if isinstance(run, dict) else {})
+    yield Step(
+        name=name or store.rstrip("/").rpartition("/")[2], manifest=manifest, run=run if isinstance(run, dict) else {}
+    )

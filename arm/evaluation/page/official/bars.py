@@ -18,7 +18,9 @@ def render_bars(measured: Sequence[Measured]) -> Markup:
         tag("span", tag("i", class_=f"swatch series{place % NUM_SERIES}"), name_of(subject, measured[0].step))
         for place, subject in enumerate(subjects)
     ]
-    note = "Whiskers are 95% intervals. Categories are of the items that were scored, also where the headline is refused."
+    note = (
+        "Whiskers are 95% intervals. Categories are of the items that were scored, also where the headline is refused."
+    )
     return section("Categories", note, tag("p", *keys, class_="legend"), tag("div", *charts, class_="bars-of"))
 
 

@@ -38,7 +38,17 @@ def render_cost(cost: Mapping[str, Any] | None) -> Markup:
     machine = ", ".join(f"{words(name)} {value}" for name, value in cost.get("machine", {}).items())
     model = str(cost.get("model", {}).get("name", ""))
     note = f"{model} on {machine}. A call draws one batch; p50 and p95 are how long it takes. The paper gives no cost."
-    head = ("Batch", "Phase", "Time an image", "Call p50", "Call p95", "Images/s", "Tokens an image", "Tokens/s", "Peak memory")
+    head = (
+        "Batch",
+        "Phase",
+        "Time an image",
+        "Call p50",
+        "Call p95",
+        "Images/s",
+        "Tokens an image",
+        "Tokens/s",
+        "Peak memory",
+    )
     return section("Cost", note, table(head, rows, class_="scores"))
 
 
@@ -52,7 +62,9 @@ def render_contamination(report: Mapping[str, Any] | None) -> Markup:
     samples = sum(item.get("samples", 0) for item in read)
     note = f"Items whose words, scene or image training has seen, among {count(samples)} training samples in {len(read)} artifacts."
     listed = [details(f"{name}: which ones", _matches(item)) for name, item in sets.items() if item.get("contaminated")]
-    return section("Contamination", note, table(("Set", "Items", *WAYS.values(), "Seen", "Share"), rows, class_="scores"), *listed)
+    return section(
+        "Contamination", note, table(("Set", "Items", *WAYS.values(), "Seen", "Share"), rows, class_="scores"), *listed
+    )
 
 
 def _run(run: Mapping[str, Any], memory: str) -> list[list[Node]]:

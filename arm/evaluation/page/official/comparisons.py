@@ -60,7 +60,11 @@ def render_comparisons(compared: Sequence[Compared] | None, evaluation: Step | N
         "scored, with paired bootstrap intervals. A regression is an interval that lies below 0; each is a 95% interval of its "
         "own, so of twenty comparisons one is expected to differ by chance."
     )
-    said = f"▼ {worse} regression{'' if worse == 1 else 's'} in {len(found)} comparisons" if worse else f"No regression in {len(found)} comparisons"
+    said = (
+        f"▼ {worse} regression{'' if worse == 1 else 's'} in {len(found)} comparisons"
+        if worse
+        else f"No regression in {len(found)} comparisons"
+    )
     verdict = tag("p", tag("span", said, class_=f"verdict {'bad' if worse else 'good'}")) if found else None
     nothing = tag("p", "The two have no benchmark in common.", class_="refused") if not compared else None
     return section("Baseline", note, verdict, nothing, *(_benchmark(item, evaluation, baseline) for item in compared))
@@ -74,12 +78,25 @@ def title_of(benchmark: str) -> str:
 def _benchmark(item: Compared, evaluation: Step, baseline: Step) -> Markup:
     here, there = name_of(item.subject, evaluation), name_of(item.other, baseline)
     counts = [f"{count(item.num_common)} items in common"]
-    counts += [f"{count(number)} only {where}" for number, where in ((item.num_only_here, "here"), (item.num_only_there, "in the baseline")) if number]
+    counts += [
+        f"{count(number)} only {where}"
+        for number, where in ((item.num_only_here, "here"), (item.num_only_there, "in the baseline"))
+        if number
+    ]
     title = tag("h3", title_of(item.benchmark), tag("small", f" {here} against {there} · {', '.join(counts)}"))
     if item.apart:
         lines = [tag("li", reason) for reason in item.apart]
-        return tag("div", title, tag("p", "Not comparable: measured in another way.", class_="refused"), tag("ul", *lines, class_="notes"))
-    cautions = tag("ul", *(tag("li", "Mind: ", caution) for caution in item.cautions), class_="notes") if item.cautions else None
+        return tag(
+            "div",
+            title,
+            tag("p", "Not comparable: measured in another way.", class_="refused"),
+            tag("ul", *lines, class_="notes"),
+        )
+    cautions = (
+        tag("ul", *(tag("li", "Mind: ", caution) for caution in item.cautions), class_="notes")
+        if item.cautions
+        else None
+    )
     first, *others = item.differences
     loud = [other for other in others if other.verdict == "regression"]
     quiet = [other for other in others if other.verdict != "regression"]
@@ -89,19 +106,31 @@ def _benchmark(item: Compared, evaluation: Step, baseline: Step) -> Markup:
 
 def _table(found: Sequence[Difference], benchmark: str) -> Markup:
     head = tag("tr", *(tag("th", cell) for cell in ("", "Baseline", "Here", "Difference", "95%", "Items", "")))
-    body = [tag("tr", *_cells(item, benchmark), class_=item.verdict if item.verdict == "regression" else None) for item in found]
+    body = [
+        tag("tr", *_cells(item, benchmark), class_=item.verdict if item.verdict == "regression" else None)
+        for item in found
+    ]
     return tag("div", tag("table", tag("thead", head), tag("tbody", *body), class_="scores"), class_="scroll")
 
 
 def _cells(item: Difference, benchmark: str) -> list[Node]:
     name = words(item.category) if item.category else join([tag("b", words(item.metric)), tag("small", " overall")])
-    shown = tag("span", SIGNS.get(item.verdict, item.verdict), class_=f"verdict {CLASSES.get(item.verdict, '')}".strip())
+    shown = tag(
+        "span", SIGNS.get(item.verdict, item.verdict), class_=f"verdict {CLASSES.get(item.verdict, '')}".strip()
+    )
     factor, digits = _print(benchmark)
     values: list[str | None] = [None] * 4
     if item.verdict != "too few items":
         values = [f"{value * factor:.{digits}f}" for value in (item.before, item.after)]
-        values += [f"{item.difference * factor:+.{digits}f}", f"{item.low * factor:+.{digits}f} to {item.high * factor:+.{digits}f}"]
-    return [tag("th", name, scope="row"), *(tag("td", value) for value in (*values, count(item.num_units))), tag("td", shown)]
+        values += [
+            f"{item.difference * factor:+.{digits}f}",
+            f"{item.low * factor:+.{digits}f} to {item.high * factor:+.{digits}f}",
+        ]
+    return [
+        tag("th", name, scope="row"),
+        *(tag("td", value) for value in (*values, count(item.num_units))),
+        tag("td", shown),
+    ]
 
 
 def _print(benchmark: str) -> tuple[float, int]:

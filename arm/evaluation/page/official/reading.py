@@ -156,7 +156,6 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and value - value == 0
 
 
-
 def _names(part: str, uid: str) -> Iterator[str]:
     """What the scorers call a question of one part: by its id, by set and id (POPE), by task and line (MME)."""
     yield uid

@@ -165,7 +165,11 @@ def _reasons(measured: Measured, item: Mapping[str, Any]) -> Iterator[Markup]:
     numbers = item.get("numbers")
     if measured.replies and isinstance(numbers, dict):
         texts.append(", ".join(f"{words(name)} {value:g}" for name, value in numbers.items() if is_number(value)))
-    texts += [str(reply.get("text", "")) for reply in measured.replies.get(str(item["uid"]), {}).values() if isinstance(reply, dict)]
+    texts += [
+        str(reply.get("text", ""))
+        for reply in measured.replies.get(str(item["uid"]), {}).values()
+        if isinstance(reply, dict)
+    ]
     texts += [str(flag) for flag in _listed(item.get("flags"))]
     yield from (tag("small", clip(text)) for text in texts if text)
 

@@ -67,7 +67,13 @@ def _ours(subject: str, columns: Sequence[Column], by_place: Mapping[tuple[str, 
         item = by_place.get((subject, name))
         cells.append(tag("td") if item is None else _cell(item, measure))
     step = next(item.step for (own, _), item in by_place.items() if own == subject)
-    return tag("tr", tag("th", name_of(subject, step), scope="row"), *cells, tag("td", "this run", class_="source"), class_="ours")
+    return tag(
+        "tr",
+        tag("th", name_of(subject, step), scope="row"),
+        *cells,
+        tag("td", "this run", class_="source"),
+        class_="ours",
+    )
 
 
 def _cell(item: Measured, measure: Measure) -> Markup:
@@ -93,7 +99,9 @@ def _published(row: Published, columns: Sequence[Column]) -> Markup:
         said = row.values.get(f"{name}/{measure.metric}")
         mark = tag("span", " ?", class_="mark", title=measure.published) if said and measure.published else None
         cells.append(tag("td", said, mark))
-    return tag("tr", tag("th", row.model, scope="row"), *cells, tag("td", row.source, class_="source"), class_="published")
+    return tag(
+        "tr", tag("th", row.model, scope="row"), *cells, tag("td", row.source, class_="source"), class_="published"
+    )
 
 
 def _notes(measured: Sequence[Measured], columns: Sequence[Column]) -> Markup | None:

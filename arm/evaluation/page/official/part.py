@@ -1,0 +1,69 @@
+"""Everything that the report says of other authors' benchmarks, read once, for the page and for report.json."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from arm.evaluation.page.markup import Markup
+from arm.evaluation.page.official.bars import render_bars
+from arm.evaluation.page.official.beside import CONTAMINATION, COST, read_beside, render_contamination, render_cost
+from arm.evaluation.page.official.comparisons import Compared, render_comparisons
+from arm.evaluation.page.official.numbers import write_numbers
+from arm.evaluation.page.official.reading import Measured, read_measured
+from arm.evaluation.page.official.samples import render_official_samples
+from arm.evaluation.page.official.tables import render_tables
+from arm.evaluation.page.store import Step
+from arm.storage import Folder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Official:
+    """What was read."""
+
+    evaluation: Step | None
+    measured: Sequence[Measured]
+    unreadable: Sequence[str]
+    """scores.json files that are damaged."""
+    baseline: Step | None
+    compared: Sequence[Compared] | None
+    beside: Mapping[str, Any]
+    """cost and contamination, None where nobody measured them."""
+
+    def render_numbers(self) -> list[Markup]:
+        """Tables, comparison, bars, cost and contamination."""
+        return [
+            render_tables(self.measured, self.unreadable),
+            render_comparisons(self.compared, self.evaluation, self.baseline),
+            render_bars(self.measured),
+            render_cost(self.beside["cost"]),
+            render_contamination(self.beside["contamination"]),
+        ]
+
+    def render_samples(self) -> list[Markup]:
+        """Images and questions with their verdicts."""
+        return [render_official_samples(self.measured)]
+
+    def to_json(self) -> bytes:
+        """report.json."""
+        return write_numbers(self.evaluation, self.measured, self.unreadable, self.baseline, self.compared, self.beside)
+
+
+def read_official(evaluation: Step | None, place: Folder, baseline: Step | None) -> Official:
+    """Of an evaluation, of the files beside it, and of a baseline."""
+    measured, unreadable = read_measured(evaluation)
+    compared = None
+    if evaluation is not None and baseline is not None:
+        from arm.evaluation.baseline import compare_with
+
+        compared = compare_with(evaluation, baseline)
+    beside = {
+        "cost": read_beside(COST, evaluation, place), "contamination": read_beside(CONTAMINATION, evaluation, place),
+    }  # fmt: skip
+    return Official(
+        evaluation=evaluation,
+        measured=measured,
+        unreadable=unreadable,
+        baseline=baseline,
+        compared=compared,
+        beside=beside,
+    )
