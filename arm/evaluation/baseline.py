@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from arm.evaluation.benchmarks.mmbench import CIRCLE
 from arm.evaluation.benchmarks.mme import TASKS
-from arm.evaluation.page.official.comparisons import Compared, Difference
+from arm.evaluation.page.official.comparisons import TOO_FEW, Compared, Difference
 from arm.evaluation.page.official.reading import Measured, read_measured
 from arm.evaluation.page.scores import REFERENCE, read_protocols
 from arm.evaluation.page.store import Step, read_lines
@@ -68,12 +68,20 @@ def compare_with(
     evaluation: Step, baseline: Step, *, num_bootstraps: int = RESAMPLES, seed: int = SEED
 ) -> list[Compared]:
     """Each benchmark of each subject beside the baseline's, in the order of the page."""
-    before = list(entries_of(baseline))
-    return [
-        _compare(entry, other, num_bootstraps, seed)
-        for entry in entries_of(evaluation)
-        if (other := partner_of(entry, before))
-    ]
+    before, found = list(entries_of(baseline)), list[Compared]()
+    alone = list(before)
+    for entry in entries_of(evaluation):
+        other = partner_of(entry, before)
+        if other is None:
+            found.append(_alone(entry, "the baseline was not asked"))
+        else:
+            found.append(_compare(entry, other, num_bootstraps, seed))
+            alone = [item for item in alone if item is not other]
+    return found + [_alone(entry, "the baseline alone was asked") for entry in alone]
+
+
+def _alone(entry: Entry, why: str) -> Compared:
+    return Compared(subject=entry.subject, benchmark=entry.benchmark, alone=why)
 
 
 def entries_of(step: Step) -> Iterator[Entry]:
@@ -192,7 +200,7 @@ def _difference(
     metric: str, category: str, values: Sequence[float], found: Estimate | None, num_units: int
 ) -> Difference:
     if found is None or num_units < FEWEST:
-        return Difference(metric=metric, category=category, num_units=num_units, verdict="too few items")
+        return Difference(metric=metric, category=category, num_units=num_units, verdict=TOO_FEW)
     verdict = "equal" if found.low == found.high == 0 else "no difference shown"
     if not is_not_lower(found):
         verdict = "regression"

@@ -11,7 +11,7 @@ from pathlib import Path
 from arm.errors import UserError
 from arm.evaluation.page.chain import render_chain
 from arm.evaluation.page.curves import render_curves
-from arm.evaluation.page.markup import Markup, Node, duration, join, tag
+from arm.evaluation.page.markup import Markup, Node, duration, join, tag, words
 from arm.evaluation.page.official.part import Official, read_official
 from arm.evaluation.page.pictures import render_pictures, render_samples
 from arm.evaluation.page.release import read_release, render_places, render_speeds, render_verdict
@@ -85,8 +85,11 @@ def render_report(steps: Sequence[Step], store: str, official: Official) -> str:
 
 def _header(steps: Sequence[Step], store: str, shown: Sequence[str]) -> Markup:
     total = sum(step.seconds or 0 for step in steps)
-    line = f"{len(steps)} artifacts from web crawl to released model · {duration(total)} of work · {store}"
-    return tag("header", tag("h1", "ARM, from crawl to release"), tag("p", line), tag("nav", *_links(shown)))
+    title, line = "ARM, from crawl to release", f"{len(steps)} artifacts from web crawl to released model"
+    if len(steps) == 1:
+        title, line = f"ARM, {words(steps[0].manifest.kind)}", steps[0].name
+    line = f"{line} · {duration(total)} of work · {store}"
+    return tag("header", tag("h1", title), tag("p", line), tag("nav", *_links(shown)))
 
 
 def _links(shown: Sequence[str]) -> list[Node]:

@@ -21,6 +21,7 @@ from arm.evaluation.official.suites import open_data
 from arm.manifest import Manifest
 from arm.storage import open_folder
 
+NAMES = ("geneval", "gedit_en", "pope", "mme")
 TAGS = ("color_attr", "colors", "counting", "position", "single_object", "two_object")
 PROMPTS_A_TAG, IMAGES, QUESTIONS, EDITS = 6, 2, 20, 2
 
@@ -55,7 +56,10 @@ def make_data(root: Path) -> Path:
         ]  # fmt: skip
         write_lines(data / "pope" / f"coco_pope_{name}.json", rows)
     for task in (task for tasks in TASKS.values() for task in tasks):
-        lines = [f"{n // 2}.png\tIn {task}: is there an object {'yn'[n % 2]}{n}?\t{('Yes', 'No')[n % 2]}" for n in range(QUESTIONS)]
+        lines = [
+            f"{n // 2}.png\tIn {task}: is there an object {'yn'[n % 2]}{n}?\t{('Yes', 'No')[n % 2]}"
+            for n in range(QUESTIONS)
+        ]
         (data / "mme").mkdir(parents=True, exist_ok=True)
         (data / "mme" / f"{task}.txt").write_text("\n".join(lines) + "\n")
         for n in range(QUESTIONS // 2):
@@ -71,14 +75,16 @@ def make_data(root: Path) -> Path:
 
 
 def make_evaluation(
-    root: Path, data: Path, skill: float, *, subject: str = "model", revise: Mapping[str, Any] | None = None, weak: str = ""
+    root: Path, data: Path, skills: Mapping[str, float], *, names: Sequence[str] = NAMES, weak: str = "", **options: Any
 ) -> Manifest:
-    """GenEval, GEdit (far from its 606 edits, so refused), POPE and MME; `weak` names a tag of GenEval that never comes out
-    right, `revise` sets fields of the OfficialConfig."""
+    """Subjects of some skill on GenEval, GEdit (far from its 606 edits, so refused), POPE and MME; `weak` names a tag of
+    GenEval that never comes out right, options are those of OfficialConfig."""
     output = open_folder(str(root / "artifact"))
-    config = OfficialConfig(data=str(data), **(revise or {}))
-    for name in ("geneval", "gedit_en", "pope", "mme"):
-        bench = open_bench(name, subject, open_data(name, config), config, output, batch_size=8, num_bootstraps=200, seed=0)
+    config = OfficialConfig(data=str(data), **options)
+    for subject, skill, name in ((subject, skill, name) for subject, skill in skills.items() for name in names):
+        bench = open_bench(
+            name, subject, open_data(name, config), config, output, batch_size=8, num_bootstraps=200, seed=0
+        )
         if name in ("pope", "mme"):
             run_answers(bench, Knowing(skill), "made up")
         elif name == "geneval":
@@ -139,9 +145,18 @@ def _edit(output: Any, skill: float) -> None:
             uid = f"{group}-{number}"
             output.write(f"made/fullset/{group}/en/{uid}.png", picture(number, 300))
             value = round(10 * skill * random.Random(uid).random())
-            text = f'{{"score": [{value}, 9], "reasoning": "{HOSTILE[:8]} is visible"}}'.replace("<", "&lt;")
+            text = f'{{"score": [{value}, 9], "reasoning": "{HOSTILE[:8]} is visible"}}'
             quality = "Sorry, I cannot." if uid == "ps_human-1" else "[7, 8]"
-            marks.append({"uid": uid, "group": group, "language": "en", "intersection_exist": True, "sc_reply": text, "pq_reply": quality})
+            marks.append(
+                {
+                    "uid": uid,
+                    "group": group,
+                    "language": "en",
+                    "intersection_exist": True,
+                    "sc_reply": text,
+                    "pq_reply": quality,
+                }
+            )
             replies.append({"uid": uid, "replies": {"viescore_editing": {"outcome": "ok", "text": text, "reason": ""}}})
     for name, rows in (("results/judged.jsonl", marks), ("replies.jsonl", replies)):
         output.write(name, "".join(json.dumps(row) + "\n" for row in rows).encode())

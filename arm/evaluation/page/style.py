@@ -19,8 +19,8 @@ h3{font-size:15px;font-weight:600;margin:22px 0 8px}
 h3 small,td small{color:var(--soft);font-weight:400}
 p.note,header p{color:var(--soft);margin:0 0 14px;max-width:78ch}
 section{background:var(--card);border:1px solid var(--rule);border-radius:12px;padding:22px 24px;margin-top:20px}
-nav{margin-top:14px;font-size:13px}
-nav a{color:var(--accent);text-decoration:none;margin-right:14px;white-space:nowrap}
+nav{margin-top:14px;font-size:13px;display:flex;flex-wrap:wrap;gap:2px 14px}
+nav a{color:var(--accent);text-decoration:none;white-space:nowrap}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px;margin-top:22px}
 .tiles div{background:var(--card);border:1px solid var(--rule);border-radius:12px;padding:14px 16px}
 .tiles b{display:block;font-size:26px;font-weight:650;letter-spacing:-.02em;font-variant-numeric:tabular-nums}
@@ -67,7 +67,8 @@ figure{margin:0}
 .swatch{display:inline-block;width:11px;height:11px;border-radius:3px;margin-right:6px;vertical-align:-1px}
 .legend{color:var(--soft);font-size:13px;margin:4px 0 12px}
 .legend span{margin-right:18px;white-space:nowrap}
-.bars-of{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(300px,100%),1fr));gap:26px 34px;align-items:start}
+.bars-of{columns:300px;column-gap:34px}
+.bars-of figure{break-inside:avoid;padding-bottom:22px}
 .bars figcaption{display:flex;justify-content:space-between;font-size:13px;font-weight:600;margin-bottom:6px}
 .bars figcaption small{color:var(--soft);font-weight:400}
 .bars svg{width:100%;max-width:420px;height:auto;display:block}
@@ -85,10 +86,16 @@ figure{margin:0}
 .beside .published td,.beside .published th{padding-top:4px;padding-bottom:4px;border-bottom:0}
 .beside .published th{font-weight:400}
 .beside .source{color:var(--soft);font-size:12px}
+p.after{margin-top:18px}
+.compared th small{display:block}
+.compared th.below{padding-left:16px;font-weight:400}
+.compared td small{display:block}
+.compared td.why{white-space:normal}
+.compared .plain{color:var(--soft);font-weight:400}
 .notes{margin:12px 0 0;padding:0;list-style:none;font-size:13px;color:var(--soft);max-width:100ch}
 .notes li{margin:2px 0}
 .notes b{color:var(--ink);font-weight:550}
-.grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(170px,46%),1fr));gap:18px 16px;margin:8px 0 18px}
+.grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(230px,46%),1fr));gap:18px 16px;margin:8px 0 18px}
 .grid figure img{width:100%;height:auto;display:block;border-radius:8px;background:var(--track);margin-bottom:6px}
 .grid img.small{image-rendering:pixelated}
 .grid figcaption{font-size:12.5px;line-height:1.4;overflow-wrap:anywhere}

@@ -29,30 +29,32 @@ def read_beside(names: tuple[str, ...], evaluation: Step | None, place: Folder) 
     return None
 
 
-def render_cost(cost: Mapping[str, Any] | None) -> Markup:
+def render_beside(beside: Mapping[str, Any]) -> list[Markup]:
+    """The sections of cost and contamination; a file of another shape says so in its place."""
+    parts = []
+    for name, render in (("cost", _cost), ("contamination", _contamination)):
+        try:
+            parts.append(render(beside[name]))
+        except (AttributeError, TypeError, ValueError, KeyError) as error:  # files made by anybody
+            said = f"{name}.json has another shape ({type(error).__name__}: {error})."
+            parts.append(section(name.capitalize(), None, tag("p", said, class_="refused")))
+    return parts
+
+
+def _cost(cost: Mapping[str, Any] | None) -> Markup:
     """Decoding and detokenization apart, by batch size."""
     runs = [run for run in (cost or {}).get("runs", ()) if isinstance(run, dict)]
     if cost is None or not runs:
         return Markup("")
     rows = [row for run in runs for row in _run(run, str(cost.get("memory", "")))]
-    machine = ", ".join(f"{words(name)} {value}" for name, value in cost.get("machine", {}).items())
+    machine = "{name} ({device}), {threads} threads, torch {torch}".format_map(cost["machine"])
     model = str(cost.get("model", {}).get("name", ""))
     note = f"{model} on {machine}. A call draws one batch; p50 and p95 are how long it takes. The paper gives no cost."
-    head = (
-        "Batch",
-        "Phase",
-        "Time an image",
-        "Call p50",
-        "Call p95",
-        "Images/s",
-        "Tokens an image",
-        "Tokens/s",
-        "Peak memory",
-    )
+    head = ("Batch", "Phase", "Time an image", "Call p50", "Call p95", "Images/s", "Tokens an image", "Tokens/s", "Peak memory")  # fmt: skip
     return section("Cost", note, table(head, rows, class_="scores"))
 
 
-def render_contamination(report: Mapping[str, Any] | None) -> Markup:
+def _contamination(report: Mapping[str, Any] | None) -> Markup:
     """Shares by evaluation set, and the items that training has seen."""
     sets = {name: item for name, item in (report or {}).get("sets", {}).items() if isinstance(item, dict)}
     if report is None or not sets:
@@ -60,7 +62,7 @@ def render_contamination(report: Mapping[str, Any] | None) -> Markup:
     rows = [_set(name, item) for name, item in sets.items()]
     read = [item for item in report.get("training", ()) if isinstance(item, dict)]
     samples = sum(item.get("samples", 0) for item in read)
-    note = f"Items whose words, scene or image training has seen, among {count(samples)} training samples in {len(read)} artifacts."
+    note = f"Items whose words, scene or image training has seen, among {count(samples)} training samples."
     listed = [details(f"{name}: which ones", _matches(item)) for name, item in sets.items() if item.get("contaminated")]
     return section(
         "Contamination", note, table(("Set", "Items", *WAYS.values(), "Seen", "Share"), rows, class_="scores"), *listed

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from arm.evaluation.page.markup import Markup, Node, count, details, join, section, tag, words
+from arm.evaluation.page.markup import Markup, count, details, section, tag, words
 from arm.evaluation.page.official.reading import name_of
 from arm.evaluation.page.official.targets import TARGETS
 from arm.evaluation.page.scores import TITLES
 from arm.evaluation.page.store import Step
 
+TOO_FEW = "too few items"
 CLASSES = {"regression": "bad", "better": "good"}
 SIGNS = {"regression": "▼ regression", "better": "▲ better"}
 
@@ -36,16 +37,18 @@ class Compared:
     """One benchmark of one subject beside the baseline's."""
 
     subject: str
-    other: str
-    """The baseline's subject."""
     benchmark: str
-    apart: tuple[str, ...]
+    other: str = ""
+    """The baseline's subject; empty where one of the two was not asked."""
+    alone: str = ""
+    """Which of the two was not asked at all."""
+    apart: tuple[str, ...] = ()
     """Why the two are not comparable; then there are no differences."""
-    cautions: tuple[str, ...]
+    cautions: tuple[str, ...] = ()
     """What else was not the same."""
-    num_common: int
-    num_only_here: int
-    num_only_there: int
+    num_common: int = 0
+    num_only_here: int = 0
+    num_only_there: int = 0
     differences: tuple[Difference, ...] = ()
 
 
@@ -60,14 +63,19 @@ def render_comparisons(compared: Sequence[Compared] | None, evaluation: Step | N
         "scored, with paired bootstrap intervals. A regression is an interval that lies below 0; each is a 95% interval of its "
         "own, so of twenty comparisons one is expected to differ by chance."
     )
-    said = (
-        f"▼ {worse} regression{'' if worse == 1 else 's'} in {len(found)} comparisons"
-        if worse
-        else f"No regression in {len(found)} comparisons"
-    )
+    many = f"{worse} regression{'' if worse == 1 else 's'} in {len(found)} comparisons"
+    said = f"▼ {many}" if worse else f"No regression in {len(found)} comparisons"
     verdict = tag("p", tag("span", said, class_=f"verdict {'bad' if worse else 'good'}")) if found else None
-    nothing = tag("p", "The two have no benchmark in common.", class_="refused") if not compared else None
-    return section("Baseline", note, verdict, nothing, *(_benchmark(item, evaluation, baseline) for item in compared))
+    nothing = tag("p", "The two have no benchmark in common.", class_="refused") if not found else None
+    rows = [row for item in compared for row in _rows(item, evaluation, baseline)]
+    cautions = [
+        tag("li", tag("b", title_of(item.benchmark)), f": {text}") for item in compared for text in item.cautions
+    ]
+    folded = [_categories(item, evaluation) for item in compared if len(item.differences) > 1]
+    return section(
+        "Baseline", note, verdict, nothing, _table(rows), tag("ul", *cautions, class_="notes") if cautions else None,
+        details("Every category", *folded) if folded else None,
+    )  # fmt: skip
 
 
 def title_of(benchmark: str) -> str:
@@ -75,66 +83,62 @@ def title_of(benchmark: str) -> str:
     return TARGETS[benchmark].title if benchmark in TARGETS else TITLES.get(benchmark, words(benchmark))
 
 
-def _benchmark(item: Compared, evaluation: Step, baseline: Step) -> Markup:
-    here, there = name_of(item.subject, evaluation), name_of(item.other, baseline)
-    counts = [f"{count(item.num_common)} items in common"]
-    counts += [
-        f"{count(number)} only {where}"
-        for number, where in ((item.num_only_here, "here"), (item.num_only_there, "in the baseline"))
-        if number
-    ]
-    title = tag("h3", title_of(item.benchmark), tag("small", f" {here} against {there} · {', '.join(counts)}"))
+def _rows(item: Compared, evaluation: Step, baseline: Step) -> list[Markup]:
+    """The headline, below it the categories that are worse; or why there is no number."""
+    here, there = (name_of(name, step) for name, step in ((item.subject, evaluation), (item.other, baseline)))
+    who = f" {here}" if here == there or not item.other else f" {here}, before {there}"
+    title = tag("th", title_of(item.benchmark), tag("small", who), scope="row")
+    if item.alone:
+        return [tag("tr", title, tag("td", tag("span", item.alone, class_="plain"), colspan=6))]
     if item.apart:
-        lines = [tag("li", reason) for reason in item.apart]
-        return tag(
-            "div",
-            title,
-            tag("p", "Not comparable: measured in another way.", class_="refused"),
-            tag("ul", *lines, class_="notes"),
-        )
-    cautions = (
-        tag("ul", *(tag("li", "Mind: ", caution) for caution in item.cautions), class_="notes")
-        if item.cautions
-        else None
-    )
+        why = f"not comparable: {'; '.join(item.apart)}"
+        return [tag("tr", title, tag("td", why, colspan=6, class_="refused why"))]
     first, *others = item.differences
-    loud = [other for other in others if other.verdict == "regression"]
-    quiet = [other for other in others if other.verdict != "regression"]
-    folded = details(f"{len(quiet)} categories without a regression", _table(quiet, item.benchmark)) if quiet else None
-    return tag("div", title, _table([first, *loud], item.benchmark), folded, cautions)
-
-
-def _table(found: Sequence[Difference], benchmark: str) -> Markup:
-    head = tag("tr", *(tag("th", cell) for cell in ("", "Baseline", "Here", "Difference", "95%", "Items", "")))
-    body = [
-        tag("tr", *_cells(item, benchmark), class_=item.verdict if item.verdict == "regression" else None)
-        for item in found
-    ]
-    return tag("div", tag("table", tag("thead", head), tag("tbody", *body), class_="scores"), class_="scroll")
-
-
-def _cells(item: Difference, benchmark: str) -> list[Node]:
-    name = words(item.category) if item.category else join([tag("b", words(item.metric)), tag("small", " overall")])
-    shown = tag(
-        "span", SIGNS.get(item.verdict, item.verdict), class_=f"verdict {CLASSES.get(item.verdict, '')}".strip()
-    )
-    factor, digits = _print(benchmark)
-    values: list[str | None] = [None] * 4
-    if item.verdict != "too few items":
-        values = [f"{value * factor:.{digits}f}" for value in (item.before, item.after)]
-        values += [
-            f"{item.difference * factor:+.{digits}f}",
-            f"{item.low * factor:+.{digits}f} to {item.high * factor:+.{digits}f}",
-        ]
+    alone = ((item.num_only_here, "only here"), (item.num_only_there, "only in the baseline"))
+    lonely = [tag("small", f"{count(number)} {where}") for number, where in alone if number]
+    worse = [other for other in others if other.verdict == "regression"]
     return [
-        tag("th", name, scope="row"),
-        *(tag("td", value) for value in (*values, count(item.num_units))),
-        tag("td", shown),
+        _row(title, first, item.benchmark, lonely),
+        *(
+            _row(tag("th", words(other.category), class_="below", scope="row"), other, item.benchmark)
+            for other in worse
+        ),
     ]
+
+
+def _categories(item: Compared, evaluation: Step) -> Markup:
+    rows = [
+        _row(tag("th", words(other.category), scope="row"), other, item.benchmark) for other in item.differences[1:]
+    ]
+    title = tag("h3", title_of(item.benchmark), tag("small", f" {name_of(item.subject, evaluation)}"))
+    return tag("div", title, _table(rows))
+
+
+def _table(rows: Sequence[Markup]) -> Markup | None:
+    head = tag("tr", *(tag("th", cell) for cell in ("", "Baseline", "Here", "Difference", "95%", "In common", "")))
+    body = tag("table", tag("thead", head), tag("tbody", *rows), class_="scores compared")
+    return tag("div", body, class_="scroll") if rows else None
+
+
+def _row(name: Markup, item: Difference, benchmark: str, lonely: Sequence[Markup] = ()) -> Markup:
+    said = tag("span", SIGNS.get(item.verdict, item.verdict), class_=CLASSES.get(item.verdict, "plain"))
+    values: list[str | None] = [None] * 4
+    if item.verdict != TOO_FEW:
+        factor, digits = _print(benchmark)
+        before, after, difference, low, high = (
+            round(value * factor, digits) + 0.0
+            for value in (item.before, item.after, item.difference, item.low, item.high)
+        )
+        values = [f"{value:,.{digits}f}" for value in (before, after)]
+        values += [f"{difference:+.{digits}f}", f"{low:+.{digits}f} to {high:+.{digits}f}"]
+    cells = [tag("td", value) for value in values]
+    counted = tag("td", count(item.num_units), *lonely)
+    worse = "regression" if item.verdict == "regression" else None
+    return tag("tr", name, *cells, counted, tag("td", said, class_="verdict"), class_=worse)
 
 
 def _print(benchmark: str) -> tuple[float, int]:
-    """Factor and digits of a benchmark's numbers; one digit more than in its column, since differences are small."""
+    """Factor and digits of a headline, which is a benchmark's last measure; one digit at least, since differences are small."""
     if benchmark not in TARGETS:
         return 1.0, 3
     measure = TARGETS[benchmark].measures[-1]

@@ -6,7 +6,7 @@ from typing import Any
 
 from arm.evaluation.page.markup import Markup
 from arm.evaluation.page.official.bars import render_bars
-from arm.evaluation.page.official.beside import CONTAMINATION, COST, read_beside, render_contamination, render_cost
+from arm.evaluation.page.official.beside import CONTAMINATION, COST, read_beside, render_beside
 from arm.evaluation.page.official.comparisons import Compared, render_comparisons
 from arm.evaluation.page.official.numbers import write_numbers
 from arm.evaluation.page.official.reading import Measured, read_measured
@@ -35,8 +35,7 @@ class Official:
             render_tables(self.measured, self.unreadable),
             render_comparisons(self.compared, self.evaluation, self.baseline),
             render_bars(self.measured),
-            render_cost(self.beside["cost"]),
-            render_contamination(self.beside["contamination"]),
+            *render_beside(self.beside),
         ]
 
     def render_samples(self) -> list[Markup]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from arm.errors import ArmError
-from arm.evaluation.page.markup import Markup, Node, section, table, tag, words
+from arm.evaluation.page.markup import Markup, Node, details, section, table, tag, words
 from arm.evaluation.page.official.reading import Measured, is_number, name_of
 from arm.evaluation.page.store import Step
 
@@ -47,9 +47,17 @@ class Budget:
 
 
 def render_official_samples(measured: Sequence[Measured]) -> Markup:
-    """The section; left out where no benchmark has items."""
+    """The section: of each benchmark the last subject, the others folded away; left out where no benchmark has items."""
     budget = Budget()
-    return section("Samples", NOTE, *(part for item in measured if (part := _benchmark(item, budget))))
+    names = dict.fromkeys(item.benchmark for item in measured if item.items)
+    own = {name: [item for item in measured if item.benchmark == name and item.items] for name in names}
+    shown = {name: _benchmark(items[-1], budget) for name, items in own.items()}
+    folded = {name: [_benchmark(item, budget) for item in items[:-1]] for name, items in own.items()}
+    parts = [
+        tag("div", shown[name], details("The same benchmark, other subjects", *folded[name]) if folded[name] else None)
+        for name in names
+    ]
+    return section("Samples", NOTE, *parts)
 
 
 def choose(items: Sequence[Mapping[str, Any]], number: int) -> list[Mapping[str, Any]]:
@@ -80,10 +88,8 @@ def verdict_of(item: Mapping[str, Any], *, graded: bool) -> tuple[str, str]:
     return "bad", "wrong"
 
 
-def _benchmark(measured: Measured, budget: Budget) -> Markup | None:
+def _benchmark(measured: Measured, budget: Budget) -> Markup:
     pictures = [item for item in measured.items if measured.picture_of(item)]
-    if not measured.items:
-        return None
     chosen = choose(pictures or measured.items, NUM_PICTURES if pictures else NUM_QUESTIONS)
     shown = _grid(measured, chosen, budget) if pictures else _questions(measured, chosen)
     which = f" {name_of(measured.subject, measured.step)}, {len(chosen)} of {len(measured.items):,} items"
@@ -164,7 +170,7 @@ def _reasons(measured: Measured, item: Mapping[str, Any]) -> Iterator[Markup]:
     texts = [str(reason) for reason in _listed(item.get("reasons"))]
     numbers = item.get("numbers")
     if measured.replies and isinstance(numbers, dict):
-        texts.append(", ".join(f"{words(name)} {value:g}" for name, value in numbers.items() if is_number(value)))
+        texts.append(", ".join(f"{words(name)} {value:.3g}" for name, value in numbers.items() if is_number(value)))
     texts += [
         str(reply.get("text", ""))
         for reply in measured.replies.get(str(item["uid"]), {}).values()

@@ -23,7 +23,7 @@ def render_tables(measured: Sequence[Measured], damaged: Sequence[str]) -> Marku
     parts = [_group(group, [item for item in measured if item.target.group == group]) for group in GROUPS]
     return section(
         "Benchmarks", NOTE, tag("p", lost, class_="refused") if lost else None, *parts,
-        tag("p", UNSTATED, class_="note"), _protocols(measured) if measured else None,
+        tag("p", UNSTATED, class_="note after"), _protocols(measured) if measured else None,
     )  # fmt: skip
 
 
@@ -105,15 +105,31 @@ def _published(row: Published, columns: Sequence[Column]) -> Markup:
 
 
 def _notes(measured: Sequence[Measured], columns: Sequence[Column]) -> Markup | None:
-    """What makes our numbers others than the published, a line a benchmark and set of reasons; and what is uncertain there."""
+    """How the published numbers were measured, what makes ours others, and what is uncertain in the paper."""
     alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for item in measured:
         reasons = tuple(departures(item.benchmark, item.protocol))
         if reasons:
             alike.setdefault((item.target.title, reasons), []).append(name_of(item.subject, item.step))
-    several = len({item.subject for item in measured}) > 1
+    asked = {title: sum(item.target.title == title for item in measured) for title, _ in alike}
+    targets = {target.title: target for _, target, _ in columns}
     lines = [
-        tag("li", "≠ ", tag("b", f"{title}, {', '.join(names)}" if several else title), ": ", "; ".join(reasons))
+        tag(
+            "li",
+            tag("b", title),
+            f", as published: {', judged by '.join(filter(None, (target.protocol, target.judge)))}",
+        )
+        for title, target in targets.items()
+        if target.protocol
+    ]
+    lines += [
+        tag(
+            "li",
+            "≠ ",
+            tag("b", title if len(names) == asked[title] else f"{title}, {', '.join(names)}"),
+            ": ",
+            "; ".join(reasons),
+        )
         for (title, reasons), names in alike.items()
     ]
     doubts = [measure for _, _, measure in columns if measure.published]
@@ -122,16 +138,16 @@ def _notes(measured: Sequence[Measured], columns: Sequence[Column]) -> Markup | 
 
 
 def _protocols(measured: Sequence[Measured]) -> Markup:
-    """Ours as the artifact records it, the published as the benchmark's authors have it."""
+    """As the artifact records them."""
     rows = []
     for item in measured:
-        record, target = item.protocol, item.target
+        record = item.protocol
         judge = " ".join(filter(None, (str(record.get("judge", "")), str(record.get("judge_date", ""))))) or "none"
-        published = ", judged by ".join(filter(None, (target.protocol, target.judge)))
+        flags = record.get("flags") if isinstance(record.get("flags"), dict) else {}
         rows.append((
-            join([target.title, tag("small", f" {name_of(item.subject, item.step)}")]), str(record.get("mode", "")), judge,
+            join([item.target.title, tag("small", f" {name_of(item.subject, item.step)}")]), str(record.get("mode", "")), judge,
             str(record.get("aggregation", "")), str(record.get("interval", "")), str(record.get("revision") or "not stated"),
-            tag("code", str(record.get("dataset", ""))), published,
+            ", ".join(f"{number} × {flag}" for flag, number in flags.items()), tag("code", str(record.get("dataset", ""))),
         ))  # fmt: skip
-    head = ("Benchmark", "Mode", "Judge", "Aggregation", "Interval", "Revision", "Files", "Published protocol")
-    return details("Protocols, ours and the published", table(head, rows))
+    head = ("Benchmark", "Mode", "Judge", "Aggregation", "Interval", "Revision", "Flags", "Files")
+    return details("Protocols of this run", table(head, rows))

@@ -168,12 +168,12 @@ def departures(benchmark: str, protocol: Mapping[str, Any]) -> list[str]:
     if protocol.get("mode") == "corrected":
         found.append("the corrected mode, without the faults of the authors' program")
     if target and target.judge and not _alike(target.judge, str(protocol.get("judge", ""))):
-        found.append(f"judged by {protocol.get('judge') or 'nobody knows whom'}, the published by {target.judge}")
+        judge = f"judged by {protocol['judge']}" if protocol.get("judge") else "no judge is named"
+        found.append(f"{judge}, the published by {target.judge}")
     unchecked = [part for part, said in _pairs(protocol.get("checked")) if str(said).startswith("not ")]
     if unchecked:
         parts = "" if unchecked == ["all"] else f": {', '.join(unchecked)}"
         found.append(f"not checked against the official program{parts}")
-    found += [f"{count:,} × {flag}" for flag, count in _pairs(protocol.get("flags")) if isinstance(count, int)]
     return found + [str(note) for note in protocol.get("notes", ())]
 
 
