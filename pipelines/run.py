@@ -3,6 +3,7 @@
     python -m pipelines.run --recipe toy                                  the whole road on this machine
     python -m pipelines.run --recipe toy --pipeline experiment            two mixtures, one table
     python -m pipelines.run --recipe proof --pipeline tokenizer-ablation  the rows of Table 7, one report
+    python -m pipelines.run --recipe proof --seed 1                       the same with another seed, in the same store
     python -m pipelines.run --recipe small --earlier store/small          a second crawl, of which only the new is kept
     python -m pipelines.run --recipe small --host https://kubeflow/…      the same pipeline, submitted
     python -m pipelines.run --recipe small --compile build/               the same pipeline, as KFP's YAML
@@ -55,13 +56,15 @@ def main(arguments: list[str] | None = None) -> None:
     options = _parse(sys.argv[1:] if arguments is None else arguments)
     try:
         recipe = recipes.find(options.recipe)
+        store = options.store or f"store/{recipe.name}"
+        if options.seed is not None:
+            recipe = recipe.seeded(options.seed)
         name = options.pipeline or ("toy" if "make-world" in recipe.configs else "full")
         if options.compile:
             print(compile_to(Path(options.compile), name, recipe, cluster=options.cluster))
         elif options.host:
-            submit(options.host, name, recipe, options.store or f"store/{recipe.name}", options.earlier)
+            submit(options.host, name, recipe, store, options.earlier)
         else:
-            store = options.store or f"store/{recipe.name}"
             interrupt_on_sigterm()
             with full_disk_in_a_sentence(store):
                 run_here(name, recipe, store, options.earlier)
@@ -148,6 +151,9 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--recipe", default="toy", help=", ".join(recipes.RECIPES))
     parser.add_argument("--pipeline", choices=PIPELINES, help="default: toy, or full where the recipe has no world")
+    parser.add_argument(
+        "--seed", type=int, help="of every training, of its data's order and of its evaluation (default: the recipe's)"
+    )
     parser.add_argument("--store", help="folder or s3:// address of the artifacts (default: store/<recipe>)")
     parser.add_argument(
         "--earlier", default="", help="a store of earlier crawls, its own perhaps: keep only what is new"

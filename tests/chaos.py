@@ -51,13 +51,15 @@ def run_to_the_end(command: Sequence[str]) -> float:
     return time.monotonic() - started
 
 
-def run_with_kills(command: Sequence[str], store: str | Path, *, like: str | Path, kills: int, seed: int) -> list[Kill]:
+def run_with_kills(
+    command: Sequence[str], store: str | Path, *, like: str | Path, kills: int, seed: int | str
+) -> list[Kill]:
     """Kill the command `kills` times, run it again each time, then let it end; returns the kills that hit.
 
     `like` is the store of an undisturbed run. A run that ends before its kill ends the chaos.
     """
     draw, hits = random.Random(seed), []
-    print(f"chaos: seed {seed}")
+    print(f"chaos: seed {seed!r}")
     for kill in plan_kills(timeline(like), kills, draw):
         if not _run_and_kill(command, Path(store), kill, draw):
             break

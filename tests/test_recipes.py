@@ -9,7 +9,6 @@ from arm import config as configs
 from arm import jobs, recipes
 from arm.errors import UserError
 from arm.recipes import BESIDE, RECIPES, STEPS, Recipe, folder_name, job_of
-from arm.recipes.proof import seeded
 from arm.records import TASKS
 from arm.training.config import SOURCES, StageConfig, share_at
 
@@ -107,7 +106,7 @@ def test_only_toys_let_hosts_past_the_guard_or_hurry() -> None:
 
 
 def test_a_seed_moves_every_step_but_the_world_and_its_teachers() -> None:
-    proof, other = recipes.find("proof"), seeded(recipes.find("proof"), 2)
+    proof, other = recipes.find("proof"), recipes.find("proof").seeded(2)
     assert other.name == "proof-seed-2"
     assert other.config("make-world") == proof.config("make-world")
     assert other.config("train-teachers") == proof.config("train-teachers")

@@ -2,7 +2,7 @@
 
 It is a view of what lies in the store, not an artifact: it may be written again at any time, and works while parts of
 the run are missing; a single evaluation is a store of one. `report.json` beside it has the same numbers for machines.
-Standard library only, but for the pairing with a baseline (numpy) and large pictures (Pillow).
+Standard library only, but for the pairing with a baseline (numpy) and the pictures of benchmarks (Pillow).
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ from arm.evaluation.page.official.part import Official, read_official
 from arm.evaluation.page.pictures import render_pictures, render_samples
 from arm.evaluation.page.release import read_release, render_places, render_speeds, render_verdict
 from arm.evaluation.page.scores import STAGES, headline, read_protocols, render_scores
+from arm.evaluation.page.seeds import render_seeds
 from arm.evaluation.page.settings import render_departures, render_mixture, render_weights
 from arm.evaluation.page.store import Step, read_store
 from arm.evaluation.page.style import POLICY, STYLE
@@ -61,6 +62,7 @@ def render_report(steps: Sequence[Step], store: str, official: Official) -> str:
         render_verdict(steps),
         *official.render_numbers(),
         render_scores(evaluation),
+        render_seeds(store, evaluation),
         *official.render_samples(),
         render_pictures(evaluation),
         render_tokenizers(steps),

@@ -48,6 +48,10 @@ BESIDE: dict[str, str] = {"evaluate-tokenizer": "evaluate-tokenizer", "import-mo
 """Step -> its job, beside the road: run by hand, or by a pipeline that names it."""
 
 
+FIXED = ("make-world", "train-teachers")
+"""Their seeds say which world it is, not how training went."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compute:
     """What one step computes on. Ranks and threads can change the last bits of a float, so they are part of a recipe."""
@@ -107,6 +111,18 @@ class Recipe:
         """A variant with other configs for some steps (`configs`), and other fields."""
         configs = {**self.configs, **changes.pop("configs", {})}
         return dataclasses.replace(self, name=name, purpose=purpose, configs=configs, **changes)
+
+    def seeded(self, seed: int) -> "Recipe":
+        """The recipe with another seed in every step that has one, but for those that make the world; `proof-seed-1`.
+
+        A store holds several: what no seed moves is made once.
+        """
+        moved = {
+            step: dataclasses.replace(config, seed=seed)
+            for step, config in self.configs.items()
+            if step not in FIXED and any(field.name == "seed" for field in dataclasses.fields(config))
+        }
+        return self.derive(f"{self.name}-seed-{seed}", f"{self.purpose} Seed {seed}.", configs=moved)
 
 
 def folder_name(step: str) -> str:

@@ -59,6 +59,21 @@ def read_store(store: str) -> list[Step]:
     return [step for name in sorted(names) for step in _step(store, name)]
 
 
+def read_family(store: str, name: str) -> list[Step]:
+    """Every complete artifact of one family folder, the older ones too; unreadable ones are left out."""
+    folder = open_folder(store).child(name)
+    places = [
+        path.partition("/")[0] for path in folder.list() if path.count("/") == 1 and path.endswith("/manifest.json")
+    ]
+    return [step for place in sorted(places) for step in _step(store, name, place)]
+
+
+def read_store_whole(store: str) -> list[Step]:
+    """Every complete artifact of every family folder."""
+    names = sorted({path.partition("/")[0] for path in open_folder(store).list() if path.endswith("/current.json")})
+    return [step for name in names for step in read_family(store, name)]
+
+
 def read_lines(step: Step, path: str) -> list[dict[str, Any]]:
     """The rows of a JSONL file of an artifact; empty when it has none or it is damaged."""
     try:
@@ -68,9 +83,9 @@ def read_lines(step: Step, path: str) -> list[dict[str, Any]]:
         return []
 
 
-def _step(store: str, name: str) -> Iterator[Step]:
+def _step(store: str, name: str, place: str = "") -> Iterator[Step]:
     try:
-        manifest = manifests.load(f"{store.rstrip('/')}/{name}".rstrip("/"))
+        manifest = manifests.load("/".join(filter(None, (store.rstrip("/"), name, place))))
     except ArmError:
         return
     try:
