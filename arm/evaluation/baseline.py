@@ -26,7 +26,7 @@ from arm.evaluation.statistics import Estimate, Weighting, is_not_lower
 
 Rows = Sequence[Mapping[str, Any]]
 PERCEPTION = TASKS["Perception"]
-PROTOCOL = ("mode", "judge", "prompt_sha256", "revision", "aggregation")
+PROTOCOL = ("mode", "judge", "prompt_sha256", "prompt_style", "revision", "aggregation")
 OWN_PROTOCOL = ("dataset", "checker", "aggregation", "sampling")
 """Fields of a protocol that must be the same; of official benchmarks the data files as well."""
 CAUTIONS = ("judge_date", "notes", "checked")

@@ -81,7 +81,7 @@ def render_report(steps: Sequence[Step], store: str, official: Official) -> str:
         tag("meta", http_equiv="Content-Security-Policy", content=POLICY), tag("title", f"ARM · {_name(store)}"),
         Markup(f"<style>{STYLE}</style>"),
     )  # fmt: skip
-    body = tag("body", tag("main", _header(steps, store, shown), _tiles(steps, evaluation), *shown))
+    body = tag("body", tag("main", _header(steps, store, shown), _tiles(steps, evaluation, official), *shown))
     return f'<!doctype html>\n<html lang="en">{head}{body}</html>\n'
 
 
@@ -100,7 +100,7 @@ def _links(shown: Sequence[str]) -> list[Node]:
     return [tag("a", name.replace("-", " "), href=f"#{name}") for name in names if name]
 
 
-def _tiles(steps: Sequence[Step], evaluation: Step | None) -> Markup | None:
+def _tiles(steps: Sequence[Step], evaluation: Step | None, official: Official) -> Markup | None:
     """The few numbers that matter, of the last stage that was measured."""
     protocols = read_protocols(evaluation)
     stage = next((name for name in reversed(STAGES) if name in protocols), "")
@@ -115,6 +115,10 @@ def _tiles(steps: Sequence[Step], evaluation: Step | None) -> Markup | None:
         tag("div", tag("b", f"{100 * found['value']:.1f}%"), tag("span", label))
         for subject, benchmark, label in wanted
         if (found := headline(protocols, subject, benchmark))
+    ]
+    tiles += [
+        tag("div", tag("b", said, class_=class_ or None), tag("span", label))
+        for said, label, class_ in official.headlines()
     ]
     release = read_release(steps)
     if release is not None:

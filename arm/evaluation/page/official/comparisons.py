@@ -124,7 +124,7 @@ def _row(name: Markup, item: Difference, benchmark: str, lonely: Sequence[Markup
     said = tag("span", SIGNS.get(item.verdict, item.verdict), class_=CLASSES.get(item.verdict, "plain"))
     values: list[str | None] = [None] * 4
     if item.verdict != TOO_FEW:
-        factor, digits = _print(benchmark)
+        factor, digits = _print(benchmark, item.metric)
         before, after, difference, low, high = (
             round(value * factor, digits) + 0.0
             for value in (item.before, item.after, item.difference, item.low, item.high)
@@ -137,9 +137,10 @@ def _row(name: Markup, item: Difference, benchmark: str, lonely: Sequence[Markup
     return tag("tr", name, *cells, counted, tag("td", said, class_="verdict"), class_=worse)
 
 
-def _print(benchmark: str) -> tuple[float, int]:
-    """Factor and digits of a headline, which is a benchmark's last measure; one digit at least, since differences are small."""
+def _print(benchmark: str, metric: str) -> tuple[float, int]:
+    """Factor and digits of a number, one digit at least, since differences are small; POPE's F1 is printed as its mean."""
     if benchmark not in TARGETS:
         return 1.0, 3
-    measure = TARGETS[benchmark].measures[-1]
+    measures = TARGETS[benchmark].measures
+    measure = next((item for item in measures if item.metric == metric), measures[-1])
     return measure.factor, max(measure.digits, 1)

@@ -9,7 +9,7 @@ from arm.evaluation.page.official.bars import render_bars
 from arm.evaluation.page.official.beside import CONTAMINATION, COST, read_beside, render_beside
 from arm.evaluation.page.official.comparisons import Compared, render_comparisons
 from arm.evaluation.page.official.numbers import write_numbers
-from arm.evaluation.page.official.reading import Measured, read_measured
+from arm.evaluation.page.official.reading import Measured, name_of, read_measured, subjects_of
 from arm.evaluation.page.official.samples import render_official_samples
 from arm.evaluation.page.official.tables import render_tables
 from arm.evaluation.page.store import Step
@@ -41,6 +41,23 @@ class Official:
     def render_samples(self) -> list[Markup]:
         """Images and questions with their verdicts."""
         return [render_official_samples(self.measured)]
+
+    def headlines(self) -> list[tuple[str, str, str]]:
+        """(printed, whose and what, class) of each headline of the last subject, and the regressions."""
+        found = []
+        last = subjects_of(list(self.measured))[-1:]
+        for item in self.measured:
+            if item.subject in last:
+                measure = next((m for m in item.target.measures if m.metric == item.record["headline"]), None)
+                value = item.estimate(measure.metric) if measure else None
+                said = measure.printed(value["value"]) if measure and value else "refused"
+                found.append(
+                    (said, f"{item.target.title}, {name_of(item.subject, item.step)}", "" if value else "refused")
+                )
+        if self.compared is not None:
+            worse = sum(one.verdict == "regression" for item in self.compared for one in item.differences)
+            found.append((f"{worse}", "regressions against the baseline", "bad" if worse else "good"))
+        return found
 
     def to_json(self) -> bytes:
         """report.json."""
