@@ -13,11 +13,11 @@ from arm import manifest as manifests
 from arm.evaluation.benchmarks.gedit import GROUPS
 from arm.evaluation.benchmarks.mme import TASKS
 from arm.evaluation.benchmarks.pope import SETS
+from arm.evaluation.benchmarks.reading import open_files
 from arm.evaluation.imaging import encode_png
 from arm.evaluation.models.model import Failed, Question, Unable
 from arm.evaluation.official.config import OfficialConfig
 from arm.evaluation.official.run import open_bench, run_answers, score
-from arm.evaluation.official.suites import open_data
 from arm.manifest import Manifest
 from arm.storage import open_folder
 
@@ -90,7 +90,7 @@ def make_evaluation(
     config = OfficialConfig(data=str(data), **options)
     for subject, skill, name in ((subject, skill, name) for subject, skill in skills.items() for name in names):
         bench = open_bench(
-            name, subject, open_data(name, config), config, output, batch_size=8, num_bootstraps=200, seed=0
+            name, subject, open_files(str(data / name)), config, output, batch_size=8, num_bootstraps=200, seed=0
         )
         if name in ("pope", "mme"):
             run_answers(bench, Knowing(skill), "made up")

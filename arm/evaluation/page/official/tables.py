@@ -143,11 +143,10 @@ def _protocols(measured: Sequence[Measured]) -> Markup:
     for item in measured:
         record = item.protocol
         judge = " ".join(filter(None, (str(record.get("judge", "")), str(record.get("judge_date", ""))))) or "none"
-        flags = record.get("flags") if isinstance(record.get("flags"), dict) else {}
         rows.append((
             join([item.target.title, tag("small", f" {name_of(item.subject, item.step)}")]), str(record.get("mode", "")), judge,
             str(record.get("aggregation", "")), str(record.get("interval", "")), str(record.get("revision") or "not stated"),
-            ", ".join(f"{number} × {flag}" for flag, number in flags.items()), tag("code", str(record.get("dataset", ""))),
+            ", ".join(f"{number} × {flag}" for flag, number in dict(record.get("flags", {})).items()), tag("code", str(record.get("dataset", ""))),
         ))  # fmt: skip
     head = ("Benchmark", "Mode", "Judge", "Aggregation", "Interval", "Revision", "Flags", "Files")
     return details("Protocols of this run", table(head, rows))
