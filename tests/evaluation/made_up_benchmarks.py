@@ -123,10 +123,10 @@ def publish(root: Path, job: str, config: Mapping[str, Any]) -> Manifest:
 
 
 def prompts() -> list[dict[str, Any]]:
-    """GenEval's metadata; one prompt is hostile."""
+    """GenEval's metadata, no two tags with as many prompts; the first prompt of each is hostile."""
     return [
         {"tag": tag, "include": [{"class": "cow", "count": 1}], "prompt": f"a photo of a cow, {tag} {n}" if n else f"a photo of {HOSTILE}"}
-        for tag in TAGS for n in range(PROMPTS_A_TAG)
+        for place, tag in enumerate(TAGS) for n in range(PROMPTS_A_TAG + place)
     ]  # fmt: skip
 
 
