@@ -115,7 +115,7 @@ def _categories(item: Compared, evaluation: Step) -> Markup:
 
 
 def _table(rows: Sequence[Markup]) -> Markup | None:
-    head = tag("tr", *(tag("th", cell) for cell in ("", "Baseline", "Here", "Difference", "95%", "In common", "")))
+    head = tag("tr", *(tag("th", cell) for cell in ("", "", "Baseline", "Here", "Difference", "95%", "In common")))
     body = tag("table", tag("thead", head), tag("tbody", *rows), class_="scores compared")
     return tag("div", body, class_="scroll") if rows else None
 
@@ -134,7 +134,7 @@ def _row(name: Markup, item: Difference, benchmark: str, lonely: Sequence[Markup
     cells = [tag("td", value) for value in values]
     counted = tag("td", count(item.num_units), *lonely)
     worse = "regression" if item.verdict == "regression" else None
-    return tag("tr", name, *cells, counted, tag("td", said, class_="verdict"), class_=worse)
+    return tag("tr", name, tag("td", said, class_="verdict"), *cells, counted, class_=worse)
 
 
 def _print(benchmark: str, metric: str) -> tuple[float, int]:
