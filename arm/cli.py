@@ -242,11 +242,14 @@ def ask(arguments: list[str]) -> None:
 
 
 def report(arguments: list[str]) -> None:
-    """Write the report of a store anew and say where it lies."""
-    options = _with_store(Parser(prog="arm report", description=report.__doc__)).parse_args(arguments)
+    """Write the report of a store, or of one evaluation, anew and say where it lies."""
+    parser = _with_store(Parser(prog="arm report", description=report.__doc__))
+    parser.add_argument("place", nargs="?", help="a store, or the folder of an evaluation (default: --store)")
+    parser.add_argument("--baseline", default="", metavar="PLACE", help="another store or evaluation to compare with")
+    options = parser.parse_args(arguments)
     from arm.evaluation.report import write_report
 
-    print(write_report(options.store))
+    print(write_report(options.place or options.store, options.baseline))
 
 
 def _command(module: str, verb: str, purpose: str, *, store: bool = False) -> tuple[str, Callable[[list[str]], None]]:

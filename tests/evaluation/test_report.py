@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made_up_store import HOSTILE, add, make_store
+from read_page import read, section_of
 
 from arm import config as configs
 from arm.errors import UserError
 from arm.evaluation.page.chain import balances, losses
 from arm.evaluation.page.charts import line_chart, thin
-from arm.evaluation.page.markup import VOID, duration, number, size, tag
+from arm.evaluation.page.markup import duration, number, size, tag
 from arm.evaluation.page.paper import STATED, look_up
 from arm.evaluation.page.tokenizer import sentence_of
 from arm.evaluation.report import write_report
@@ -28,45 +28,6 @@ from arm.training.config import StageConfig
 
 SECTIONS = ("release", "scores", "pictures", "visual-tokenizer", "the-chain", "curves", "samples-from-training", "mixture", "loss-weights",
             "departures-from-the-paper", "speeds", "where-everything-lies")  # fmt: skip
-
-
-class Reader(HTMLParser):
-    """Collects the elements and addresses of a page, and checks that every element is closed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[str] = []
-        self.addresses: list[str] = []
-        self.text: list[str] = []
-        self.ids: list[str] = []
-
-    def handle_starttag(self, name: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.tags.append(name)
-        found = dict(attributes)
-        self.addresses += [found[key] or "" for key in ("src", "href") if key in found]
-        self.ids += [found["id"] or ""] if "id" in found else []
-        assert not [key for key in found if key.startswith("on")]
-        if name not in VOID:
-            self.open.append(name)
-
-    def handle_startendtag(self, name: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(name, attributes)
-        if name not in VOID:
-            self.open.pop()
-
-    def handle_endtag(self, name: str) -> None:
-        assert self.open.pop() == name
-
-    def handle_data(self, data: str) -> None:
-        self.text.append(data)
-
-
-def read(path: Path) -> Reader:
-    reader = Reader()
-    reader.feed(path.read_text())
-    assert reader.open == []
-    return reader
 
 
 @pytest.fixture(scope="module")
@@ -110,10 +71,6 @@ def test_a_benchmark_that_rewarded_the_model_is_said_to_be_no_independent_test(s
     text = " ".join("".join(read(write_report(str(store))).text).split())
     assert "no independent tests of it: Editing of the edit policy (by made-up/1 in edit)." in text
     assert "no independent tests of it any more: gedit_en (by viescore_editing 1, asked of a-judge, in edit)." in text
-
-
-def section_of(page: str, name: str) -> str:
-    return page.partition(f'id="{name}"')[2].partition("</section>")[0]
 
 
 def test_a_loss_lies_beside_its_held_out_loss_and_a_share_beside_what_was_asked_for(store: Path) -> None:

@@ -1,6 +1,7 @@
 """Charts as inline SVG, drawn by pure functions; colours come from the page's style, so they follow light and dark."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 from arm.evaluation.page.markup import Markup, number, tag, words
@@ -10,6 +11,22 @@ LEFT, RIGHT, TOP, BOTTOM = 44, 8, 8, 20
 MAX_POINTS = 160
 
 Point = tuple[float, float]
+NUM_SERIES = 8
+"""Colours of the style, chosen to be told apart by colour-blind readers as well (Okabe and Ito)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A value with its interval, and how it is printed."""
+
+    value: float
+    low: float
+    high: float
+    said: str
+    series: int = 0
+    """Which colour."""
+    name: str = ""
+    """Whose it is, for whoever points at it."""
 
 
 def line_chart(title: str, points: Sequence[Point]) -> Markup:
@@ -78,6 +95,34 @@ def interval_bar(value: float, low: float, high: float, *, floor: float | None =
     if floor is not None:
         parts.append(tag("line", x1=_share(floor) * width, x2=_share(floor) * width, y1=0, y2=14, class_="floor"))
     return tag("svg", *parts, viewBox=f"0 0 {width} {height}", class_="interval", role="img")
+
+
+def bars_chart(title: str, groups: Sequence[tuple[str, Sequence[Bar]]], top: float) -> Markup:
+    """Groups of horizontal bars with whiskers, from 0 to `top`; a group's name stands above its bars, a value behind its own."""
+    width, room, step = 340, 290, 13
+    parts, y = [], 0
+    for name, bars in groups:
+        parts.append(tag("text", name, x=0, y=y + 12, class_="label"))
+        y += 17
+        for bar in bars:
+            parts.append(_bar(bar, y, lambda value: round(_share(value / top) * room, 1), width))
+            y += step
+        y += 5
+    rules = [tag("line", x1=x, x2=x, y1=0, y2=y, class_="rule") for x in (0, room / 2, room)]
+    chart = tag("svg", tag("title", title), *rules, *parts, viewBox=f"0 0 {width} {y}", role="img")
+    return tag("figure", tag("figcaption", tag("span", title), tag("small", f"0 to {top:g}")), chart, class_="bars")
+
+
+def _bar(bar: Bar, y: float, across: Callable[[float], float], width: int) -> Markup:
+    """One bar at a height; its whisker has ends, so that it is seen on a full bar too."""
+    low, high, middle = across(bar.low), across(bar.high), y + 4.5
+    ends = [tag("line", x1=x, x2=x, y1=y + 1.5, y2=y + 7.5, class_="whisker thin") for x in (low, high)]
+    return tag(
+        "g", tag("title", f"{bar.name}: {bar.said}".removeprefix(": ")),
+        tag("rect", x=0, y=y, width=across(bar.value), height=9, rx=1.5, class_=f"series{bar.series % NUM_SERIES}"),
+        tag("line", x1=low, x2=high, y1=middle, y2=middle, class_="whisker thin"), *ends,
+        tag("text", bar.said, x=width, y=y + 8, class_="said end"),
+    )  # fmt: skip
 
 
 def share_bar(value: float, *, class_: str = "bar") -> Markup:

@@ -48,8 +48,14 @@ class Step:
 
 
 def read_store(store: str) -> list[Step]:
-    """The newest artifact of every family folder, in the order of their names; unreadable ones are left out."""
-    names = [name.rpartition("/")[0] for name in open_folder(store).list() if name.endswith("/current.json")]
+    """The newest artifact of every family folder, in the order of their names; unreadable ones are left out.
+
+    A single artifact, or its family folder, is a store of one.
+    """
+    folder = open_folder(store)
+    if folder.exists(manifests.NAME) or folder.exists("current.json"):
+        return list(_step(store, ""))
+    names = [name.rpartition("/")[0] for name in folder.list() if name.endswith("/current.json")]
     return [step for name in sorted(names) for step in _step(store, name)]
 
 
@@ -71,8 +77,8 @@ def read_store_whole(store: str) -> list[Step]:
 def read_lines(step: Step, path: str) -> list[dict[str, Any]]:
     """The rows of a JSONL file of an artifact; empty when it has none or it is damaged."""
     try:
-        lines = step.manifest.local(path).read_text().splitlines()
-        return [row for row in map(json.loads, lines) if isinstance(row, dict)]
+        lines = step.manifest.local(path).read_text().split("\n")  # splitlines would cut a text at U+2028
+        return [row for row in map(json.loads, filter(None, lines)) if isinstance(row, dict)]
     except (ArmError, OSError, ValueError):
         return []
 
@@ -86,4 +92,6 @@ def _step(store: str, name: str, place: str = "") -> Iterator[Step]:
         run = json.loads(manifest.folder.read("run.json"))
     except (OSError, ValueError):
         run = {}
-    yield Step(name=name, manifest=manifest, run=run if isinstance(run, dict) else {})
+    yield Step(
+        name=name or store.rstrip("/").rpartition("/")[2], manifest=manifest, run=run if isinstance(run, dict) else {}
+    )
