@@ -17,7 +17,6 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from pathlib import Path
 from typing import Any, NoReturn
 
 from arm import command_line, jobs
@@ -200,47 +199,6 @@ def _of_store(store: str, *names: str) -> list[str]:
     return [place for place in places if open_folder(place).exists("current.json")]
 
 
-def generate(arguments: list[str]) -> None:
-    """Draw an image of what the text says, with the released model."""
-    parser = _with_release(Parser(prog="arm generate", description=generate.__doc__))
-    parser.add_argument("prompt", help="what the image shows")
-    parser.add_argument("--output", default="generated.png", help="where the image goes (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="another seed draws another image")
-    options = parser.parse_args(arguments)
-    output, release = _writable_image(options.output), _release(options)
-    from arm.evaluation import inference
-
-    inference.generate(release, options.prompt, seed=options.seed).save(output)
-    print(options.output)
-
-
-def edit(arguments: list[str]) -> None:
-    """Change an image as the text says, with the released model."""
-    parser = _with_release(Parser(prog="arm edit", description=edit.__doc__))
-    parser.add_argument("image", help="the image to change")
-    parser.add_argument("instruction", help="what to change")
-    parser.add_argument("--output", default="edited.png", help="where the image goes (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="another seed draws another image")
-    options = parser.parse_args(arguments)
-    image, output, release = _readable_image(options.image), _writable_image(options.output), _release(options)
-    from arm.evaluation import inference
-
-    inference.edit(release, image, options.instruction, seed=options.seed).save(output)
-    print(options.output)
-
-
-def ask(arguments: list[str]) -> None:
-    """Answer a question about an image, with the released model."""
-    parser = _with_release(Parser(prog="arm ask", description=ask.__doc__))
-    parser.add_argument("image", help="the image that the question is about")
-    parser.add_argument("question", help="the question")
-    options = parser.parse_args(arguments)
-    image, release = _readable_image(options.image), _release(options)
-    from arm.evaluation import inference
-
-    print(inference.ask(release, image, options.question))
-
-
 def report(arguments: list[str]) -> None:
     """Write the report of a store, or of one evaluation, anew and say where it lies."""
     parser = _with_store(Parser(prog="arm report", description=report.__doc__))
@@ -264,6 +222,17 @@ def _command(module: str, verb: str, purpose: str, *, store: bool = False) -> tu
     return purpose, run_verb
 
 
+def _release(verb: str, purpose: str) -> tuple[str, Callable[[list[str]], None]]:
+    """A verb of `arm/release_verbs.py`, which is imported when it runs."""
+
+    def run_verb(arguments: list[str]) -> None:
+        from arm import release_verbs
+
+        release_verbs.run(verb, _with_store(Parser(prog=f"arm {verb}", description=purpose)), arguments)
+
+    return purpose, run_verb
+
+
 def _evaluation(verb: str, purpose: str) -> tuple[str, Callable[[list[str]], None]]:
     """A verb of `arm/evaluation_verbs.py`, which is imported when it runs."""
 
@@ -275,61 +244,12 @@ def _evaluation(verb: str, purpose: str) -> tuple[str, Callable[[list[str]], Non
     return purpose, run_verb
 
 
-def _with_release(parser: Parser) -> Parser:
-    text = "folder of a release (default: the newest one of the store)"
-    _with_store(parser).add_argument("--release", metavar="DIR", help=text)
-    return parser
-
-
-def _release(options: argparse.Namespace) -> str:
-    """The folder of the release that is asked; checked before anything heavy is imported."""
-    from arm import manifest
-    from arm.launch import prepare_process
-    from arm.recipes import folder_name
-
-    prepare_process(threads=os.cpu_count() or 1)
-    place = options.release or f"{options.store.rstrip('/')}/{folder_name('register-model')}"
-    found = manifest.load(place)
-    if found.kind != "release":
-        raise UserError(f"{found.folder.url} is a {found.kind}, no release; give the folder of register-model.")
-    return found.folder.url
-
-
-def _readable_image(path: str) -> Path:
-    """The image that a verb reads; checked before a model is loaded."""
-    import PIL.Image
-
-    if not Path(path).is_file():
-        raise UserError(f"There is no image at {path!r}.")
-    try:
-        with PIL.Image.open(path) as picture:
-            picture.verify()
-    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
-        raise UserError(f"{path} cannot be read as an image ({error}).") from None
-    return Path(path)
-
-
-def _writable_image(path: str) -> Path:
-    """Where a verb writes its image; checked before a model is loaded."""
-    import PIL.Image
-
-    PIL.Image.init()
-    formats = PIL.Image.registered_extensions()
-    if formats.get(Path(path).suffix.lower()) not in PIL.Image.SAVE:
-        raise UserError(f"--output {path!r} does not end like an image; give a name such as {Path(path).stem}.png.")
-    if Path(path).is_dir():
-        raise UserError(f"--output {path!r} is a folder; give the name of a file in it.")
-    if not os.access(Path(path).absolute().parent, os.W_OK | os.X_OK):
-        raise UserError(f"--output {path!r} cannot be written: {Path(path).absolute().parent} is no writable folder.")
-    return Path(path)
-
-
 VERBS: dict[str, tuple[str, Callable[[list[str]], None]]] = {
     "jobs": ("List the jobs in order.", list_jobs),
     "plan": _command("arm.preflight.command", "plan", "Say what a recipe will take, and refuse what cannot run."),
-    "generate": ("Draw an image of what a text says.", generate),
-    "edit": ("Change an image as a text says.", edit),
-    "ask": ("Answer a question about an image.", ask),
+    "generate": _release("generate", "Draw an image of what a text says."),
+    "edit": _release("edit", "Change an image as a text says."),
+    "ask": _release("ask", "Answer a question about an image."),
     "generate-images": _evaluation("generate-images", "Draw a benchmark's prompts with any model, in its layout."),
     "edit-images": _evaluation("edit-images", "Edit a benchmark's images with any model, in its layout."),
     "answer-questions": _evaluation("answer-questions", "Answer a benchmark's questions with any model."),

@@ -34,6 +34,7 @@ ALIASES = {
     "arm.__main__": "arm.cli",
     "arm.command_line": "arm.cli",
     "arm.evaluation_verbs": "arm.cli",
+    "arm.release_verbs": "arm.cli",
     "arm.launch_kubernetes": "arm.launch",
     "arm.resources": "arm.launch",
 }
