@@ -283,6 +283,7 @@ def test_edits_are_judged_once_and_scored_again_from_the_ledger(
     items = rows_of(made, "benchmarks/model/gedit_en/items.jsonl")
     assert {item["numbers"]["O"] for item in items} == {6.0}
     assert all(made.exists(item["image"]) for item in items)
+    assert {item["prompt"] for item in items} == {"make it red"}
 
     monkeypatch.delenv(ADDRESS)
     again = run(capsys, *arguments, "--official.judge.mode", "replay", "--output", "other/evaluate-model")

@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from arm.evaluation.benchmarks import registry
 from arm.evaluation.benchmarks.config import ScoreConfig
@@ -20,7 +19,7 @@ from arm.evaluation.official.config import OfficialConfig
 from arm.evaluation.official.suites import SUITES, Suite
 from arm.evaluation.production.answers import answer_questions
 from arm.evaluation.production.images import make_images
-from arm.evaluation.production.layouts import Picture, find_layout, lay_out
+from arm.evaluation.production.layouts import Layout, Picture, find_layout, lay_out
 from arm.evaluation.production.pictures import Pictures
 from arm.evaluation.production.rows import Row
 from arm.evaluation.rubric import load_rubric
@@ -61,15 +60,27 @@ class Bench:
         """What is asked, by part."""
         return self.suite.asked(self.data)
 
+    @property
+    def layout(self) -> Layout:
+        """Where the images that it makes lie."""
+        return find_layout(self.suite.layout, edits=self.suite.task == "edit")
+
+    @property
+    def num_seeds(self) -> int:
+        """Images a prompt."""
+        return self.config.seeds or self.layout.num_seeds
+
+    def lay_out(self, rows: list[Row]) -> list[Picture]:
+        """The images that it makes of these rows."""
+        return lay_out(rows, self.layout, self.num_seeds)
+
 
 def run_images(bench: Bench, model: Model, kind: str) -> None:
     """Draw or edit, then let the detector, the questioner or the judge look."""
     suite, made = bench.suite, bench.output.child(MADE)
-    layout = find_layout(suite.layout, edits=suite.task == "edit")
-    num_seeds = bench.config.seeds or layout.num_seeds
     rows = [row for part in bench.rows.values() for row in part]
     make_images(
-        model, kind, rows, (suite.layout, layout), made, num_seeds=num_seeds, batch_size=bench.batch_size,
+        model, kind, rows, (suite.layout, bench.layout), made, num_seeds=bench.num_seeds, batch_size=bench.batch_size,
         sources=bench.images if suite.task == "edit" else None,
     )  # fmt: skip
     name = f"{RESULTS}/{suite.result}"
@@ -80,10 +91,10 @@ def run_images(bench: Bench, model: Model, kind: str) -> None:
         bench.output.write(name, judging.detect(local, bench.config, bench.scratch))
     elif suite.judged == "questions":
         local = mirrored(made, made.list(), bench.scratch / MADE)
-        answers = judging.ask_questions(local, bench.data, bench.config, bench.scratch, num_images=num_seeds)
+        answers = judging.ask_questions(local, bench.data, bench.config, bench.scratch, num_images=bench.num_seeds)
         bench.output.write(name, answers)
     else:
-        pictures = lay_out(rows, layout, num_seeds)
+        pictures = bench.lay_out(rows)
         _let_judge(bench, pictures, by_uid(pictures, rows), name)
 
 
@@ -138,8 +149,8 @@ def score(bench: Bench) -> Result:
         prompt_style=suite.style if suite.task == "answer" else "",
     )  # fmt: skip
     result = replace(result, protocol=protocol)
-    pictures = images_of(bench)
-    rows = [item_row(item) | _picture(pictures.get(item.uid)) for item in result.items]
+    drawn = drawn_for(bench)
+    rows = [item_row(item) | drawn.get(item.uid, {}) for item in result.items]
     bench.output.write("items.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
     scores = json.dumps(scores_row(result), indent=1, ensure_ascii=False) + "\n"
     bench.output.write("scores.json", scores.encode())
@@ -152,21 +163,17 @@ def judge_of(bench: Bench) -> str:
     return looked.get(bench.suite.judged, "").rstrip("/").rpartition("/")[2]
 
 
-def images_of(bench: Bench) -> dict[str, str]:
-    """The scorer's uid of an item -> its image, from the artifact's folder on; empty where none was drawn."""
+def drawn_for(bench: Bench) -> dict[str, dict[str, str]]:
+    """The scorer's uid of an item -> its prompt, and its image from the artifact's folder on; empty where none was drawn."""
     if bench.suite.task not in ("generate_images", "edit"):
         return {}
-    found = {}
-    for path in bench.output.child(MADE).list():
-        if path.endswith(".png"):
-            parts = path.removesuffix(".png").split("/")
-            uid = f"{parts[0]}/{parts[-1]}" if bench.suite.layout == "geneval" else parts[-1]
-            found[uid] = f"{bench.place}/{MADE}/{path}"
+    made, found = set(bench.output.child(MADE).list()), {}
+    for picture in bench.lay_out([row for part in bench.rows.values() for row in part]):
+        if picture.path in made:
+            request = picture.requests[0]
+            uid = f"{request.uid}/{request.number:04d}" if bench.suite.layout == "geneval" else request.uid
+            found[uid] = {"image": f"{bench.place}/{MADE}/{picture.path}", "prompt": request.prompt}
     return found
-
-
-def _picture(path: str | None) -> dict[str, Any]:
-    return {} if path is None else {"image": path}
 
 
 def mirrored(folder: Folder, names: list[str], scratch: Path) -> Path:
