@@ -45,7 +45,9 @@ def data(step: Step, world: Any = None, teachers: Any = None) -> Ready:
     earlier = step.setting("earlier")
     pairs = step("extract-pairs", extract_pairs, crawl=world)
     kept = step("filter-pairs", filter_pairs, pairs=pairs, earlier=earlier)
-    crawled = step("download-images", download_images, pairs=kept, site=world)
+    crawled = step(
+        "download-images", download_images, pairs=kept, site=world, earlier=earlier, attempt=step.setting("attempt")
+    )
     images = step(
         "curate-images", curate_images,
         crawled=crawled, imported=imported, scorer=encoder, evaluation=evaluation, earlier=earlier,

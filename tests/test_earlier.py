@@ -13,6 +13,7 @@ from arm.data.extraction import PAIRS
 from arm.data.normalisation import pair_uid
 from arm.data.tables import write_table
 from arm.earlier import with_earlier
+from arm.errors import UserError
 from arm.launch import launch
 from arm.manifest import Manifest, entries_of
 from arm.storage import LocalFolder
@@ -47,6 +48,7 @@ def test_each_crawl_takes_the_one_before_it_and_again_the_same(tmp_path: Path) -
     third = made(family, "3", pairs=crawls[1], seen=second)  # the same crawl after itself: back to what is another
     assert seen(tmp_path, crawls[1]) == first.url
     assert seen(tmp_path, crawls[3]) == third.url
+    assert seen(tmp_path, crawls[0]) is None  # an older crawl again: as it was before
 
 
 def test_curation_tells_crawls_by_what_it_reads_and_not_by_its_judges(tmp_path: Path) -> None:
@@ -56,6 +58,35 @@ def test_curation_tells_crawls_by_what_it_reads_and_not_by_its_judges(tmp_path: 
     given = {"crawled": new.url, "imported": None, "scorer": other.url}
     found = with_earlier("curate-images", given, "elsewhere/10-curate", str(tmp_path))
     assert found == {**given, "known": first.url}
+
+
+def test_an_attempt_takes_the_one_before_it_of_its_own_pairs(tmp_path: Path) -> None:
+    first, second = (made(tmp_path / "06-filter-pairs", key) for key in "ab")
+    family, none = tmp_path / "07-download-images", made(tmp_path / "site", "c")
+
+    def retried(pairs: Manifest, attempt: int) -> str | None:
+        inputs = {"pairs": pairs.url, "site": None}
+        return with_earlier("download-images", inputs, str(family), str(tmp_path), attempt).get("retry_failures")
+
+    one = made(family, "1", pairs=first)
+    assert retried(first, 1) is None
+    assert retried(first, 2) == one.url
+    two = made(family, "2", pairs=first, retry_failures=one)
+    assert retried(first, 2) == one.url  # run again: the same
+    assert retried(first, 3) == two.url
+    made(family, "3", pairs=second)
+    assert (retried(first, 2), retried(first, 3)) == (one.url, two.url)  # another crawl was downloaded since
+    with pytest.raises(UserError, match="holds 0 outputs that are attempt 2"):
+        retried(second, 3)
+    made(family, "4", pairs=first, site=none)
+    made(family, "5", pairs=second)
+    with pytest.raises(UserError, match="holds 2 outputs that are attempt 1"):
+        retried(first, 2)
+
+
+def test_a_second_attempt_needs_the_store_of_the_first() -> None:
+    with pytest.raises(UserError, match="the store of the attempts before"):
+        with_earlier("download-images", {"pairs": "x"}, "store/07", "", 2)
 
 
 @pytest.mark.parametrize(("job", "store"), [("filter-pairs", ""), ("extract-pairs", "store")])
