@@ -7,6 +7,8 @@ index/                          what a later run must know, given to it as `know
 captions/part-00000.parquet     with `recaption`: uid, original, caption, failure
 shards/<source>-00000.tar       what is kept, in the order of the inputs, with its scores
 
+With `known`, all that it holds comes first (`arm.data.taking_over`): part-00001 and the next shards are this run's.
+
 samples_read = samples_kept + dropped/small + dropped/near_duplicate + dropped/contaminated + ...
 """
 
@@ -22,13 +24,14 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from arm.data.config import CurateConfig
 from arm.data.curation_index import read_index
-from arm.data.decisions import decide, hash_table, is_compared
-from arm.data.hash_lists import find_hits, read_lists
+from arm.data.decisions import decide, hash_table, is_compared, showing
+from arm.data.hash_lists import HITS, Listed, find_hits, read_lists
 from arm.data.measuring import MEASURED, Task, measure_shard, needs_scorer
 from arm.data.processes import map_processes
 from arm.data.recaptioning import CAPTIONS, find_endpoint, recaption, with_caption
 from arm.data.shards import read_shard, shard_paths, write_shard
 from arm.data.tables import check_balance, write_table
+from arm.data.taking_over import first_shard, new_hits, part_name, same_evaluation, take_over
 from arm.errors import ArmError, UserError
 from arm.manifest import Manifest, Outcome
 from arm.progress import track
@@ -71,14 +74,17 @@ def curate_images(
     )
     hashes = hash_table(rows)
     hits = find_hits(hashes, lists, config.hash_list_distance)
+    unfit, known_hits = _unfit_known(known, evaluation, reference, lists, output, config)
     decide(rows, reference, index, set(hits["uid"].to_pylist()), config, output.scratch("near-duplicates"))
     scores = [*SCORES, *(head.name for head in config.heads)]
-    write_table(output, "decisions/part-00000.parquet", pa.Table.from_pylist(rows, _decisions(config)))
-    write_table(output, "hashes/part-00000.parquet", hashes)
-    write_table(output, "quarantine/part-00000.parquet", hits)
+    write_table(output, part_name("decisions", known), pa.Table.from_pylist(rows, _decisions(config)))
+    write_table(output, part_name("hashes", known), hashes)
+    write_table(output, part_name("quarantine", known), pa.concat_tables([hits, known_hits]))
     index.write(output, [_remembered(row, config) for row in rows if row["reason"] is None])
-    captions, counts = _recaptioned(shards, rows, output, config)
-    _publish(shards, rows, scores, captions, output, config)
+    captions, counts = _recaptioned(shards, rows, output, config, part_name("captions", known))
+    if known:
+        counts |= take_over(known, output, unfit)
+    _publish(shards, rows, scores, captions, output, config, known)
     counts = _counts(rows) | counts
     check_balance(counts, "samples_read", "samples_kept")
     return Outcome(counts=counts)
@@ -105,6 +111,25 @@ def _measured(
     return [row | {"shard": index} for index, table in enumerate(tables) for row in pq.read_table(table).to_pylist()]
 
 
+def _unfit_known(
+    known: Manifest | None,
+    evaluation: Manifest | None,
+    reference: list[Row],
+    lists: list[Listed],
+    output: Folder,
+    config: CurateConfig,
+) -> tuple[dict[str, str], pa.Table]:
+    """What of the crawls before does not come along, uid -> reason, and what the lists of this run hold of it anew."""
+    if known is None:
+        return {}, HITS.empty_table()
+    hits = new_hits(known, lists, config.hash_list_distance)
+    unfit = dict.fromkeys(hits["uid"].to_pylist(), "hash_list") | dict.fromkeys(known.tombstones, "tombstone")
+    if reference and not same_evaluation(known, evaluation, config) and known.select("shards/", ".tar"):
+        rows = _measured(shard_paths(known), "known", output, config, None, frozenset(unfit))
+        unfit |= {rows[place]["uid"]: "contaminated" for place in showing(rows, reference, config)}
+    return unfit, hits
+
+
 def _remembered(row: Row, config: CurateConfig) -> Row:
     """A kept row as the index has it."""
     compared = is_compared(row, config)
@@ -113,7 +138,7 @@ def _remembered(row: Row, config: CurateConfig) -> Row:
 
 
 def _recaptioned(
-    shards: list[Path], rows: list[Row], output: Folder, config: CurateConfig
+    shards: list[Path], rows: list[Row], output: Folder, config: CurateConfig, name: str
 ) -> tuple[dict[str, str], dict[str, int]]:
     """New captions by uid, with the counts of those that were found and of those that failed."""
     if config.recaption is None:
@@ -122,7 +147,7 @@ def _recaptioned(
     reasons, numbers = [row["reason"] for row in rows], count()
     kept = (s for shard in shards for s in read_shard(shard) if reasons[next(numbers)] is None)
     found = list(track(recaption(kept, find_endpoint(), config.recaption, cache), "recaption"))
-    write_table(output, "captions/part-00000.parquet", pa.Table.from_pylist(found, CAPTIONS))
+    write_table(output, name, pa.Table.from_pylist(found, CAPTIONS))
     failures = Counter(row["failure"] for row in found if row["failure"])
     if failures.total() > config.recaption.max_failed_share * len(found):
         raise ArmError(
@@ -141,6 +166,7 @@ def _publish(
     captions: dict[str, str],
     output: Folder,
     config: CurateConfig,
+    known: Manifest | None,
 ) -> None:
     """Reshard what is kept: all shards of one name (`crawl-00000.tar`, `crawl-00001.tar`) become one stream, cut anew."""
     groups: dict[str, list[int]] = {}
@@ -151,7 +177,7 @@ def _publish(
         of_shard.setdefault(row["shard"], []).append(row)
     for name, indices in track(sorted(groups.items()), "publish shards", total=len(groups)):
         kept = chain.from_iterable(_kept(shards[index], of_shard.get(index, []), scores, captions) for index in indices)
-        for number, samples in enumerate(_chunks(kept, config)):
+        for number, samples in enumerate(_chunks(kept, config), first_shard(name, known)):
             with output.publish(f"shards/{name}-{number:05d}.tar") as path:
                 write_shard(path, samples)
 

@@ -88,14 +88,20 @@ def _drop_copies(rows: list[Row], index: Index) -> None:
 
 def _drop_contaminated(rows: list[Row], reference: list[Row], config: CurateConfig) -> None:
     """A sample with any image of the evaluation set must not be trained on."""
-    kept = [row for row in rows if row["reason"] is None and row["phash"]]
-    known = [row for row in reference if row["phash"]]
-    if not kept or not known:
-        return
-    owners = [index for index, row in enumerate(kept) for _ in row["phash"]]
-    mask = contaminated(_prints(kept), _prints(known), config.evaluation_distance, config.verify_difference)
-    for position in np.flatnonzero(mask).tolist():
-        kept[owners[position]]["reason"] = "contaminated"
+    kept = [row for row in rows if row["reason"] is None]
+    for place in showing(kept, reference, config):
+        kept[place]["reason"] = "contaminated"
+
+
+def showing(rows: list[Row], reference: list[Row], config: CurateConfig) -> list[int]:
+    """Places of the rows with an image of the reference."""
+    rows, known = [row | {"phash": row["phash"] or []} for row in rows], [row for row in reference if row["phash"]]
+    owners = [place for place, row in enumerate(rows) for _ in row["phash"]]
+    if not owners or not known:
+        return []
+    rows = [row for row in rows if row["phash"]]
+    mask = contaminated(_prints(rows), _prints(known), config.evaluation_distance, config.verify_difference)
+    return sorted({owners[position] for position in np.flatnonzero(mask).tolist()})
 
 
 def _prints(rows: list[Row]) -> Fingerprints:
