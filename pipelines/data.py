@@ -31,7 +31,7 @@ class Ready:
 
 
 def data(step: Step, world: Any = None, teachers: Any = None) -> Ready:
-    """Bring weights and data sets in, and turn a crawl into curated images: all of it, or what `earlier` crawls had not."""
+    """Bring weights and data sets in, and turn a crawl into curated images: alone, or added to the `earlier` ones."""
     encoder = step("import-model-encoder", import_model, source=teachers)
     language_model = step("import-model-language-model", import_model, source=teachers)
     autoencoder = step("import-model-autoencoder", import_model, source=teachers)
