@@ -31,48 +31,58 @@ def with_earlier(
 ) -> dict[str, str | None]:
     """The inputs of a job, completed by its output for the crawl before this one in `store`, where there is one; those of
     a further attempt by the attempt before it."""
-    family = _Family(f"{store.rstrip('/')}/{output.rstrip('/').rpartition('/')[2]}")
+    url = f"{store.rstrip('/')}/{output.rstrip('/').rpartition('/')[2]}"
     if job == ATTEMPTED and attempt != 1:
-        return {**inputs, RETRIED: _attempt_before(family, inputs, store, attempt).url}
+        return {**inputs, RETRIED: _attempt_before(_Family(url, RETRIED), inputs, store, attempt).url}
     name = TAKEN_AS.get(job)
     if not store or name is None or inputs.get(name):
         return dict(inputs)
-    found = _before(family, name, {role: _digest(inputs.get(role)) for role in DATA[job]})
+    found = _before(_Family(url, name), {role: _digest(inputs.get(role)) for role in DATA[job]})
     return {**inputs, name: found.url if found else None}
 
 
 class _Family:
-    """The artifacts of one job in a store."""
+    """The artifacts of one job in a store, which follow one another by an input of theirs."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self, url: str, name: str) -> None:
+        self._url, self._name = url, name
 
-    @property
+    @cached_property
     def newest(self) -> Manifest | None:
-        """The one that `current.json` points to."""
-        return manifest.load(self.url) if open_folder(self.url).exists("current.json") else None
+        """The one that `current.json` points to: made, or found again, last."""
+        return manifest.load(self._url) if open_folder(self._url).exists("current.json") else None
 
     @cached_property
     def by_digest(self) -> dict[str, Manifest]:
         """All of them."""
-        names = [path for path in open_folder(self.url).list() if path.endswith(f"/{manifest.NAME}")]
-        found = (manifest.load(f"{self.url}/{name}") for name in names if name.count("/") == 1)
+        names = [path for path in open_folder(self._url).list() if path.endswith(f"/{manifest.NAME}")]
+        found = (manifest.load(f"{self._url}/{name}") for name in names if name.count("/") == 1)
         return {item.digest: item for item in found}
 
-    def made_from(self, item: Manifest, name: str) -> Manifest | None:
-        """The artifact of the family that one was made from."""
-        return self.by_digest.get(item.inputs[name]) if name in item.inputs else None
+    def line(self, item: Manifest | None) -> list[Manifest]:
+        """An artifact, the one that it was made from, and so on."""
+        line = list[Manifest]()
+        while item:
+            line.append(item)
+            item = self.by_digest.get(item.inputs[self._name]) if self._name in item.inputs else None
+        return line
+
+    @cached_property
+    def last_line(self) -> list[Manifest]:
+        """The longest line that the newest is of: an older crawl that was run again ends no line."""
+        if self.newest is None:
+            return []
+        lines = (self.line(item) for item in self.by_digest.values())
+        fit = [line for line in lines if any(item.digest == self.newest.digest for item in line)]
+        return max(fit, key=lambda line: (len(line), line[0].key), default=[self.newest])
 
 
-def _before(family: _Family, name: str, data: Mapping[str, str | None]) -> Manifest | None:
-    """The newest artifact, or what the first of its line that was made from this data was made from."""
-    found = item = family.newest
-    while item:
-        earlier = family.made_from(item, name)
-        if {role: item.inputs.get(role) for role in data} == data:
-            found = earlier
-        item = earlier
-    return found
+def _before(family: _Family, data: Mapping[str, str | None]) -> Manifest | None:
+    """The last artifact, or what the first of its line that was made from this data was made from."""
+    line = family.last_line
+    own = [place for place, item in enumerate(line) if {role: item.inputs.get(role) for role in data} == data]
+    rest = line[max(own) + 1 :] if own else line
+    return rest[0] if rest else None
 
 
 def _attempt_before(family: _Family, inputs: Mapping[str, str | None], store: str, attempt: int) -> Manifest:
@@ -83,25 +93,20 @@ def _attempt_before(family: _Family, inputs: Mapping[str, str | None], store: st
             "store of the attempts before (earlier)."
         )
     pairs = _digest(inputs.get("pairs"))
-    newest = family.newest
-    line = [newest] if newest and newest.inputs.get("pairs") == pairs else list(family.by_digest.values())
-    found = {item.digest: item for first in line for item in _line(family, first) if item.inputs.get("pairs") == pairs}
-    fit = [item for item in found.values() if len(_line(family, item)) == attempt - 1]
+    fit = [
+        item
+        for item in family.by_digest.values()
+        if item.inputs.get("pairs") == pairs and len(family.line(item)) == attempt - 1
+    ]
+    if len(fit) > 1:
+        told = {item.digest for item in family.last_line}
+        fit = [item for item in fit if item.digest in told] or fit
     if len(fit) != 1:
         raise UserError(
-            f"{family.url} holds {len(fit)} outputs that are attempt {attempt - 1} of these pairs, and attempt {attempt} "
-            "needs one; run the attempt before it first, or name it: arm download-images --retry-failures."
+            f"{store} holds {len(fit)} outputs of download-images that are attempt {attempt - 1} of these pairs, and "
+            f"attempt {attempt} needs one; run the attempt before it first, or name it: arm download-images --retry-failures."
         )
     return fit[0]
-
-
-def _line(family: _Family, item: Manifest | None) -> list[Manifest]:
-    """An attempt and those before it."""
-    line = list[Manifest]()
-    while item:
-        line.append(item)
-        item = family.made_from(item, RETRIED)
-    return line
 
 
 def _digest(url: str | None) -> str | None:

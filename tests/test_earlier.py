@@ -49,6 +49,10 @@ def test_each_crawl_takes_the_one_before_it_and_again_the_same(tmp_path: Path) -
     assert seen(tmp_path, crawls[1]) == first.url
     assert seen(tmp_path, crawls[3]) == third.url
     assert seen(tmp_path, crawls[0]) is None  # an older crawl again: as it was before
+    manifest.point(str(family), first)  # … and found complete: it is no crawl after the third
+    assert (seen(tmp_path, crawls[0]), seen(tmp_path, crawls[3])) == (None, third.url)
+    apart = made(family, "4", pairs=crawls[0])  # with other rules, say: crawls follow it from now on
+    assert seen(tmp_path, crawls[3]) == apart.url
 
 
 def test_curation_tells_crawls_by_what_it_reads_and_not_by_its_judges(tmp_path: Path) -> None:
@@ -76,11 +80,11 @@ def test_an_attempt_takes_the_one_before_it_of_its_own_pairs(tmp_path: Path) -> 
     assert retried(first, 3) == two.url
     made(family, "3", pairs=second)
     assert (retried(first, 2), retried(first, 3)) == (one.url, two.url)  # another crawl was downloaded since
-    with pytest.raises(UserError, match="holds 0 outputs that are attempt 2"):
+    with pytest.raises(UserError, match="holds 0 outputs of download-images that are attempt 2"):
         retried(second, 3)
     made(family, "4", pairs=first, site=none)
     made(family, "5", pairs=second)
-    with pytest.raises(UserError, match="holds 2 outputs that are attempt 1"):
+    with pytest.raises(UserError, match="holds 2 outputs of download-images that are attempt 1"):
         retried(first, 2)
 
 

@@ -13,7 +13,7 @@ applies a list that came later to what is curated already: only the hashes are r
 import argparse
 import gzip
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,8 +74,17 @@ def read_lists(lists: Iterable[HashList]) -> list[Listed]:
 
 def find_hits(hashes: pa.Table, lists: Iterable[Listed], distance: int) -> pa.Table:
     """Rows of HITS for the rows of HASHES that a list holds; PDQ within a distance, all else exactly."""
-    found = [_hits(hashes, listed, column, distance) for listed in lists for column in COLUMNS[listed.kind]]
-    return pa.concat_tables(found) if found else HITS.empty_table()
+    return concat_hits([hits_by_list(hashes, lists, distance)])
+
+
+def hits_by_list(hashes: pa.Table, lists: Iterable[Listed], distance: int) -> list[pa.Table]:
+    """The same apart: for each list, for each column that it is compared with."""
+    return [_hits(hashes, listed, column, distance) for listed in lists for column in COLUMNS[listed.kind]]
+
+
+def concat_hits(found: Sequence[Sequence[pa.Table]]) -> pa.Table:
+    """`hits_by_list` of tables one after the other, as one of all rows."""
+    return pa.concat_tables([HITS.empty_table(), *(hits for of_list in zip(*found, strict=True) for hits in of_list)])
 
 
 def near_places(hashes: pdq.Hashes, listed: pdq.Hashes, distance: int) -> NDArray[np.int64]:
