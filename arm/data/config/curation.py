@@ -145,7 +145,7 @@ class CurateConfig:
     workers: int = operational(2)
     """Processes that decode and score."""
     spark_above: int = operational(5_000_000)
-    """More images than this are compared on Spark, fewer in memory (1 KB each): the result is the same."""
+    """More images than this are compared on Spark, fewer in memory (0.4 KB each): the result is the same."""
     spark: SparkConfig = operational(SparkConfig(driver_memory="4g", shuffle_partitions=32))
     """How Spark runs."""
 
