@@ -63,6 +63,10 @@ def curate_images(
             "CurateConfig.rules bounds the similarity or a head's score, which needs the input scorer; give it or drop "
             "the bound."
         )
+    if scorer is None and config.semantic is not None:
+        raise UserError(
+            "CurateConfig.semantic compares embeddings, which needs the input scorer; give it, or set None."
+        )
     index, lists = read_index(known), read_lists(config.hash_lists)
     shards = list(chain.from_iterable(shard_paths(manifest) for manifest in inputs))
     weights = scorer.local_folder(config.scorer_path) if scorer else None
@@ -92,9 +96,12 @@ def _measured(
     """One row per sample, in the order of the shards; tables of an interrupted run are used again."""
     scratch = output.scratch(f"measured-{name}")
     tasks = [
-        Task(shard, scratch / f"{index:05d}.parquet", config.rules, weights, config.scorer_batch, config.heads, refused)
+        Task(
+            shard, scratch / f"{index:05d}.parquet", config.rules, weights, config.scorer_batch, config.heads, refused,
+            embeds=config.semantic is not None and weights is not None,
+        )
         for index, shard in enumerate(shards)
-    ]
+    ]  # fmt: skip
     return open_measured(list(map_processes(measure_shard, tasks, config.workers, f"measure {name}")))
 
 

@@ -6,6 +6,7 @@ small, aspect, blank, blurred, text_area, dissimilar, <head>     it breaks a bou
 duplicate                          the same pixels and texts, or the same uid, as an earlier sample or an earlier run's
 contaminated                       an image of the evaluation sets
 popular_hash, near_duplicate       it looks like too many others; it looks like a better one
+semantic_duplicate                 where that is asked for: it means the same as a better one
 
 Decisions are columns: 26 bytes a sample stay in memory (key, reason, owner), 82 at the peak, while copies are looked for and
 looks are ranked; all else is read from the measured tables, a shard at a time. Near duplicates are compared in this process
@@ -32,6 +33,7 @@ from arm.data.looks import Looks, Mask, rank_looks
 from arm.data.measured import Integers, Measured, Words, key_words, to_uids, uid_words
 from arm.data.measuring import rule_of
 from arm.data.near_duplicates import Bounds, Found, find
+from arm.data.semantic import find_semantic
 
 Row = dict[str, Any]
 KEPT = 0
@@ -115,7 +117,10 @@ def decide(
     _drop_copies(made, contents)
     del contents
     _drop_contaminated(made, measured, reference, config)
-    _drop_near_duplicates(made, measured, index, config, scratch)
+    looks, crowded = rank_looks(measured, made.kept(), made.uids[:, made.num_known :], index, config)
+    made.drop(crowded, "popular_hash")
+    _drop_near_duplicates(made, looks, index, config, scratch)
+    _drop_semantic(made, looks, config, scratch)
     return made
 
 
@@ -206,12 +211,8 @@ def _drop_contaminated(
         made.drop(rows, "contaminated")
 
 
-def _drop_near_duplicates(
-    made: Decisions, measured: Measured, index: Index, config: CurateConfig, scratch: Path
-) -> None:
+def _drop_near_duplicates(made: Decisions, looks: Looks, index: Index, config: CurateConfig, scratch: Path) -> None:
     """Of images that look alike the best stays: an earlier run's, the largest, the most similar to its caption."""
-    looks, crowded = rank_looks(measured, made.kept(), made.uids[:, made.num_known :], index, config)
-    made.drop(crowded, "popular_hash")
     if not len(looks.rows):
         return
     found = _find(looks, config, scratch)
@@ -220,6 +221,15 @@ def _drop_near_duplicates(
     made.drop(_new(looks, found.popular), "popular_hash")
     pairs = found.duplicates[found.duplicates[:, 0] >= looks.num_known]  # what earlier runs kept stays
     made.drop(_new(looks, pairs[:, 0]), "near_duplicate", places[pairs[:, 1]])
+
+
+def _drop_semantic(made: Decisions, looks: Looks, config: CurateConfig, scratch: Path) -> None:
+    """Of this run's images that mean the same the best stays, by the same preference."""
+    if config.semantic is None:
+        return
+    rows = looks.rows[made.kept()[looks.rows]]
+    dropped, kept = find_semantic(looks.measured, rows, made.uids[:, made.num_known + rows], config.semantic, scratch)
+    made.drop(dropped, "semantic_duplicate", made.num_known + kept)
 
 
 def _new(looks: Looks, ranks: Integers) -> Integers:
