@@ -24,6 +24,8 @@ TAKEN_AS = {"filter-pairs": "seen", "curate-images": "known"}
 DATA = {"filter-pairs": ("pairs",), "curate-images": ("crawled", "imported")}
 """Job -> the inputs that tell one crawl from another: what judges them may change."""
 ATTEMPTED, RETRIED = "download-images", "retry_failures"
+COMPACTED = "compacted"
+"""The input of a version without what was taken down (`arm.takedown.compaction`)."""
 
 
 def with_earlier(
@@ -64,8 +66,14 @@ class _Family:
         line = list[Manifest]()
         while item:
             line.append(item)
-            item = self.by_digest.get(item.inputs[self._name]) if self._name in item.inputs else None
+            item = self.by_digest.get(self.inputs_of(item).get(self._name, ""))
         return line
+
+    def inputs_of(self, item: Manifest) -> Mapping[str, str]:
+        """What an artifact was made from; a version of it without what was taken down was made from the same."""
+        while COMPACTED in item.inputs and item.inputs[COMPACTED] in self.by_digest:
+            item = self.by_digest[item.inputs[COMPACTED]]
+        return item.inputs
 
     @cached_property
     def last_line(self) -> list[Manifest]:
@@ -80,7 +88,8 @@ class _Family:
 def _before(family: _Family, data: Mapping[str, str | None]) -> Manifest | None:
     """The last artifact, or what the first of its line that was made from this data was made from."""
     line = family.last_line
-    own = [place for place, item in enumerate(line) if {role: item.inputs.get(role) for role in data} == data]
+    inputs = [family.inputs_of(item) for item in line]
+    own = [place for place, found in enumerate(inputs) if {role: found.get(role) for role in data} == data]
     rest = line[max(own) + 1 :] if own else line
     return rest[0] if rest else None
 

@@ -64,6 +64,16 @@ def test_curation_tells_crawls_by_what_it_reads_and_not_by_its_judges(tmp_path: 
     assert found == {**given, "known": first.url}
 
 
+def test_a_version_without_what_was_taken_down_stands_where_the_whole_one_stood(tmp_path: Path) -> None:
+    crawls = [made(tmp_path / "05-extract-pairs", key) for key in "abc"]
+    family = tmp_path / "06-filter-pairs"
+    first = made(family, "1", pairs=crawls[0])
+    second = made(family, "2", pairs=crawls[1], seen=first)
+    compacted = made(family, "3", compacted=second)
+    assert seen(tmp_path, crawls[1]) == first.url
+    assert seen(tmp_path, crawls[2]) == compacted.url
+
+
 def test_an_attempt_takes_the_one_before_it_of_its_own_pairs(tmp_path: Path) -> None:
     first, second = (made(tmp_path / "06-filter-pairs", key) for key in "ab")
     family, none = tmp_path / "07-download-images", made(tmp_path / "site", "c")

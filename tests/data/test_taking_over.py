@@ -4,8 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 from pictures import artifact, captioned, picture, shards
 
+from arm.data import curation_index
 from arm.data.config import CurateConfig, HashList, SourceRule
 from arm.data.curation import curate_images
 from arm.data.hash_lists import apply_lists, url_digest
@@ -13,6 +15,7 @@ from arm.data.shards import read_shard
 from arm.manifest import Manifest
 from arm.records import make_uid
 from arm.storage import LocalFolder
+from arm.tokenizer.encoding.units import units_of
 
 CONFIG = CurateConfig(rules=(SourceRule(near_duplicates=False),), samples_per_shard=3, workers=1)
 OLD = [captioned(f"old {seed}", picture(seed)) for seed in range(5)]
@@ -45,6 +48,8 @@ def test_three_crawls_add_up_and_each_has_its_part_of_the_tables(tmp_path: Path)
     for table, rows in (("decisions", [4, 5, 2]), ("hashes", [4, 5, 2]), ("quarantine", [0, 0, 0])):
         parts = third.select(f"{table}/")
         assert [pq.read_metadata(third.local(entry)).num_rows for entry in parts] == rows
+    units = [(unit.name, len(unit.shards)) for unit in units_of(third, 2)]
+    assert units == [("crawl-00000", 2), ("crawl-00001", 2)]  # what tokenize-images reads: old and new
     before = {entry.path: entry.sha256 for entry in second.select("shards/")}
     assert before.items() <= {entry.path: entry.sha256 for entry in third.select("shards/")}.items()
 
@@ -91,3 +96,15 @@ def test_a_take_over_that_was_cut_short_goes_on_to_the_same_bytes(tmp_path: Path
     for name in ("shards/crawl-00001.tar", "decisions/part-00001.parquet", "shards/crawl-00002.tar"):
         (tmp_path / "twice" / name).unlink()
     assert curated(tmp_path / "twice", crawled, known=known).digest == once.digest == twice.digest
+
+
+def test_the_index_of_the_crawls_before_is_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = replace(CONFIG, rules=(SourceRule(),), max_bucket=3)
+    words = captioned("words", picture(3), "text alone")
+    first = curated(tmp_path / "1", shards(tmp_path / "a", *OLD, replace(words, parts=words.parts[1:])), config=config)
+    larger = [captioned(f"new {seed}", picture(seed, 72, 72)) for seed in (4, 0)]
+    crawled = shards(tmp_path / "b", *larger, *(captioned(f"new {seed}", picture(seed)) for seed in (7, 8)))
+    whole = curated(tmp_path / "whole", crawled, known=first, config=config)
+    assert whole.counts["dropped/near_duplicate"] == 2
+    monkeypatch.setattr(curation_index, "GROUP_ROWS", 2)
+    assert curated(tmp_path / "parts", crawled, known=first, config=config).files == whole.files
