@@ -3,20 +3,25 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from arm import manifest
 from arm.config import to_json
-from arm.data.config import FilterConfig, SparkConfig
+from arm.data.config import CurateConfig, FilterConfig, SourceRule, SparkConfig
 from arm.data.extraction import PAIRS
+from arm.data.images import encode_image
 from arm.data.normalisation import pair_uid
+from arm.data.shards import read_samples, write_shard
 from arm.data.tables import write_table
 from arm.earlier import with_earlier
 from arm.errors import UserError
 from arm.launch import launch
 from arm.manifest import Manifest, entries_of
+from arm.records import Sample, Text, make_uid
 from arm.storage import LocalFolder
+from arm.tracking.lineage import impact, upstream
 
 
 def made(family: Path, key: str, **inputs: Manifest) -> Manifest:
@@ -133,6 +138,37 @@ def test_a_second_crawl_keeps_what_is_new_and_says_how_much(tmp_path: Path, monk
     assert told.items() <= second.counts.items()
     assert filtered(again).digest == second.digest
     assert json.loads((tmp_path / "06-filter-pairs/current.json").read_text())["digest"] == second.digest
+
+
+@pytest.mark.slow
+def test_the_images_of_a_second_crawl_are_those_of_both_and_lineage_shows_both(tmp_path: Path) -> None:
+    config = to_json(CurateConfig(workers=1, rules=(SourceRule(near_duplicates=False),)))
+
+    def downloaded(key: str, *colours: int) -> Manifest:
+        path = tmp_path / "11-download-images" / (key * 16) / "shards/crawl-00000.tar"
+        path.parent.mkdir(parents=True)
+        write_shard(path, [_image(colour) for colour in colours])
+        return made(tmp_path / "11-download-images", key)
+
+    def curated(crawled: Manifest) -> Manifest:
+        output, earlier = str(tmp_path / "12-curate-images"), str(tmp_path)
+        return launch("curate-images", crawled=crawled.url, output=output, config=config, earlier=earlier).manifest
+
+    crawls = [downloaded("a", 1, 2), downloaded("b", 2, 3)]
+    first, second = (curated(crawled) for crawled in crawls)
+    assert second.inputs["known"] == first.digest
+    told = {"samples_known": 2, "samples_taken_over": 2, "samples_read": 2, "samples_kept": 1, "dropped/duplicate": 1}
+    assert told.items() <= second.counts.items()
+    assert [sample.uid for sample in read_samples(second)] == [make_uid(str(colour)) for colour in (1, 2, 3)]
+    assert {first.digest, crawls[1].digest} <= {node.digest for node in upstream(str(tmp_path), second.digest)}
+    assert second.digest in {node.digest for node in impact(str(tmp_path), first.digest)}
+    assert [curated(crawled).digest for crawled in crawls] == [first.digest, second.digest]
+
+
+def _image(colour: int) -> Sample:
+    pixels = np.full((8, 8, 3), 40 * colour, np.uint8)
+    parts = (encode_image(pixels), Text(text=f"colour {colour}", role="caption"))
+    return Sample(uid=make_uid(str(colour)), task="caption", parts=parts, source="crawl")
 
 
 def _pair(caption: str) -> dict[str, str]:
