@@ -72,13 +72,9 @@ def read_lists(lists: Iterable[HashList]) -> list[Listed]:
     ]
 
 
-def find_hits(hashes: pa.Table, lists: Iterable[Listed], distance: int) -> pa.Table:
-    """Rows of HITS for the rows of HASHES that a list holds; PDQ within a distance, all else exactly."""
-    return concat_hits([hits_by_list(hashes, lists, distance)])
-
-
 def hits_by_list(hashes: pa.Table, lists: Iterable[Listed], distance: int) -> list[pa.Table]:
-    """The same apart: for each list, for each column that it is compared with."""
+    """Rows of HITS for the rows of HASHES that a list holds, for each list and each column that it is compared with; PDQ
+    within a distance, all else exactly."""
     return [_hits(hashes, listed, column, distance) for listed in lists for column in COLUMNS[listed.kind]]
 
 
@@ -107,12 +103,18 @@ def url_digest(url: str) -> bytes:
 
 def apply_lists(curated: Manifest, lists: Iterable[HashList], distance: int) -> pa.Table:
     """Rows of HITS for the samples of a curated artifact, kept or dropped, by the hashes that it keeps."""
-    entries = curated.select("hashes/", ".parquet")
-    if not entries:
+    if not curated.select("hashes/", ".parquet"):
         raise UserError(f"{curated.url} ({curated.kind}) keeps no hashes; give the output of curate-images.")
     read = read_lists(lists)
-    tables = (pq.read_table(path, schema=HASHES) for path in curated.stream(entries))
-    return pa.concat_tables([find_hits(table, read, distance) for table in tables])
+    return concat_hits([hits_by_list(table, read, distance) for table in hashes_of(curated)])
+
+
+def hashes_of(curated: Manifest) -> Iterator[pa.Table]:
+    """Rows of HASHES of a curated artifact, a row group after the other."""
+    for path in curated.stream(curated.select("hashes/", ".parquet")):
+        with pq.ParquetFile(path) as file:
+            for number in range(file.num_row_groups):
+                yield file.read_row_group(number, columns=HASHES.names).replace_schema_metadata(None)
 
 
 def main(arguments: list[str] | None = None) -> None:

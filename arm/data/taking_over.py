@@ -19,7 +19,7 @@ import pyarrow.compute as pc  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from arm.data.config import CurateConfig
-from arm.data.hash_lists import HASHES, HITS, Listed, find_hits
+from arm.data.hash_lists import HITS, Listed, concat_hits, hashes_of, hits_by_list
 from arm.data.shards import read_shard, write_shard
 from arm.manifest import FileEntry, Manifest
 from arm.storage import Folder, copy_file
@@ -54,8 +54,7 @@ def new_hits(known: Manifest, lists: Sequence[Listed], distance: int) -> pa.Tabl
         return HITS.empty_table()
     quarantine = [pq.read_table(known.local(entry), columns=["uid"]) for entry in known.select("quarantine/")]
     told = pa.concat_tables([HITS.empty_table().select(["uid"]), *quarantine])["uid"].combine_chunks()
-    tables = (pq.read_table(path, schema=HASHES) for path in known.stream(known.select("hashes/", ".parquet")))
-    hits = pa.concat_tables([HITS.empty_table(), *(find_hits(table, lists, distance) for table in tables)])
+    hits = concat_hits([hits_by_list(table, lists, distance) for table in hashes_of(known)])
     return hits.filter(pc.invert(pc.is_in(hits["uid"], told)))
 
 
