@@ -116,10 +116,10 @@ JOBS: tuple[Job, ...] = (
         inputs=(Input("pairs"), _optional("site"), _optional("retry_failures")),
     ),
     Job(
-        name="curate-images", phase="data", makes="curated-shards", version=3,
+        name="curate-images", phase="data", makes="curated-shards", version=4,
         purpose="Score images, drop duplicates, the unfit and evaluation images; write curated shards.",
         function="arm.data.curation:curate_images", config="arm.data.config:CurateConfig",
-        inputs=(_optional("crawled"), _optional("imported"), *(_optional(n, "judge") for n in ("scorer", "evaluation", "known"))),
+        inputs=(*(_optional(n) for n in ("crawled", "imported", "known")), *(_optional(n, "judge") for n in ("scorer", "evaluation"))),
     ),
     Job(
         name="train-tokenizer", phase="model", makes="tokenizer", version=5, distributed=True,

@@ -68,17 +68,24 @@ class Launched:
 
 
 def launch(
-    job_name: str, *, output: str, config: str = "{}", resources: str = "{}", earlier: str = "", **inputs: str | None
+    job_name: str,
+    *,
+    output: str,
+    config: str = "{}",
+    resources: str = "{}",
+    earlier: str = "",
+    attempt: int = 1,
+    **inputs: str | None,
 ) -> Launched:
     """Run a job to its end, or return its complete output; in a task, a UserError becomes a file and exit code 1.
 
-    `earlier` is a store of earlier crawls, of which only what is new is kept (see `arm.earlier`).
+    `earlier` is a store of earlier crawls that this one adds to, `attempt` the number of a download (see `arm.earlier`).
     """
     with reported_errors(job_name), full_disk_in_a_sentence(output):
         if "ARM_RUNNER_PID" in os.environ:
             die_with(int(os.environ["ARM_RUNNER_PID"]))
         place = configs.from_json(Resources, resources)
-        inputs = with_earlier(job_name, inputs, output, earlier)
+        inputs = with_earlier(job_name, inputs, output, earlier, attempt)
         plan = jobs.plan(job_name, output=output, config=config, inputs=inputs)
         _check_ranks(plan.job, place)
         tell(event="start", job=job_name, output=output)

@@ -73,7 +73,7 @@ def spark_seconds(rows: Rows) -> tuple[float, Found]:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "rows").mkdir()
         for number, places in enumerate(np.array_split(np.arange(len(rows[0])), 8)):
-            write_rows(Path(folder) / "rows" / f"{number}.parquet", int(places[0]), rows[0][places], rows[1][places])
+            write_rows(Path(folder) / "rows" / f"{number}.parquet", places, rows[0][places], rows[1][places])
         with spark_session(SparkConfig(driver_memory="3g", shuffle_partitions=8), Path(folder)) as spark:
             spark.range(1).collect()
             before = _tree_seconds()

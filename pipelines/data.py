@@ -31,7 +31,7 @@ class Ready:
 
 
 def data(step: Step, world: Any = None, teachers: Any = None) -> Ready:
-    """Bring weights and data sets in, and turn a crawl into curated images: all of it, or what `earlier` crawls had not."""
+    """Bring weights and data sets in, and turn a crawl into curated images: alone, or added to the `earlier` ones."""
     encoder = step("import-model-encoder", import_model, source=teachers)
     language_model = step("import-model-language-model", import_model, source=teachers)
     autoencoder = step("import-model-autoencoder", import_model, source=teachers)
@@ -45,7 +45,9 @@ def data(step: Step, world: Any = None, teachers: Any = None) -> Ready:
     earlier = step.setting("earlier")
     pairs = step("extract-pairs", extract_pairs, crawl=world)
     kept = step("filter-pairs", filter_pairs, pairs=pairs, earlier=earlier)
-    crawled = step("download-images", download_images, pairs=kept, site=world)
+    crawled = step(
+        "download-images", download_images, pairs=kept, site=world, earlier=earlier, attempt=step.setting("attempt")
+    )
     images = step(
         "curate-images", curate_images,
         crawled=crawled, imported=imported, scorer=encoder, evaluation=evaluation, earlier=earlier,

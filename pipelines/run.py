@@ -3,8 +3,9 @@
     python -m pipelines.run --recipe toy                                  the whole road on this machine
     python -m pipelines.run --recipe toy --pipeline experiment            two mixtures, one table
     python -m pipelines.run --recipe proof --pipeline tokenizer-ablation  the rows of Table 7, one report
-    python -m pipelines.run --recipe proof --seed 1                       the same with another seed, in the same store
-    python -m pipelines.run --recipe small --earlier store/small          a second crawl, of which only the new is kept
+    python -m pipelines.run --recipe proof --seed 1                       the road again from another seed, in the same store
+    python -m pipelines.run --recipe small --earlier store/small          a second crawl, added to those before it
+    python -m pipelines.run --recipe small --attempt 2                    asks again for what the download did not bring
     python -m pipelines.run --recipe small --host https://kubeflow/…      the same pipeline, submitted
     python -m pipelines.run --recipe small --compile build/               the same pipeline, as KFP's YAML
 
@@ -63,11 +64,11 @@ def main(arguments: list[str] | None = None) -> None:
         if options.compile:
             print(compile_to(Path(options.compile), name, recipe, cluster=options.cluster))
         elif options.host:
-            submit(options.host, name, recipe, store, options.earlier)
+            submit(options.host, name, recipe, store, options.earlier, options.attempt)
         else:
             interrupt_on_sigterm()
             with full_disk_in_a_sentence(store):
-                run_here(name, recipe, store, options.earlier)
+                run_here(name, recipe, store, options.earlier, options.attempt)
     except ArmError as error:
         print(error, file=sys.stderr)
         raise SystemExit(1) from None
@@ -76,7 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit(130) from None
 
 
-def run_here(name: str, recipe: Recipe, store: str, earlier: str = "") -> None:
+def run_here(name: str, recipe: Recipe, store: str, earlier: str = "", attempt: int = 1) -> None:
     """Run a pipeline with KFP's local runner: every task a process on this machine."""
     started = time.monotonic()
     folder = open_folder(store)
@@ -87,18 +88,25 @@ def run_here(name: str, recipe: Recipe, store: str, earlier: str = "") -> None:
         num_jobs = _num_jobs(name, recipe)
         print(f"{pipeline.name}: {num_jobs} jobs into {store}", flush=True)
         with session(folder.url, pipeline=name, recipe=recipe.name):
-            reused = _run(pipeline, _arguments(name, folder.url, earlier), files, num_jobs)
+            reused = _run(pipeline, _arguments(name, folder.url, earlier, attempt), files, num_jobs)
     print(f"{num_jobs} jobs in {time.monotonic() - started:.0f} s, {reused} of them done before.")
     print(f"The report: {write_report(folder.url)}")
     if name == ABLATION:
         print(f"The ablation: {folder.fetch('ablation/report.html')}")
 
 
-def _arguments(name: str, store: str, earlier: str) -> dict[str, str]:
-    """The pipeline's parameters besides the configs."""
-    if earlier and name == ABLATION:
-        raise UserError(f"--earlier is {earlier!r}, but {ABLATION} reads no crawl; leave it out.")
-    return {"store": store} | ({"earlier": str(open_folder(earlier).url)} if earlier else {})
+def _arguments(name: str, store: str, earlier: str, attempt: int) -> dict[str, Any]:
+    """The pipeline's parameters besides the configs; a further attempt adds to the run's own store unless told."""
+    if (earlier or attempt != 1) and name == ABLATION:
+        raise UserError(f"{ABLATION} reads no crawl; leave --earlier {earlier!r} and --attempt {attempt} out.")
+    if attempt < 1:
+        raise UserError(
+            f"--attempt is {attempt}; give 1 for the first download of a crawl, 2 for what it did not bring."
+        )
+    given: dict[str, Any] = {"store": store}
+    if earlier or attempt > 1:
+        given["earlier"] = open_folder(earlier or store).url
+    return given | ({"attempt": attempt} if attempt > 1 else {})
 
 
 def _working_folder(folder: Folder) -> Path:
@@ -108,7 +116,7 @@ def _working_folder(folder: Folder) -> Path:
     )
 
 
-def submit(host: str, name: str, recipe: Recipe, store: str, earlier: str = "") -> None:
+def submit(host: str, name: str, recipe: Recipe, store: str, earlier: str = "", attempt: int = 1) -> None:
     """Start a run on a Kubeflow Pipelines server."""
     if not store.startswith("s3://"):
         raise UserError(f"A cluster cannot write to {store!r}; give --store s3://bucket/prefix.")
@@ -117,7 +125,7 @@ def submit(host: str, name: str, recipe: Recipe, store: str, earlier: str = "") 
 
     client = kfp.Client(host=host)
     run = client.create_run_from_pipeline_func(
-        _build(name, recipe, cluster=True), arguments=_arguments(name, store, earlier), enable_caching=False
+        _build(name, recipe, cluster=True), arguments=_arguments(name, store, earlier, attempt), enable_caching=False
     )
     print(f"{host.rstrip('/')}/#/runs/details/{run.run_id}")
 
@@ -156,7 +164,10 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--store", help="folder or s3:// address of the artifacts (default: store/<recipe>)")
     parser.add_argument(
-        "--earlier", default="", help="a store of earlier crawls, its own perhaps: keep only what is new"
+        "--earlier", default="", help="a store of earlier crawls, its own perhaps, that this one adds to"
+    )
+    parser.add_argument(
+        "--attempt", type=int, default=1, help="2: ask again, and only, for what this crawl's download did not bring"
     )
     parser.add_argument("--host", help="address of a Kubeflow Pipelines server to submit to")
     parser.add_argument("--compile", metavar="DIR", help="write the pipeline's YAML there and stop")
@@ -215,7 +226,7 @@ def _environment(files: _Files) -> dict[str, str]:
     }
 
 
-def _run(pipeline: Any, arguments: dict[str, str], files: _Files, num_jobs: int) -> int:
+def _run(pipeline: Any, arguments: dict[str, Any], files: _Files, num_jobs: int) -> int:
     """Run under kfp.local; a failure is the sentence of the job that failed. Returns how many jobs were done before."""
     from kfp import local
 

@@ -37,7 +37,9 @@ class Schedule:
     store: str
     """`s3://bucket/prefix` of the artifacts."""
     earlier: str = ""
-    """Store whose crawls the run adds to, keeping only what is new; empty: every run takes the whole crawl."""
+    """Store whose crawls the run adds to; empty: every run takes the whole crawl."""
+    attempt: int = 1
+    """2 or more: asks again for what the download of the same crawl before it in `earlier` got no answer to."""
 
     def __post_init__(self) -> None:
         if len(self.cron.split()) != 6 or re.search(r"[^\d*,/\-? ]", self.cron):
@@ -46,6 +48,11 @@ class Schedule:
             )
         if not self.store.startswith("s3://"):
             raise UserError(f"The schedule {self.name} writes to {self.store!r}; a cluster needs s3://bucket/prefix.")
+        if self.attempt < 1 or (self.attempt > 1 and not self.earlier):
+            raise UserError(
+                f"The schedule {self.name} has attempt {self.attempt} and earlier {self.earlier!r}; give a number from 1, "
+                "and from 2 on the store of the attempts before."
+            )
 
 
 def read(path: Path = FILE) -> list[Schedule]:
@@ -64,12 +71,13 @@ def to_request(schedule: Schedule) -> dict[str, Any]:
         "no_catchup": True,
         "max_concurrency": "1",
         "trigger": {"cron_schedule": {"cron": schedule.cron}},
-        "runtime_config": {"parameters": {"store": schedule.store} | _earlier(schedule)},
+        "runtime_config": {"parameters": _parameters(schedule)},
     }
 
 
-def _earlier(schedule: Schedule) -> dict[str, str]:
-    return {"earlier": schedule.earlier} if schedule.earlier else {}
+def _parameters(schedule: Schedule) -> dict[str, Any]:
+    earlier = {"earlier": schedule.earlier} if schedule.earlier else {}
+    return {"store": schedule.store} | earlier | ({"attempt": schedule.attempt} if schedule.attempt > 1 else {})
 
 
 def create(host: str, schedules: list[Schedule]) -> None:

@@ -21,7 +21,8 @@ from pipelines.resources import Placement
 Graph = Callable[["Step"], None]
 DESCRIPTIONS = {
     "store": "Folder or s3:// address that holds the run's artifacts, one numbered folder a step.",
-    "earlier": "Store whose crawls this one is to add to, its own perhaps: only what is new is kept. Empty: everything.",
+    "earlier": "Store whose crawls this one adds to, its own perhaps: training sees all of them. Empty: this crawl alone.",
+    "attempt": "2 asks again, and only, for what the download of this crawl in `earlier` got no answer to; 3 after 2.",
     "mixtures": "What to compare: a list of {label, config of train-model as JSON}.",
     "ablation": "What to train: a list of {label, tokenizer, detokenizer, …}: the configs of one row and seed as JSON.",
 }
@@ -91,7 +92,7 @@ class Step:
 def build(graph: Graph, recipe: Recipe, placement: Placement, *, steps: Iterable[str]) -> Any:
     """Make a KFP pipeline of a graph; its parameters are the store and the recipe's config of each step of the graph."""
     defaults: dict[str, Any] = {"store": f"store/{recipe.name}"}
-    defaults |= {"earlier": ""} if "filter-pairs" in steps else {}
+    defaults |= {"earlier": "", "attempt": 1} if "filter-pairs" in steps else {}
     defaults |= {step: configs.to_json(recipe.config(step)) for step in steps}
     defaults |= LOOPS.get(graph.__name__, lambda _: {})(recipe)
     names = {step: step.replace("-", "_") for step in defaults}

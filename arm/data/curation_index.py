@@ -2,20 +2,24 @@
 
 index/part-00000.parquet     uid, content, near, thumbnail    a row per kept sample, of this run and those before it
 index/popular.parquet        key                              bands that too many images shared, with their number above
+
+Of a row its keys are in memory, 32 bytes; hashes and thumbnails are read when they are compared.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
-import pyarrow.compute as pc  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
+from arm.data.measured import Integers, Words, key_words, uid_words
 from arm.data.near_duplicates import NUM_BANDS
 from arm.data.pdq import BITS, Hashes, bands
-from arm.data.tables import write_table
+from arm.data.tables import GROUP_ROWS, write_table, write_tables
 from arm.errors import UserError
 from arm.manifest import Manifest
 from arm.storage import Folder
@@ -25,24 +29,30 @@ KEPT = pa.schema(
 )
 """`near` and `thumbnail` of samples that were compared with others, else null."""
 KEYS = pa.schema([("key", pa.int64())])
+NO_KEYS = np.empty((2, 0), np.uint64)
 
 
 @dataclass(slots=True)
 class Index:
     """What earlier runs kept."""
 
-    kept: pa.Table = field(default_factory=KEPT.empty_table)
+    path: Path | None = None
+    """Its rows, of KEPT."""
+    uids: Words = field(default_factory=NO_KEYS.copy)
+    contents: Words = field(default_factory=NO_KEYS.copy)
+    compared: Integers = field(default_factory=lambda: np.empty(0, np.int64))
+    """The rows that new samples are compared with."""
     popular: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
-    @property
-    def compared(self) -> pa.Table:
-        """The kept samples that new ones are compared with."""
-        return self.kept.filter(pc.is_valid(self.kept["near"]))
+    def __len__(self) -> int:
+        return len(self.uids[0])
 
-    def seen(self) -> dict[Any, str]:
-        """Content and uid of each kept sample -> its uid."""
-        uids, contents = self.kept["uid"].to_pylist(), self.kept["content"].to_pylist()
-        return dict(zip(uids, uids, strict=True)) | dict(zip(contents, uids, strict=True))
+    def tables(self, *columns: str) -> Iterator[pa.Table]:
+        """All rows, a part after the other."""
+        if self.path:
+            with pq.ParquetFile(self.path) as file:
+                for batch in file.iter_batches(GROUP_ROWS, columns=list(columns or KEPT.names)):
+                    yield pa.Table.from_batches([batch]).replace_schema_metadata(None)
 
     def is_popular(self, hashes: Hashes) -> NDArray[np.bool_]:
         """Whether a hash has a band that too many images shared before."""
@@ -53,10 +63,9 @@ class Index:
         keys, counts = np.unique(_keys(hashes), return_counts=True)
         self.popular = np.union1d(self.popular, keys[counts > max_bucket])
 
-    def write(self, output: Folder, rows: list[dict[str, Any]]) -> None:
-        """Publish what was kept before and the rows kept now."""
-        table = pa.concat_tables([self.kept, pa.Table.from_pylist(rows, KEPT)])
-        write_table(output, "index/part-00000.parquet", table)
+    def write(self, output: Folder, kept: Iterable[pa.Table]) -> None:
+        """Publish what was kept before and what is kept now, rows of KEPT."""
+        write_tables(output, "index/part-00000.parquet", KEPT, chain(self.tables(), kept))
         write_table(output, "index/popular.parquet", pa.table([pa.array(self.popular)], schema=KEYS))
 
 
@@ -66,9 +75,15 @@ def read_index(known: Manifest | None) -> Index:
         return Index()
     if not known.select("index/", ".parquet"):
         raise UserError(f"{known.url} ({known.kind}) keeps no index; give the output of curate-images as `known`.")
-    kept = pq.read_table(known.local("index/part-00000.parquet"), schema=KEPT).replace_schema_metadata(None)
+    index = Index(known.local("index/part-00000.parquet"))
     popular = pq.read_table(known.local("index/popular.parquet"))["key"].to_numpy()
-    return Index(kept, popular)
+    uids, contents, compared, start = [NO_KEYS], [NO_KEYS], [np.empty(0, np.int64)], 0
+    for table in index.tables("uid", "content", "near"):
+        uids.append(uid_words(table["uid"].to_pylist()))
+        contents.append(key_words(table["content"].to_pylist()))
+        compared.append(start + np.flatnonzero(table["near"].is_valid().to_numpy()))
+        start += table.num_rows
+    return Index(index.path, np.hstack(uids), np.hstack(contents), np.concatenate(compared), popular)
 
 
 def _keys(hashes: Hashes) -> NDArray[np.int64]:

@@ -69,6 +69,16 @@ def stack(rows: Sequence[tuple[bytes, int, bytes]]) -> Fingerprints:
     )
 
 
+def join(prints: Sequence[Fingerprints]) -> Fingerprints:
+    """The fingerprints of several sets of images as one."""
+    prints = [stack([]), *prints]
+    return Fingerprints(
+        exact=np.concatenate([item.exact for item in prints]),
+        phash=np.concatenate([item.phash for item in prints]),
+        thumbnail=np.concatenate([item.thumbnail for item in prints]),
+    )
+
+
 def contaminated(prints: Fingerprints, reference: Fingerprints, distance: int, difference: float) -> NDArray[np.bool_]:
     """Which images are, or look like, one of the reference: array (N,)."""
     mask: NDArray[np.bool_] = np.isin(prints.exact, reference.exact)

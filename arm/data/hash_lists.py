@@ -13,7 +13,7 @@ applies a list that came later to what is curated already: only the hashes are r
 import argparse
 import gzip
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,10 +72,15 @@ def read_lists(lists: Iterable[HashList]) -> list[Listed]:
     ]
 
 
-def find_hits(hashes: pa.Table, lists: Iterable[Listed], distance: int) -> pa.Table:
-    """Rows of HITS for the rows of HASHES that a list holds; PDQ within a distance, all else exactly."""
-    found = [_hits(hashes, listed, column, distance) for listed in lists for column in COLUMNS[listed.kind]]
-    return pa.concat_tables(found) if found else HITS.empty_table()
+def hits_by_list(hashes: pa.Table, lists: Iterable[Listed], distance: int) -> list[pa.Table]:
+    """Rows of HITS for the rows of HASHES that a list holds, for each list and each column that it is compared with; PDQ
+    within a distance, all else exactly."""
+    return [_hits(hashes, listed, column, distance) for listed in lists for column in COLUMNS[listed.kind]]
+
+
+def concat_hits(found: Sequence[Sequence[pa.Table]]) -> pa.Table:
+    """`hits_by_list` of tables one after the other, as one of all rows."""
+    return pa.concat_tables([HITS.empty_table(), *(hits for of_list in zip(*found, strict=True) for hits in of_list)])
 
 
 def near_places(hashes: pdq.Hashes, listed: pdq.Hashes, distance: int) -> NDArray[np.int64]:
@@ -98,12 +103,18 @@ def url_digest(url: str) -> bytes:
 
 def apply_lists(curated: Manifest, lists: Iterable[HashList], distance: int) -> pa.Table:
     """Rows of HITS for the samples of a curated artifact, kept or dropped, by the hashes that it keeps."""
-    entries = curated.select("hashes/", ".parquet")
-    if not entries:
+    if not curated.select("hashes/", ".parquet"):
         raise UserError(f"{curated.url} ({curated.kind}) keeps no hashes; give the output of curate-images.")
     read = read_lists(lists)
-    tables = (pq.read_table(path, schema=HASHES) for path in curated.stream(entries))
-    return pa.concat_tables([find_hits(table, read, distance) for table in tables])
+    return concat_hits([hits_by_list(table, read, distance) for table in hashes_of(curated)])
+
+
+def hashes_of(curated: Manifest) -> Iterator[pa.Table]:
+    """Rows of HASHES of a curated artifact, a row group after the other."""
+    for path in curated.stream(curated.select("hashes/", ".parquet")):
+        with pq.ParquetFile(path) as file:
+            for number in range(file.num_row_groups):
+                yield file.read_row_group(number, columns=HASHES.names).replace_schema_metadata(None)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -2,7 +2,7 @@
 
     uid, source, content, side, aspect, entropy, sharpness, text_area, similarity, bad_image,
     images [exact, phash, near, thumbnails] and what hash lists are compared with: url, md5, sha256, pdq
-    and a column for each head
+    and a column for each head; with `embeds`, the image's embedding as a direction (`arm.data.clusters`)
 
 Of several images the worst value counts: the smallest side, the largest aspect.
 """
@@ -21,6 +21,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from arm.data import pdq
+from arm.data.clusters import quantise
 from arm.data.config import HeadConfig, SourceRule
 from arm.data.deduplication import GREY_WEIGHTS, fingerprint_images
 from arm.data.hash_lists import url_digest
@@ -60,11 +61,14 @@ class Task:
     heads: tuple[HeadConfig, ...] = ()
     refused: frozenset[str] = frozenset()
     """Uids that were taken down: nothing of them is decoded."""
+    embeds: bool = False
+    """Whether the scorer's embeddings of what is compared with others are wanted, too."""
 
     @property
     def columns(self) -> pa.Schema:
-        """The columns of its table: MEASURED and a score for each head."""
-        return pa.schema([*MEASURED, *((head.name, pa.float32()) for head in self.heads)])
+        """The columns of its table: MEASURED, a score for each head, and an embedding where it is wanted."""
+        embedding = [("embedding", pa.binary())] if self.embeds else []
+        return pa.schema([*MEASURED, *((head.name, pa.float32()) for head in self.heads), *embedding])
 
 
 def rule_of(source: str, rules: tuple[SourceRule, ...]) -> SourceRule:
@@ -182,12 +186,16 @@ def _describe(row: Row, sample: Sample, images: list[Row]) -> None:
 
 
 def _score(samples: list[Sample], rows: list[Row], decoded: list[list[Pixels]], task: Task, scorer: Path) -> None:
-    """Give samples whose source bounds it their similarity, and what the heads say of their worst image."""
+    """Give samples whose source bounds it their similarity, and what the heads say of their worst image; embeddings to
+    those that are compared with others by them."""
+    rules = [rule_of(sample.source, task.rules) for sample in samples]
+    embedded = [
+        task.embeds and rule.near_duplicates and len(images) == 1 for rule, images in zip(rules, decoded, strict=True)
+    ]
     wanted = [
         index
-        for index, sample in enumerate(samples)
-        if needs_scorer(rule := rule_of(sample.source, task.rules)) and decoded[index]
-        if _caption(sample) or rule.scores
+        for index, (sample, rule) in enumerate(zip(samples, rules, strict=True))
+        if embedded[index] or (needs_scorer(rule) and decoded[index] and (_caption(sample) or rule.scores))
     ]
     if not wanted:
         return
@@ -197,6 +205,9 @@ def _score(samples: list[Sample], rows: list[Row], decoded: list[list[Pixels]], 
     for index, cosine in zip(owners, cosines.tolist(), strict=True):
         if _caption(samples[index]):
             rows[index]["similarity"] = round(cosine, SCORE_DIGITS)
+    for index, vector in zip(owners, embeddings, strict=True):
+        if embedded[index]:
+            rows[index]["embedding"] = quantise(vector[None])[0].tobytes()
     for head in task.heads:
         worst = max if is_bounded_above(head.name, task.rules) else min
         for index, value in zip(owners, _head(head)(embeddings).tolist(), strict=True):

@@ -18,6 +18,7 @@ Everything follows from the order of the rows: the same result whatever the mach
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +59,15 @@ class Found:
     """(P,), sorted."""
 
 
-def find(hashes: Hashes, thumbnails: NDArray[np.uint8], bounds: Bounds) -> Found:
+class Thumbnails(Protocol):
+    """Thumbnails (N, 432), an array or what reads them from a disk: only those of linked rows are asked for."""
+
+    def __getitem__(self, places: Integers, /) -> NDArray[np.uint8]:
+        """Those at some places."""
+        ...
+
+
+def find(hashes: Hashes, thumbnails: Thumbnails, bounds: Bounds) -> Found:
     """Find what looks alike among rows (N, 4) and (N, 432) in the order of preference, in this process."""
     places = np.arange(len(hashes))
     edges, crowds = [np.empty((0, 2), np.int64)], [np.empty(0, np.int64)]

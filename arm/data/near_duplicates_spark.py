@@ -38,11 +38,11 @@ FLUSH_ROWS = 50_000
 Work = Callable[[pa.Table], Integers]
 
 
-def write_rows(path: Path, start: int, hashes: Hashes, thumbnails: NDArray[np.uint8]) -> None:
-    """Write rows of the ranks from `start` on as a Parquet file that `find_on_spark` reads."""
+def write_rows(path: Path, ranks: Integers, hashes: Hashes, thumbnails: NDArray[np.uint8]) -> None:
+    """Write rows of some ranks as a Parquet file that `find_on_spark` reads."""
     words = [pa.array(word) for word in hashes.view(np.int64).T]
     small = pa.array([row.tobytes() for row in thumbnails], pa.binary())
-    columns = [pa.array(np.arange(start, start + len(hashes))), *words, small]
+    columns = [pa.array(ranks), *words, small]
     pq.write_table(pa.Table.from_arrays(columns, schema=ROWS), path)
 
 

@@ -22,6 +22,28 @@ COUNTS_KEY = b"arm.counts"
 DROPPED = "dropped/"
 GROUP_ROWS = 20_000
 """Rows of one row group where rows are written as they come: what a writer holds in memory."""
+LARGE_GROUP_ROWS = 1 << 20
+"""Rows of one row group of a table that is written whole: Arrow's own."""
+
+
+def write_tables(folder: Folder, name: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
+    """Publish tables one after the other: the bytes of `write_table` for all in one, and one row group in memory."""
+    schema = schema.with_metadata({COUNTS_KEY: b"{}"})
+    with folder.publish(name) as path, pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for table in in_groups(tables, LARGE_GROUP_ROWS, schema):
+            writer.write_table(table.replace_schema_metadata(schema.metadata), row_group_size=LARGE_GROUP_ROWS)
+
+
+def in_groups(tables: Iterable[pa.Table], group_rows: int, schema: pa.Schema) -> Iterator[pa.Table]:
+    """The rows of tables in groups of one size, the last one smaller; one empty group where there are none."""
+    waiting, any_yet = schema.remove_metadata().empty_table(), False
+    for table in tables:
+        waiting = pa.concat_tables([waiting, table.replace_schema_metadata(None)])
+        while waiting.num_rows >= group_rows:
+            yield waiting.slice(0, group_rows).combine_chunks()
+            waiting, any_yet = waiting.slice(group_rows), True
+    if waiting.num_rows or not any_yet:
+        yield waiting.combine_chunks()
 
 
 def write_table(folder: Folder, name: str, table: pa.Table, counts: Mapping[str, int] | None = None) -> None:

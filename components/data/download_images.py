@@ -13,6 +13,8 @@ def download_images(
     resources: str,
     samples: Output[Dataset],
     site: Input[Dataset] = None,
+    earlier: str = "",
+    attempt: int = 1,
 ):
     """Download the images of the pairs into shards."""
     from arm.launch import launch
@@ -21,6 +23,8 @@ def download_images(
         "download-images",
         pairs=pairs.path,
         site=site and site.path,
+        earlier=earlier,
+        attempt=attempt,
         output=output,
         config=config,
         resources=resources,

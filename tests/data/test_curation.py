@@ -86,17 +86,18 @@ def test_a_second_crawl_adds_only_what_is_new(tmp_path: Path) -> None:
         tmp_path / "b", captioned("copy", picture(1)), captioned("larger", picture(1, 144, 144), "larger than the old"),
         captioned("old", picture(5)), captioned("logo again", picture(8), "page 6"), captioned("new", picture(6)),
     )  # fmt: skip
-    known = artifact(tmp_path / "1", "curated-shards")
+    known = replace(artifact(tmp_path / "1", "curated-shards"), counts=counts)
     counts = curate_images(output=LocalFolder(tmp_path / "2"), config=config, crawled=second, known=known).counts
     assert counts == {
         "samples_read": 5, "samples_kept": 1, "dropped/duplicate": 2, "dropped/near_duplicate": 1,
-        "dropped/popular_hash": 1, "kept/crawl": 1,
+        "dropped/popular_hash": 1, "kept/crawl": 1, "samples_known": 2, "samples_taken_over": 2,
     }  # fmt: skip
-    known = artifact(tmp_path / "2", "curated-shards")
+    kept = [sample.uid for path in sorted((tmp_path / "2/shards").iterdir()) for sample in read_shard(path)]
+    assert kept == [make_uid(key) for key in ("old", "old large", "new")]
+    known = replace(artifact(tmp_path / "2", "curated-shards"), counts=counts)
     counts = curate_images(output=LocalFolder(tmp_path / "3"), config=config, crawled=first, known=known).counts
     assert (counts["dropped/duplicate"], counts["dropped/popular_hash"]) == (2, 5)
-    assert "samples_kept" in counts
-    assert counts["samples_kept"] == 0
+    assert (counts["samples_kept"], counts["samples_taken_over"]) == (0, 3)
 
 
 @pytest.mark.slow

@@ -162,7 +162,7 @@ def test_spark_finds_the_same_at_1_2_and_8_partitions(spark: object, tmp_path: P
         folder = tmp_path / str(partitions)
         folder.mkdir()
         for number, places in enumerate(np.array_split(np.arange(400), partitions)):
-            write_rows(folder / f"{number}.parquet", int(places[0]), hashes[places], thumbnails[places])
+            write_rows(folder / f"{number}.parquet", places, hashes[places], thumbnails[places])
         spark.conf.set("spark.sql.shuffle.partitions", str(partitions))  # type: ignore[attr-defined]
         assert_same(find_on_spark(spark, str(folder), BOUNDS), expected)  # type: ignore[arg-type]
 

@@ -24,11 +24,13 @@ Run = Callable[..., list[str]]
 def run_stand_ins() -> Run:
     """`run_stand_ins("toy", store, filter_pairs=StandInConfig(problem="…"))` runs a pipeline; returns what it showed."""
 
-    def start(pipeline: str, store: Path, *, earlier: str = "", **changed: StandInConfig) -> list[str]:
+    def start(
+        pipeline: str, store: Path, *, earlier: str = "", attempt: int = 1, **changed: StandInConfig
+    ) -> list[str]:
         shown = io.StringIO()
         environment = {"PYTHONPATH": str(STAND_INS), "ARM_TRACKING_SESSION": "none: tracking has its own tests"}
         with mock.patch.dict(os.environ, environment), contextlib.redirect_stdout(shown):
-            run.run_here(pipeline, stand_in_recipe(**changed), str(store), earlier)
+            run.run_here(pipeline, stand_in_recipe(**changed), str(store), earlier, attempt)
         return shown.getvalue().splitlines()
 
     return start

@@ -54,8 +54,10 @@ def _writes(task: dict[str, Any]) -> bool:
 def test_every_parameter_of_the_run_form_is_typed_and_described(tmp_path: Path) -> None:
     spec = yaml.safe_load_all(compiled(tmp_path, "full", True))
     parameters = next(spec)["root"]["inputDefinitions"]["parameters"]
-    assert len(parameters) == 2 + 21
-    assert all(value["parameterType"] == "STRING" and value["description"] for value in parameters.values())
+    assert len(parameters) == 3 + 21
+    assert all(value["description"] for value in parameters.values())
+    assert {name for name, value in parameters.items() if value["parameterType"] != "STRING"} == {"attempt"}
+    assert parameters["attempt"]["parameterType"] == "NUMBER_INTEGER"
     assert "min_caption" not in parameters["filter_pairs"]["description"]
     assert parameters["filter_pairs"]["description"].startswith("Config of filter-pairs as JSON. Keep the pairs")
 

@@ -74,6 +74,23 @@ def test_a_second_crawl_takes_the_first_of_its_own_store_and_run_again_it_redoes
     assert lines[-2].endswith("23 of them done before.")
 
 
+@pytest.mark.slow
+def test_a_second_attempt_asks_for_the_failures_of_the_first_and_each_run_again_redoes_nothing(
+    run_stand_ins: Run, tmp_path: Path
+) -> None:
+    store, steps = tmp_path / "store", {"download-images": "retry_failures", "curate-images": "known"}
+    for attempt in (1, 2, 3):  # the third so that one is between
+        before = {} if attempt == 1 else {step: manifests.load(f"{store}/{folder_name(step)}") for step in steps}
+        run_stand_ins("toy", store, attempt=attempt)
+        after = {step: manifests.load(f"{store}/{folder_name(step)}") for step in steps}
+        for step, name in steps.items():
+            assert after[step].inputs.get(name) == (before[step].digest if before else None)
+    for attempt in (1, 3):
+        assert run_stand_ins("toy", store, attempt=attempt)[-2].endswith("23 of them done before.")
+    with pytest.raises(UserError, match="0 outputs of download-images that are attempt 4"):
+        run_stand_ins("toy", store, attempt=5)
+
+
 def test_every_step_gets_its_own_config_and_the_artifacts_of_the_right_steps(road: Road) -> None:
     store, _ = road
     made = {step: manifests.load(str(store / folder_name(step))) for step in STEPS}

@@ -41,3 +41,15 @@ def test_a_cron_of_five_fields_is_refused_in_one_sentence(tmp_path: Path) -> Non
     path.write_text(yaml.safe_dump([{**values, "cron": "0 3 * * 1"}]))
     with pytest.raises(UserError, match="give six fields, seconds first"):
         schedules.read(path)
+
+
+def test_a_schedule_adds_to_earlier_crawls_and_asks_again_for_failures(tmp_path: Path) -> None:
+    values = {"name": "n", "description": "d", "pipeline": "full", "recipe": "small", "store": "s3://arm/small"}
+    path = tmp_path / "schedules.yaml"
+    path.write_text(yaml.safe_dump([{**values, "cron": "0 0 3 * * 1", "earlier": "s3://arm/small", "attempt": 2}]))
+    (schedule,) = schedules.read(path)
+    parameters = schedules.to_request(schedule)["runtime_config"]["parameters"]
+    assert parameters == {"store": "s3://arm/small", "earlier": "s3://arm/small", "attempt": 2}
+    path.write_text(yaml.safe_dump([{**values, "cron": "0 0 3 * * 1", "attempt": 2}]))
+    with pytest.raises(UserError, match="from 2 on the store of the attempts before"):
+        schedules.read(path)

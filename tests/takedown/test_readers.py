@@ -11,6 +11,7 @@ from arm.data import judging
 from arm.data.config import CurateConfig, DownloadConfig, FilterConfig, SourceRule
 from arm.data.curation_index import Index
 from arm.data.decisions import decide
+from arm.data.measured import open_measured
 from arm.data.measuring import Task, measure_shard
 from arm.data.sample_rows import words_in
 from arm.data.shards import read_shard, write_shard
@@ -47,11 +48,13 @@ def test_curate_images_decodes_nothing_of_it_and_counts_it(tmp_path: Path) -> No
     write_shard(tmp_path / "a.tar", [captioned(number) for number in range(8)])
     config = CurateConfig(rules=(SourceRule(near_duplicates=False),))
     task = Task(tmp_path / "a.tar", tmp_path / "a.parquet", config.rules, None, 1, (), GONE)
-    rows = pq.read_table(measure_shard(task)).to_pylist()
-    assert {row["uid"] for row in rows if row["side"] is None} == GONE
-    decide(rows, [], Index(), set(), config, tmp_path)
-    assert {row["uid"] for row in rows if row["reason"] == "tombstone"} == GONE
-    kept = sum(row["reason"] is None for row in rows)
+    measured = open_measured([measure_shard(task)])
+    (_, table), *_ = measured.tables("uid", "side")
+    assert {row["uid"] for row in table.to_pylist() if row["side"] is None} == GONE
+    made = decide(measured, None, Index(), set(), config, tmp_path)
+    reasons = made.reasons(slice(0, 8)).to_pylist()
+    assert {uid for uid, reason in zip(table["uid"].to_pylist(), reasons, strict=True) if reason == "tombstone"} == GONE
+    kept = int(made.kept().sum())
     check_balance({"samples_read": 8, "samples_kept": kept, "dropped/tombstone": 2}, "samples_read", "samples_kept")
 
 

@@ -7,6 +7,7 @@ from arm.data.config.curation import (
     HeadConfig,
     RecaptionConfig,
     ScoreBound,
+    SemanticConfig,
     SourceRule,
 )
 from arm.data.config.download import DownloadConfig, HostException
@@ -30,6 +31,7 @@ __all__ = [
     "ImportSource",
     "RecaptionConfig",
     "ScoreBound",
+    "SemanticConfig",
     "SourceRule",
     "SparkConfig",
     "VideoConfig",

@@ -113,6 +113,29 @@ class RecaptionConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SemanticConfig:
+    """SemDeDup (Abbas et al., 2023, arXiv 2303.09540): of images that mean the same only the best is kept."""
+
+    epsilon: float = 0.05
+    """Images of one cluster whose embeddings have a cosine of 1 - epsilon or more mean the same. Ours: it depends on the
+    scorer and on how much is to go; the paper sets it by the share that is kept."""
+    images_per_cluster: int = 10_000
+    """Images of a cluster, on average: k-means makes one cluster for so many. The paper: 440 million in 50,000."""
+    fit_images: int = 262_144
+    """Images that the centres are found on, at most, drawn by uid and seed; their embeddings are in memory."""
+    rounds: int = 20
+    """Rounds of k-means, at most."""
+    seed: int = 0
+    """Which images the centres start from."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.epsilon < 1:
+            raise UserError(f"SemanticConfig.epsilon is {self.epsilon}; give more than 0 and less than 1.")
+        if min(self.images_per_cluster, self.fit_images, self.rounds) < 1:
+            raise UserError("SemanticConfig.images_per_cluster, fit_images and rounds must be at least 1.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class CurateConfig:
     """curate-images: scores, duplicates, hash lists, contamination, final shards."""
 
@@ -130,6 +153,8 @@ class CurateConfig:
     """Images with near hashes are verified: the largest difference between their 12 × 12 thumbnails, levels 0-255. Ours."""
     max_bucket: int = 10_000
     """More images than this that share 32 bits of their hashes, in one place, are `popular_hash`: logos, placeholders."""
+    semantic: SemanticConfig | None = None
+    """Also drop images that mean the same as a better one of this run; needs the input `scorer`. None: off."""
     evaluation_distance: int = 4
     """64-bit hashes that differ from an evaluation image's in at most so many bits contaminate; 0: the same hash."""
     recaption: RecaptionConfig | None = None
@@ -145,7 +170,7 @@ class CurateConfig:
     workers: int = operational(2)
     """Processes that decode and score."""
     spark_above: int = operational(5_000_000)
-    """More images than this are compared on Spark, fewer in memory (1 KB each): the result is the same."""
+    """More images than this are compared on Spark, fewer in memory (0.4 KB each): the result is the same."""
     spark: SparkConfig = operational(SparkConfig(driver_memory="4g", shuffle_partitions=32))
     """How Spark runs."""
 
