@@ -23,7 +23,8 @@ from arm.data.html import Page
 from arm.data.pairs import DROPPED, PAIRS, PairRows, Place
 from arm.data.spark import map_units, spark_session
 from arm.data.tables import add_counts, check_balance, read_counts, table_writer
-from arm.data.warc import read_pages
+from arm.data.warc import is_wat_name, read_pages
+from arm.data.wat_tables import wat_tables
 from arm.errors import UserError
 from arm.manifest import Manifest, Outcome
 from arm.outside import fetched, released
@@ -76,7 +77,12 @@ def _tables(
     path: Path, name: str, config: ExtractConfig, counts: Counter[str]
 ) -> Iterator[tuple[pa.Table, pa.Table, pa.Table]]:
     """Pairs, dropped and documents of a crawl file, a row group at a time."""
-    rows, documents = PairRows(config, counts), DocumentRows(config, counts)
+    documents = DocumentRows(config, counts)
+    if is_wat_name(path.name):
+        for kept, lost in wat_tables(path, name, config, counts):
+            yield kept, lost, documents.take()  # a WAT file tells no texts
+        return
+    rows = PairRows(config, counts)
     for offset, read in read_pages(path, config, counts):
         place = Place(name, offset)
         if isinstance(read, Page):

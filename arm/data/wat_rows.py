@@ -16,17 +16,49 @@ from arm.data.config import ExtractConfig
 from arm.data.html import Found, Page
 from arm.data.normalisation import BaseAddress
 from arm.data.pairs import (
-    CHARACTERS_PER_GROUP, DROPPED, MAX_TITLE_CHARACTERS, PAIRS, ROWS_PER_GROUP, Place, dropped_row, judge, page_title,
-    remark, transposed,
+    CHARACTERS_PER_GROUP,
+    DROPPED,
+    MAX_TITLE_CHARACTERS,
+    PAIRS,
+    ROWS_PER_GROUP,
+    Place,
+    dropped_row,
+    judge,
+    page_title,
+    remark,
+    transposed,
 )  # fmt: skip
 from arm.data.wat_kernels import layout
 from arm.data.wat_kernels.columns import gather
+from arm.data.wat_kernels.entries import read_batch
 from arm.data.wat_kernels.layout import (
-    ADDRESS, CANDIDATES_BARE, CANDIDATES_FOUND, CAPTION, CHARSET, KIND, KINDS, NOTE, NUM_PAGES, NUM_ROWS, ODD, OFFSET,
-    PAGE, PAGES_READ, PLAIN, POSITION, RAW_TITLE, RECORDS_BARE, STANDING, TITLE, TOP, URL, WARC, WARC_OFFSET,
+    ADDRESS,
+    CANDIDATES_BARE,
+    CANDIDATES_FOUND,
+    CAPTION,
+    CHARSET,
+    KIND,
+    KINDS,
+    NOTE,
+    NUM_PAGES,
+    NUM_ROWS,
+    ODD,
+    OFFSET,
+    PAGE,
+    PAGES_READ,
+    PLAIN,
+    POSITION,
+    RAW_TITLE,
+    RECORDS_BARE,
+    STANDING,
+    TITLE,
+    TOP,
+    URL,
+    WARC,
+    WARC_OFFSET,
+    Integers,
 )  # fmt: skip
 from arm.data.wat_kernels.members import Batch
-from arm.data.wat_kernels.pages import Integers, read_members
 from arm.data.wat_kernels.texts import calm_letters
 
 HEAP_BYTES = 1 << 22
@@ -67,10 +99,10 @@ class WatRows:
 
     def read(self, batch: Batch) -> int:
         """Go on with a batch; returns why it stops (see `read_members`)."""
-        return read_members(
+        return int(read_batch(
             batch.data, batch.words, batch.members, self.state, self._rows, self._pages, self._heap, self._calm,
             self._limits,
-        )  # fmt: skip
+        ))  # fmt: skip
 
     def grow(self) -> None:
         """Make twice the room: for a page that is larger than all that there is."""

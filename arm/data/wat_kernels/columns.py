@@ -1,13 +1,11 @@
 """Columns of Arrow made of texts in a heap, compiled: one pass over their bytes, no object a text."""
 
-import numba
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa  # type: ignore[import-untyped]
 
-from arm.data.wat_kernels.pages import Integers
-from arm.data.wat_kernels.search import Bytes, Number
-from arm.data.wat_kernels.strings import copy
+from arm.data.wat_kernels.entries import gather_texts
+from arm.data.wat_kernels.layout import Integers
+from arm.data.wat_kernels.search import Bytes
 
 
 def gather(heap: Bytes, table: Integers, column: int) -> pa.Array:
@@ -16,13 +14,6 @@ def gather(heap: Bytes, table: Integers, column: int) -> pa.Array:
     np.cumsum(table[:, column + 1] - table[:, column], out=ends[1:])
     assert ends[-1] < 1 << 31, "a row group holds no more text than Arrow's strings can address"
     texts = np.empty(ends[-1], np.uint8)
-    _gather(heap, table, column, texts)
+    gather_texts(heap, table, column, texts)
     buffers = [None, pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(texts)]
     return pa.Array.from_buffers(pa.string(), len(table), buffers)
-
-
-@numba.njit(cache=True)
-def _gather(heap: Bytes, table: Integers, column: Number, texts: npt.NDArray[np.uint8]) -> None:
-    top = 0
-    for number in range(len(table)):
-        top = copy(heap, table[number, column], table[number, column + 1], texts, top)

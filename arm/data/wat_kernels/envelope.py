@@ -6,8 +6,9 @@ Each function says -1 where the record has another form; all of it is then read 
 import numba
 import numpy as np
 
+from arm.data.wat_kernels.layout import Span
 from arm.data.wat_kernels.search import Bytes, Number, Words, find, find_last, stands_at
-from arm.data.wat_kernels.strings import BACKSLASH, BRACE, QUOTE, scan_string
+from arm.data.wat_kernels.strings import BACKSLASH, BRACE, QUOTE, scan_string, to_number
 
 HIT = np.frombuffer(b'"IMG@/src"', np.uint8)
 HIT_ANCHOR = 3
@@ -25,11 +26,14 @@ _CHARSET = np.frombuffer(b"charset", np.uint8)
 _URL, _ALT, _NAME = (np.frombuffer(name, np.uint8) for name in (b"url", b"alt", b"title"))
 _COMMA, _COLON, _EQUALS, _SPACE, _CLOSE = 44, 58, 61, 32, 125
 MAX_SPACES, MAX_CHARSET = 9, 40
+"""Of `_CHARSET` in arm.data.wat."""
+MAX_DIGITS = 18
+"""A number of more may not fit into 64 bits."""
 _WORDS = np.zeros(256, np.bool_)
 _WORDS[list(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_:.+-")] = True
 
 
-@numba.njit(cache=True)
+@numba.njit
 def container(data: Bytes, start: Number, end: Number) -> tuple[int, int, int]:
     """(start and end of the WARC's name, the record's offset in it)."""
     if end - start < len(_CONTAINER) or not stands_at(data, start, _CONTAINER):
@@ -57,14 +61,15 @@ def container(data: Bytes, start: Number, end: Number) -> tuple[int, int, int]:
             if value_end < 0:
                 return -1, 0, 0
             if key_end - key == len(_OFFSET) and stands_at(data, key, _OFFSET):
-                return name if _is_number(data, place + 1, value_end) else -1, name_end, _number(data, place + 1, value_end)
+                number = to_number(data, place + 1, value_end, MAX_DIGITS)
+                return name if number >= 0 else -1, name_end, number
             place = value_end + 1
         else:
             return -1, 0, 0
     return -1, 0, 0
 
 
-@numba.njit(cache=True)
+@numba.njit
 def sections(data: Bytes, words: Words, start: Number, first_image: Number) -> tuple[int, int]:
     """(HTML-Metadata, Links): where they begin, before the first image."""
     links = find_last(data, words, start, first_image, _LINKS, 7)
@@ -76,7 +81,7 @@ def sections(data: Bytes, words: Words, start: Number, first_image: Number) -> t
     return html, links
 
 
-@numba.njit(cache=True)
+@numba.njit
 def title(data: Bytes, words: Words, html: Number, links: Number) -> tuple[int, int, int]:
     """(start, end, what it holds) of the title, which may be empty; a page with a base is unusual."""
     if find(data, words, html, links, _BASE, 1) >= 0:
@@ -89,7 +94,7 @@ def title(data: Bytes, words: Words, html: Number, links: Number) -> tuple[int, 
     return place if end >= 0 else -1, end, holds
 
 
-@numba.njit(cache=True)
+@numba.njit
 def charset(data: Bytes, words: Words, start: Number, html: Number) -> tuple[int, int]:
     """(start, end) of the charset that the HTTP header declares, which may be empty."""
     headers = find_last(data, words, start, html, _HEADERS, 7)
@@ -111,13 +116,15 @@ def charset(data: Bytes, words: Words, start: Number, html: Number) -> tuple[int
     return _declared(data, place, end) if end < html else (-1, 0)
 
 
-@numba.njit(cache=True)
-def image(data: Bytes, hit: Number, start: Number, end: Number) -> tuple[int, tuple[int, int, int], tuple[int, int, int], tuple[int, int, int]]:
+@numba.njit
+def image(data: Bytes, hit: Number, start: Number, end: Number) -> tuple[int, Span, Span, Span]:
     """(behind the link, url, alt, title) of the image link at a hit, each with start, end and what it holds."""
     url, alt, name = (0, 0, 0), (0, 0, 0), (0, 0, 0)
     place = hit + len(HIT)
     refused = -1, url, alt, name
-    if hit - len(_PATH) < start or place >= end or not stands_at(data, hit - len(_PATH), _PATH) or data[place] != _COMMA:
+    if hit - len(_PATH) < start or place >= end or data[place] != _COMMA:
+        return refused
+    if not stands_at(data, hit - len(_PATH), _PATH):
         return refused
     while data[place] == _COMMA:
         if place + 4 >= end or data[place + 1] != QUOTE:
@@ -140,7 +147,7 @@ def image(data: Bytes, hit: Number, start: Number, end: Number) -> tuple[int, tu
     return (place + 1, url, alt, name) if data[place] == _CLOSE else refused
 
 
-@numba.njit(cache=True)
+@numba.njit
 def _is_content_type(data: Bytes, place: Number) -> bool:
     """Whether `"Content-Type":"` stands here; two of its letters may be small."""
     for number in range(len(_CONTENT_TYPE)):
@@ -152,7 +159,7 @@ def _is_content_type(data: Bytes, place: Number) -> bool:
     return True
 
 
-@numba.njit(cache=True)
+@numba.njit
 def _declared(data: Bytes, start: Number, end: Number) -> tuple[int, int]:
     """(start, end) of what follows `charset=` in printed ASCII."""
     for first in range(start, end - len(_CHARSET)):
@@ -172,15 +179,15 @@ def _declared(data: Bytes, start: Number, end: Number) -> tuple[int, int]:
     return int(start), int(start)
 
 
-@numba.njit(cache=True)
+@numba.njit
 def _is_charset(data: Bytes, place: Number) -> bool:
-    for number in range(len(_CHARSET)):
-        if data[place + number] | 32 != _CHARSET[number]:
-            return False
-    return True
+    number = 0
+    while number < len(_CHARSET) and data[place + number] | 32 == _CHARSET[number]:
+        number += 1
+    return number == len(_CHARSET)
 
 
-@numba.njit(cache=True)
+@numba.njit
 def _behind_spaces(data: Bytes, place: Number, end: Number) -> int:
     limit = min(end, place + MAX_SPACES)
     while place < limit and data[place] == _SPACE:
@@ -188,7 +195,7 @@ def _behind_spaces(data: Bytes, place: Number, end: Number) -> int:
     return int(place)
 
 
-@numba.njit(cache=True)
+@numba.njit
 def _simple_end(data: Bytes, place: Number, end: Number) -> int:
     """Where a string ends that holds no backslash, or -1."""
     while place < end and data[place] != QUOTE:
@@ -196,22 +203,3 @@ def _simple_end(data: Bytes, place: Number, end: Number) -> int:
             return -1
         place += 1
     return int(place) if place < end else -1
-
-
-@numba.njit(cache=True)
-def _is_number(data: Bytes, start: Number, end: Number) -> bool:
-    """Whether it is a number of one to eighteen digits."""
-    if not 1 <= end - start <= 18:
-        return False
-    for place in range(start, end):
-        if not 48 <= data[place] <= 57:
-            return False
-    return True
-
-
-@numba.njit(cache=True)
-def _number(data: Bytes, start: Number, end: Number) -> int:
-    number = np.int64(0)
-    for place in range(start, end):
-        number = 10 * number + (np.int64(data[place]) & 15)
-    return int(number)

@@ -1,10 +1,16 @@
 """What the compiled pages look like: columns of whole numbers, and texts that are places in one heap of bytes.
 
-    rows     one candidate each: its address is heap[rows[i, URL] : rows[i, URL_END]], a zero byte and its caption follow
-    pages    what the rows of a page share
-    state    cursors and counts, kept from one call to the next
+rows     one candidate each: its address is heap[rows[i, URL] : rows[i, URL_END]], a zero byte and its caption follow
+pages    what the rows of a page share
+state    cursors and counts, kept from one call to the next
 """
 
+import numpy as np
+import numpy.typing as npt
+
+Integers = npt.NDArray[np.int64]
+Span = tuple[int, int, int]
+"""Start and end of a string, and what it holds."""
 URL, URL_END, CAPTION, CAPTION_END, KIND, POSITION, PAGE, STANDING = range(8)
 """Columns of a row. KIND is an index into KINDS."""
 KINDS = ("alt", "title")

@@ -8,23 +8,65 @@ from arm.data.wat_kernels import envelope
 from arm.data.wat_kernels.envelope import HIT, HIT_ANCHOR
 from arm.data.wat_kernels.header import METADATA, REFUSED, read_header
 from arm.data.wat_kernels.layout import (
-    ADDRESS, ADDRESS_END, BODY, BODY_END, CANDIDATES_BARE, CANDIDATES_FOUND, CAPTION, CAPTION_END, CHARSET, CHARSET_END,
-    DONE, END, FILE_OFFSET, KIND, LAST_METADATA, MAX_BODY, MAX_CAPTION, MAX_IMAGES, MAX_TITLE, MAX_URL, MEMBER, NEVER,
-    NEXT_HIT, NO_ROOM, NUM_PAGES, NUM_ROWS, ODD, ODD_PAGE, ODD_RECORD, OFFSET, PAGE, PAGES_READ, PLAIN, POSITION,
-    RAW_TITLE, RECORDS_BARE, STANDING, START, TARGET, TARGET_END, TITLE, TITLE_END, TOP, URL, URL_END, WARC, WARC_END,
+    ADDRESS,
+    ADDRESS_END,
+    BODY,
+    BODY_END,
+    CANDIDATES_BARE,
+    CANDIDATES_FOUND,
+    CAPTION,
+    CAPTION_END,
+    CHARSET,
+    CHARSET_END,
+    DONE,
+    END,
+    FILE_OFFSET,
+    KIND,
+    LAST_METADATA,
+    MAX_BODY,
+    MAX_CAPTION,
+    MAX_IMAGES,
+    MAX_TITLE,
+    MAX_URL,
+    MEMBER,
+    NEVER,
+    NEXT_HIT,
+    NO_ROOM,
+    NUM_PAGES,
+    NUM_ROWS,
+    ODD,
+    ODD_PAGE,
+    ODD_RECORD,
+    OFFSET,
+    PAGE,
+    PAGES_READ,
+    PLAIN,
+    POSITION,
+    RAW_TITLE,
+    RECORDS_BARE,
+    STANDING,
+    START,
+    TARGET,
+    TARGET_END,
+    TITLE,
+    TITLE_END,
+    TOP,
+    URL,
+    URL_END,
+    WARC,
+    WARC_END,
     WARC_OFFSET,
+    Integers,
+    Span,
 )  # fmt: skip
 from arm.data.wat_kernels.search import Bytes, Number, Words, find
 from arm.data.wat_kernels.strings import ESCAPED, copy, unescape
 from arm.data.wat_kernels.texts import folder_end, plain_path, put_address, put_caption
 
-Integers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
-Span = tuple[int, int, int]
-"""Start, end, and what the string holds."""
 
 
-@numba.njit(cache=True)
+@numba.njit
 def read_members(
     data: Bytes, words: Words, members: Integers, state: Integers, rows: Integers, pages: Integers, heap: Bytes,
     calm: Flags, limits: Integers,
@@ -53,7 +95,7 @@ def read_members(
     return DONE
 
 
-@numba.njit(cache=True)
+@numba.njit
 def _read_page(
     data: Bytes, words: Words, offset: Number, state: Integers, rows: Integers, pages: Integers, heap: Bytes,
     calm: Flags, limits: Integers,
@@ -64,7 +106,8 @@ def _read_page(
     if answer == DONE:
         answer = _put_images(data, words, state, rows, heap, calm, limits)
     if answer != DONE:
-        state[:] = before
+        for number in range(len(state)):
+            state[number] = before[number]
         return answer
     state[NUM_PAGES] += state[NUM_ROWS] > before[NUM_ROWS]
     if state[NUM_ROWS] == before[NUM_ROWS]:
@@ -72,7 +115,7 @@ def _read_page(
     return DONE
 
 
-@numba.njit(cache=True)
+@numba.njit
 def _put_page(
     data: Bytes, words: Words, offset: Number, state: Integers, pages: Integers, heap: Bytes, calm: Flags,
     limits: Integers,
@@ -105,7 +148,7 @@ def _put_page(
     return DONE
 
 
-@numba.njit(cache=True)
+@numba.njit
 def _put_title(
     data: Bytes, title: Span, page: Integers, heap: Bytes, top: Number, calm: Flags, limits: Integers
 ) -> int:
@@ -126,7 +169,7 @@ def _put_title(
     return int(page[TITLE_END])
 
 
-@numba.njit(cache=True)
+@numba.njit
 def _put_images(
     data: Bytes, words: Words, state: Integers, rows: Integers, heap: Bytes, calm: Flags, limits: Integers
 ) -> int:
@@ -159,7 +202,7 @@ def _put_images(
     return DONE
 
 
-@numba.njit(cache=True)
+@numba.njit
 def _put_row(
     data: Bytes, url: Span, caption: Span, base: Span, kind: Number, position: Number, state: Integers, rows: Integers,
     heap: Bytes, calm: Flags, limits: Integers,
