@@ -71,14 +71,16 @@ def is_wat_name(name: str) -> bool:
 
 
 def wat_pages(
-    path: Path, config: ExtractConfig, counts: Counter[str], start: int = 0, last: int = 0
+    path: Path, config: ExtractConfig, counts: Counter[str], behind: int = -1
 ) -> Iterator[tuple[int, Page | Skipped]]:
-    """`read_pages` of a WAT file from a member on; `last` is where the metadata record before it began.
+    """`read_pages` of a WAT file; of one that is read already up to the metadata record `behind`, all that follows it.
 
     Two thirds of the records describe requests and metadata, and many pages have no image: these cost little here.
     """
     num_bare, limits = 0, page_limits(config)
-    for offset, record in _records(path, WarcRecordType.metadata, counts, start, last):
+    for offset, record in _records(path, WarcRecordType.metadata, counts, max(behind, 0)):
+        if offset == behind:
+            continue
         body = read_body(record, config)
         if body is not None and IMAGE_LINK not in body and len(body) <= config.max_record_bytes:
             num_bare += 1
@@ -122,13 +124,11 @@ def told(reason: str, page: Page | None, record: WarcRecord, counts: Counter[str
 
 
 def _records(
-    path: Path, kind: WarcRecordType, counts: Counter[str], start: int = 0, last: int = 0
+    path: Path, kind: WarcRecordType, counts: Counter[str], start: int = 0
 ) -> Iterator[tuple[int, WarcRecord]]:
-    """Every readable record from `start` on with its offset; after a damaged gzip member reading goes on at the next one.
-
-    The next one is looked for behind the record before it, which began at `last`.
-    """
+    """Every readable record from `start` on with its offset; after a damaged gzip member reading goes on at the next one."""
     place: int | None = start
+    last = start
     parse_http = kind == WarcRecordType.response
     with path.open("rb") as stream:
         while place is not None:
@@ -139,7 +139,8 @@ def _records(
                     yield last, record
                 return
             except (OSError, UnicodeDecodeError):
-                place = last = _next_member(path, last + 1)
+                place = _next_member(path, last + 1)
+                last = place if place is not None else last
                 counts["members_damaged"] += 1
 
 

@@ -19,8 +19,9 @@ from arm.data.config import ExtractConfig
 from arm.data.html import Page
 from arm.data.warc import Skipped, page_limits, read_record, wat_pages
 from arm.data.wat import IMAGE_LINK
+from arm.data.wat_compiling import compile_loops
+from arm.data.wat_kernels import layout as at
 from arm.data.wat_kernels.header import MAX_HEADER_BYTES
-from arm.data.wat_kernels.layout import DONE, LAST_METADATA, MEMBER, NEXT_HIT, NO_ROOM
 from arm.data.wat_kernels.members import Batch, Members
 from arm.data.wat_rows import WatRows
 
@@ -29,18 +30,17 @@ def wat_tables(
     path: Path, name: str, config: ExtractConfig, counts: Counter[str]
 ) -> Iterator[tuple[pa.Table, pa.Table]]:
     """Pairs and dropped of a WAT file that is called `name`; `counts` learns of every record."""
+    compile_loops()
     rows = WatRows(config, counts, name)
     members = Members(path, config.max_record_bytes + MAX_HEADER_BYTES)
-    stopped = None
+    is_read = True
     for batch in members.batches():
-        stopped = yield from _read_batch(batch, rows, config, counts)
-        if stopped is not None:
+        is_read = yield from _read_batch(batch, rows, config, counts)
+        if not is_read:
             break
     rows.count()
-    if stopped is None:
-        stopped = members.stopped
-    if stopped is not None:
-        for offset, read in wat_pages(path, config, counts, stopped, int(rows.state[LAST_METADATA])):
+    if not is_read or members.stopped:
+        for offset, read in wat_pages(path, config, counts, behind=int(rows.state[at.LAST_METADATA])):
             _add(rows, read, offset)
             if rows.full:
                 yield rows.take()
@@ -49,24 +49,24 @@ def wat_tables(
 
 def _read_batch(
     batch: Batch, rows: WatRows, config: ExtractConfig, counts: Counter[str]
-) -> Generator[tuple[pa.Table, pa.Table], None, int | None]:
-    """Read the members of a batch; returns where the first one begins that does not stand alone."""
+) -> Generator[tuple[pa.Table, pa.Table], None, bool]:
+    """Read the members of a batch up to one that does not stand alone; returns whether there was none."""
     state = rows.state
-    state[[MEMBER, NEXT_HIT]] = 0
-    while (answer := rows.read(batch)) != DONE:
-        if answer == NO_ROOM:
+    state[[at.MEMBER, at.NEXT_HIT]] = 0
+    while (answer := rows.read(batch)) != at.DONE:
+        if answer == at.NO_ROOM:
             if rows.empty:
                 rows.grow()
             else:
                 yield rows.take()
             continue
-        start, end, offset = batch.members[state[MEMBER]].tolist()
+        start, end, offset = batch.members[state[at.MEMBER]].tolist()
         if not _read_alone(batch.data[start:end].tobytes(), offset, rows, config, counts):
-            return int(offset)
-        state[MEMBER] += 1
+            return False
+        state[at.MEMBER] += 1
         if rows.full:
             yield rows.take()
-    return None
+    return True
 
 
 def _read_alone(member: bytes, offset: int, rows: WatRows, config: ExtractConfig, counts: Counter[str]) -> bool:
@@ -76,12 +76,12 @@ def _read_alone(member: bytes, offset: int, rows: WatRows, config: ExtractConfig
         record = next(records)
         body = bytes(record.reader.read(config.max_record_bytes + 1))
         is_whole = len(body) + len(record.reader.read()) == record.content_length
-        if not is_whole or next(records, None) is not None:
-            return False
+        if not is_whole or next(records, None) is not None or (offset == 0 and record.stream_pos > 0):
+            return False  # of a file that begins with an empty line fastwarc says that its first record begins at the second
     except (OSError, UnicodeDecodeError, StopIteration):
         return False
     if record.record_type == WarcRecordType.metadata:
-        rows.state[LAST_METADATA] = offset
+        rows.state[at.LAST_METADATA] = offset
         if IMAGE_LINK not in body and len(body) <= config.max_record_bytes:
             counts["records_read"] += 1
             counts["skipped/no_image"] += 1

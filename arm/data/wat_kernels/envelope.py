@@ -33,7 +33,7 @@ _WORDS = np.zeros(256, np.bool_)
 _WORDS[list(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_:.+-")] = True
 
 
-@numba.njit
+@numba.njit(cache=False)
 def container(data: Bytes, start: Number, end: Number) -> tuple[int, int, int]:
     """(start and end of the WARC's name, the record's offset in it)."""
     if end - start < len(_CONTAINER) or not stands_at(data, start, _CONTAINER):
@@ -69,7 +69,7 @@ def container(data: Bytes, start: Number, end: Number) -> tuple[int, int, int]:
     return -1, 0, 0
 
 
-@numba.njit
+@numba.njit(cache=False)
 def sections(data: Bytes, words: Words, start: Number, first_image: Number) -> tuple[int, int]:
     """(HTML-Metadata, Links): where they begin, before the first image."""
     links = find_last(data, words, start, first_image, _LINKS, 7)
@@ -81,7 +81,7 @@ def sections(data: Bytes, words: Words, start: Number, first_image: Number) -> t
     return html, links
 
 
-@numba.njit
+@numba.njit(cache=False)
 def title(data: Bytes, words: Words, html: Number, links: Number) -> tuple[int, int, int]:
     """(start, end, what it holds) of the title, which may be empty; a page with a base is unusual."""
     if find(data, words, html, links, _BASE, 1) >= 0:
@@ -94,7 +94,7 @@ def title(data: Bytes, words: Words, html: Number, links: Number) -> tuple[int, 
     return place if end >= 0 else -1, end, holds
 
 
-@numba.njit
+@numba.njit(cache=False)
 def charset(data: Bytes, words: Words, start: Number, html: Number) -> tuple[int, int]:
     """(start, end) of the charset that the HTTP header declares, which may be empty."""
     headers = find_last(data, words, start, html, _HEADERS, 7)
@@ -116,7 +116,7 @@ def charset(data: Bytes, words: Words, start: Number, html: Number) -> tuple[int
     return _declared(data, place, end) if end < html else (-1, 0)
 
 
-@numba.njit
+@numba.njit(cache=False)
 def image(data: Bytes, hit: Number, start: Number, end: Number) -> tuple[int, Span, Span, Span]:
     """(behind the link, url, alt, title) of the image link at a hit, each with start, end and what it holds."""
     url, alt, name = (0, 0, 0), (0, 0, 0), (0, 0, 0)
@@ -147,7 +147,7 @@ def image(data: Bytes, hit: Number, start: Number, end: Number) -> tuple[int, Sp
     return (place + 1, url, alt, name) if data[place] == _CLOSE else refused
 
 
-@numba.njit
+@numba.njit(cache=False)
 def _is_content_type(data: Bytes, place: Number) -> bool:
     """Whether `"Content-Type":"` stands here; two of its letters may be small."""
     for number in range(len(_CONTENT_TYPE)):
@@ -159,7 +159,7 @@ def _is_content_type(data: Bytes, place: Number) -> bool:
     return True
 
 
-@numba.njit
+@numba.njit(cache=False)
 def _declared(data: Bytes, start: Number, end: Number) -> tuple[int, int]:
     """(start, end) of what follows `charset=` in printed ASCII."""
     for first in range(start, end - len(_CHARSET)):
@@ -179,7 +179,7 @@ def _declared(data: Bytes, start: Number, end: Number) -> tuple[int, int]:
     return int(start), int(start)
 
 
-@numba.njit
+@numba.njit(cache=False)
 def _is_charset(data: Bytes, place: Number) -> bool:
     number = 0
     while number < len(_CHARSET) and data[place + number] | 32 == _CHARSET[number]:
@@ -187,7 +187,7 @@ def _is_charset(data: Bytes, place: Number) -> bool:
     return number == len(_CHARSET)
 
 
-@numba.njit
+@numba.njit(cache=False)
 def _behind_spaces(data: Bytes, place: Number, end: Number) -> int:
     limit = min(end, place + MAX_SPACES)
     while place < limit and data[place] == _SPACE:
@@ -195,7 +195,7 @@ def _behind_spaces(data: Bytes, place: Number, end: Number) -> int:
     return int(place)
 
 
-@numba.njit
+@numba.njit(cache=False)
 def _simple_end(data: Bytes, place: Number, end: Number) -> int:
     """Where a string ends that holds no backslash, or -1."""
     while place < end and data[place] != QUOTE:

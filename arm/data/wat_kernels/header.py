@@ -31,7 +31,7 @@ _NAMES = np.zeros(256, np.bool_)
 _NAMES[list(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-")] = True
 
 
-@numba.njit
+@numba.njit(cache=False)
 def read_header(data: Bytes, start: Number, end: Number) -> tuple[int, int, int, int, int]:
     """(what it is, body, end of the body, address, end of the address) of the record between start and end."""
     refused = REFUSED, 0, 0, 0, 0
@@ -62,7 +62,7 @@ def read_header(data: Bytes, start: Number, end: Number) -> tuple[int, int, int,
     return (kind, body, body_end, target, target_end) if data[end - 1] == _LF else refused
 
 
-@numba.njit
+@numba.njit(cache=False)
 def _read_field(data: Bytes, place: Number, limit: Number) -> tuple[int, int, int]:
     """(what it says, value, end of the value) of the field on a line."""
     colon = place
@@ -85,7 +85,7 @@ def _read_field(data: Bytes, place: Number, limit: Number) -> tuple[int, int, in
     return field, colon + 2, line_end - 1
 
 
-@numba.njit
+@numba.njit(cache=False)
 def _named(data: Bytes, place: Number, name: Bytes, field: Number) -> int:
     """The field if this is its name, 0 if it is not; its name in other capitals is refused."""
     for number in range(len(name)):
@@ -94,7 +94,7 @@ def _named(data: Bytes, place: Number, name: Bytes, field: Number) -> int:
     return int(field) if stands_at(data, place, name) else REFUSED
 
 
-@numba.njit
+@numba.njit(cache=False)
 def _type(data: Bytes, start: Number, end: Number) -> int:
     if end - start == len(_METADATA) and stands_at(data, start, _METADATA):
         return METADATA
@@ -104,7 +104,7 @@ def _type(data: Bytes, start: Number, end: Number) -> int:
     return REFUSED
 
 
-@numba.njit
+@numba.njit(cache=False)
 def _is_address(data: Bytes, start: Number, end: Number) -> bool:
     """Whether a value is printed ASCII without spaces, and not in angle brackets."""
     if start >= end or data[start] in (_OPEN, _CLOSE) or data[end - 1] in (_OPEN, _CLOSE):
@@ -112,4 +112,4 @@ def _is_address(data: Bytes, start: Number, end: Number) -> bool:
     place = start
     while place < end and 33 <= data[place] <= 126:
         place += 1
-    return place == end
+    return bool(place == end)

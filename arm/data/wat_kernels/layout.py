@@ -26,7 +26,7 @@ NUM_ROW_COLUMNS, NUM_PAGE_COLUMNS = 8, 11
     RECORDS_BARE, PAGES_READ, CANDIDATES_FOUND, CANDIDATES_BARE, BODY, BODY_END, TARGET, TARGET_END
 ) = range(14)  # fmt: skip
 """The state: the member to read next; where the next image link is, NEVER if there is none; how much of the heap, the rows
-and the pages is used; the offset of the last metadata record; counts; body and address of the record that is read."""
+and the pages is used; the offset of the last metadata record, -1 before the first; counts; body and address of the record that is read."""
 NUM_STATES = 14
 START, END, FILE_OFFSET = range(3)
 """Columns of a member: its place in the buffer, and where it begins in the file."""

@@ -13,7 +13,7 @@ _FLAGS = 0x1D
 _START, _END, _SIZE, _SOUND = range(4)
 
 
-@numba.njit
+@numba.njit(cache=False)
 def find_members(data: Bytes, words: Words, filled: Number, at_end: Number, max_bytes: Number, found: Integers) -> int:
     """Fill (start, end, size, whether it is sound so far) of what look like members; returns their number."""
     number, start = 0, 0
@@ -31,7 +31,7 @@ def find_members(data: Bytes, words: Words, filled: Number, at_end: Number, max_
     return number
 
 
-@numba.njit
+@numba.njit(cache=False)
 def _judge(data: Bytes, words: Words, max_bytes: Number, row: Integers) -> None:
     """Whether the size stands where it says, and only there."""
     start, end = row[_START], row[_END]

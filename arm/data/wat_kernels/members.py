@@ -6,7 +6,7 @@
 Where a member ends is told by the next one's mark (1f 8b 08) and its own last four bytes, the size of what it holds. When
 these four bytes stand nowhere else in the member, nothing can stand behind its true end; libdeflate then inflates it, twice
 as fast as zlib. Any other member goes through zlib. At one that zlib refuses, that holds more than `max_bytes` or is larger
-than a chunk, all ends: `stopped` tells where.
+than a chunk, all ends, and `stopped` is set.
 """
 
 import zlib
@@ -47,8 +47,8 @@ class Members:
         self._make_room(BATCH_BYTES)
         self._members: list[tuple[int, int, int]] = []
         self._top = 0
-        self.stopped: int | None = None
-        """Where the first member begins that cannot be read; None when there is none."""
+        self.stopped = False
+        """Whether the rest of the file cannot be read here."""
 
     def batches(self) -> Iterator[Batch]:
         """Inflate the file; a batch is to be read before the next one is asked for."""
@@ -56,14 +56,14 @@ class Members:
         found = np.empty((MAX_MEMBERS, 4), np.int64)
         with self._path.open("rb") as stream:
             while True:
-                num_read = stream.readinto(memoryview(chunk)[filled:CHUNK_BYTES])
+                num_read = stream.readinto(chunk.data[filled:CHUNK_BYTES])
                 filled, at_end = filled + num_read, not num_read
                 if not filled:
                     break
                 number = find_marks(chunk, chunk.view(np.uint64), filled, at_end, self._max_bytes, found)
-                done = yield from self._inflate(memoryview(chunk)[:filled], offset, found[:number].tolist())
+                done = yield from self._inflate(chunk.data[:filled], offset, found[:number].tolist())
                 if not done and (at_end or filled == CHUNK_BYTES):
-                    self.stopped = offset
+                    self.stopped = True
                     break
                 chunk[: filled - done] = chunk[done:filled]
                 offset, filled = offset + done, filled - done
@@ -108,7 +108,7 @@ class Members:
         """Have a buffer that holds so many bytes."""
         if num_bytes > self._room:
             self._data, self._room = _buffer(num_bytes), num_bytes
-            self._view = memoryview(self._data)
+            self._view = self._data.data
 
 
 def _buffer(num_bytes: int) -> Bytes:

@@ -24,7 +24,7 @@ PADDING = 8 * (BLOCK + 1)
 """Bytes behind the end of a buffer that may be read, whatever they are."""
 
 
-@numba.njit
+@numba.njit(cache=False)
 def next_pair(words: Words, start: Number, end: Number, first: Number, second: Number) -> int:
     """The first place in start..end - 2 where the two bytes stand, or -1."""
     one, two = np.uint64(first) * _ONES, np.uint64(second) * _ONES
@@ -45,7 +45,7 @@ def next_pair(words: Words, start: Number, end: Number, first: Number, second: N
     return -1
 
 
-@numba.njit
+@numba.njit(cache=False)
 def last_pair(words: Words, start: Number, end: Number, first: Number, second: Number) -> int:
     """The last place in start..end - 2 where the two bytes stand, or -1."""
     one, two = np.uint64(first) * _ONES, np.uint64(second) * _ONES
@@ -69,7 +69,7 @@ def last_pair(words: Words, start: Number, end: Number, first: Number, second: N
     return -1
 
 
-@numba.njit
+@numba.njit(cache=False)
 def find(data: Bytes, words: Words, start: Number, end: Number, pattern: Bytes, anchor: Number) -> int:
     """The first place where a pattern stands whole between start and end, or -1; its bytes at `anchor` are searched."""
     place = start
@@ -83,7 +83,7 @@ def find(data: Bytes, words: Words, start: Number, end: Number, pattern: Bytes, 
         place += 1
 
 
-@numba.njit
+@numba.njit(cache=False)
 def find_last(data: Bytes, words: Words, start: Number, end: Number, pattern: Bytes, anchor: Number) -> int:
     """The last place where a pattern stands whole between start and end, or -1."""
     past = end - len(pattern) + anchor + 2
@@ -96,7 +96,7 @@ def find_last(data: Bytes, words: Words, start: Number, end: Number, pattern: By
         past = place + 1
 
 
-@numba.njit
+@numba.njit(cache=False)
 def stands_at(data: Bytes, place: Number, pattern: Bytes) -> bool:
     """Whether a pattern stands at a place of which all bytes may be read."""
     number = 0
@@ -105,14 +105,14 @@ def stands_at(data: Bytes, place: Number, pattern: Bytes) -> bool:
     return number == len(pattern)
 
 
-@numba.njit
+@numba.njit(cache=False)
 def _difference(words: Words, word: Number, one: np.uint64, two: np.uint64) -> np.uint64:
     """A word whose byte is zero where the two bytes stand next to each other."""
     here = words[word]
     return np.uint64((here ^ one) | (((here >> _S8) | (words[word + 1] << _S56)) ^ two))
 
 
-@numba.njit
+@numba.njit(cache=False)
 def _zero_bytes(word: np.uint64) -> np.uint64:
     """Not zero if a byte of the word is; its lowest set bit tells the first."""
     return np.uint64((word - _ONES) & ~word & _HIGHS)

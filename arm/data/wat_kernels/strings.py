@@ -26,12 +26,12 @@ _CLASSES[128:] = WIDE
 _CLASSES[QUOTE], _CLASSES[BACKSLASH], _CLASSES[ord("}")] = _END, ESCAPED, BRACE
 
 
-@numba.njit
+@numba.njit(cache=False)
 def scan_string(data: Bytes, start: Number, end: Number) -> tuple[int, int]:
     """(place of the closing quotation mark, what the string holds); -1: control bytes, bad UTF-8, bad escapes, no end."""
     place, holds = start, 0
     while place < end:
-        kind = _CLASSES[data[place]]
+        kind = int(_CLASSES[data[place]])
         if kind == 0:
             place += 1
         elif kind == _END:
@@ -46,7 +46,7 @@ def scan_string(data: Bytes, start: Number, end: Number) -> tuple[int, int]:
     return -1, holds
 
 
-@numba.njit
+@numba.njit(cache=False)
 def is_utf8(data: Bytes, start: Number, end: Number) -> bool:
     """Whether bytes are UTF-8, without surrogates and overlong forms."""
     place = start
@@ -70,7 +70,7 @@ def is_utf8(data: Bytes, start: Number, end: Number) -> bool:
     return True
 
 
-@numba.njit
+@numba.njit(cache=False)
 def unescape(data: Bytes, start: Number, end: Number, heap: Bytes, top: Number) -> int:
     """Write what a string without fault says to the heap; returns the new top. It takes no more room than the string."""
     place = start
@@ -87,7 +87,7 @@ def unescape(data: Bytes, start: Number, end: Number, heap: Bytes, top: Number) 
     return int(top)
 
 
-@numba.njit
+@numba.njit(cache=False)
 def _is_escaped_well(data: Bytes, start: Number, end: Number) -> bool:
     """Whether every backslash begins an escape that JSON knows; surrogates are refused."""
     place = start
@@ -106,7 +106,7 @@ def _is_escaped_well(data: Bytes, start: Number, end: Number) -> bool:
     return True
 
 
-@numba.njit
+@numba.njit(cache=False)
 def _hexadecimal(data: Bytes, place: Number) -> int:
     """The number that four digits write, or -1."""
     code = np.int64(0)
@@ -118,7 +118,7 @@ def _hexadecimal(data: Bytes, place: Number) -> int:
     return int(code)
 
 
-@numba.njit
+@numba.njit(cache=False)
 def _put_code(heap: Bytes, top: Number, code: Number) -> int:
     """Write a code point below 65,536 as UTF-8."""
     if code < 0x80:
@@ -131,7 +131,7 @@ def _put_code(heap: Bytes, top: Number, code: Number) -> int:
     return int(top + 3)
 
 
-@numba.njit
+@numba.njit(cache=False)
 def to_number(data: Bytes, start: Number, end: Number, max_digits: Number) -> int:
     """The number that some digits write, or -1."""
     if not 1 <= end - start <= max_digits:
@@ -144,7 +144,7 @@ def to_number(data: Bytes, start: Number, end: Number, max_digits: Number) -> in
     return int(number)
 
 
-@numba.njit
+@numba.njit(cache=False)
 def copy(data: Bytes, start: Number, end: Number, heap: Bytes, top: Number) -> int:
     """Write bytes to the heap; returns the new top."""
     for number in range(end - start):

@@ -63,7 +63,7 @@ def calm_letters() -> npt.NDArray[np.bool_]:
     return calm
 
 
-@numba.njit
+@numba.njit(cache=False)
 def put_caption(data: Bytes, start: Number, end: Number, heap: Bytes, top: Number, calm: npt.NDArray[np.bool_]) -> int:
     """Write the normal form of a caption in sound UTF-8; returns the new top, or -1 if it is unusual or nothing is left."""
     first, place, gap = top, start, False
@@ -92,7 +92,7 @@ def put_caption(data: Bytes, start: Number, end: Number, heap: Bytes, top: Numbe
     return int(top) if top > first else -1
 
 
-@numba.njit
+@numba.njit(cache=False)
 def plain_path(data: Bytes, start: Number, end: Number) -> int:
     """Where the path of an address begins that is canonical as it stands, or -1."""
     place = start + 4
@@ -120,7 +120,7 @@ def plain_path(data: Bytes, start: Number, end: Number) -> int:
     return int(place) if _is_plain_rest(data, place, end) else -1
 
 
-@numba.njit
+@numba.njit(cache=False)
 def folder_end(data: Bytes, slash: Number, end: Number) -> int:
     """Behind the last slash of a plain address's path, which begins at `slash`; -1 when the path holds `//`."""
     place, last = slash + 1, slash
@@ -133,7 +133,7 @@ def folder_end(data: Bytes, slash: Number, end: Number) -> int:
     return int(last + 1)
 
 
-@numba.njit
+@numba.njit(cache=False)
 def put_address(
     data: Bytes, start: Number, end: Number, base: Bytes, base_start: Number, slash: Number, folder: Number,
     heap: Bytes, top: Number,
@@ -156,7 +156,7 @@ def put_address(
     return copy(data, start, end, heap, top) if plain_path(data, start, end) >= 0 else -1
 
 
-@numba.njit
+@numba.njit(cache=False)
 def _is_plain_rest(data: Bytes, start: Number, end: Number) -> bool:
     """Whether all from the path's first slash on is plain: no segment begins with a dot, no empty query."""
     allowed, before = PATH, 0
@@ -172,12 +172,12 @@ def _is_plain_rest(data: Bytes, start: Number, end: Number) -> bool:
     return True
 
 
-@numba.njit
+@numba.njit(cache=False)
 def _plain_reference(data: Bytes, start: Number, end: Number) -> tuple[int, bool]:
     """(where the query begins, whether a segment may begin with a dot) of a reference to a path; -1: it is none."""
     place, before, dots = start, 0, False
     while place < end and data[place] != QUESTION:
-        byte = data[place]
+        byte = int(data[place])
         if not _PLACES[byte] & REFERENCE or (byte == SLASH and before == SLASH):
             return -1, False
         dots |= byte == DOT and (before == SLASH or place == start)
@@ -192,7 +192,7 @@ def _plain_reference(data: Bytes, start: Number, end: Number) -> tuple[int, bool
     return int(question), dots
 
 
-@numba.njit
+@numba.njit(cache=False)
 def _without_dots(heap: Bytes, start: Number, end: Number) -> int:
     """Resolve `.` and `..` of a path in its place; returns its new end."""
     place, top = start, start
@@ -217,7 +217,7 @@ def _without_dots(heap: Bytes, start: Number, end: Number) -> int:
     return int(top)
 
 
-@numba.njit
+@numba.njit(cache=False)
 def _code(data: Bytes, place: Number, length: Number) -> int:
     """The code point of two or three bytes."""
     if length == 2:
