@@ -35,15 +35,10 @@ def read_members(
             if state[at.NEXT_HIT] + len(HIT) > body_end:
                 state[at.RECORDS_BARE] += 1
             else:
-                state[at.BODY], state[at.BODY_END], state[at.TARGET], state[at.TARGET_END] = (
-                    body,
-                    body_end,
-                    target,
-                    target_end,
-                )
-                answer = _read_page(
-                    data, words, members[member, at.FILE_OFFSET], state, rows, pages, heap, calm, limits
-                )
+                state[at.BODY], state[at.BODY_END] = body, body_end
+                state[at.TARGET], state[at.TARGET_END] = target, target_end
+                offset = members[member, at.FILE_OFFSET]
+                answer = _read_page(data, words, offset, state, rows, pages, heap, calm, limits)
                 if answer != at.DONE:
                     return answer
                 state[at.PAGES_READ] += 1
@@ -79,9 +74,8 @@ def _put_page(
 ) -> int:  # fmt: skip
     """What the rows of a page share."""
     body, end, hit, top = state[at.BODY], state[at.BODY_END], state[at.NEXT_HIT], state[at.TOP]
-    if state[at.NUM_PAGES] == len(pages) or top + 2 * (end - body) + state[at.TARGET_END] - state[at.TARGET] > len(
-        heap
-    ):
+    need = 2 * (end - body) + state[at.TARGET_END] - state[at.TARGET]
+    if state[at.NUM_PAGES] == len(pages) or top + need > len(heap):
         return at.NO_ROOM
     warc, warc_end, warc_offset = envelope.container(data, body, end)
     if warc < 0:
@@ -175,13 +169,8 @@ def _put_row(
         captions, start, end = heap, top, unescape(data, start, end, heap, top)
         top = end
     row = rows[state[at.NUM_ROWS]]
-    row[at.KIND], row[at.POSITION], row[at.PAGE], row[at.STANDING], row[at.URL] = (
-        kind,
-        position,
-        state[at.NUM_PAGES],
-        at.PLAIN,
-        top,
-    )
+    row[at.KIND], row[at.POSITION], row[at.PAGE] = kind, position, state[at.NUM_PAGES]
+    row[at.STANDING], row[at.URL] = at.PLAIN, top
     after = -1
     if url_end - url_start <= limits[at.MAX_URL] and end - start <= limits[at.MAX_CAPTION]:
         after = put_address(urls, url_start, url_end, data, base[0], base[1], base[2], heap, top)
