@@ -33,11 +33,14 @@ from arm.data.wat_kernels.columns import gather
 from arm.data.wat_kernels.entries import read_batch
 from arm.data.wat_kernels.layout import Integers
 from arm.data.wat_kernels.members import Batch
+from arm.data.wat_kernels.search import Bytes
 from arm.data.wat_kernels.texts import calm_letters
 
 HEAP_BYTES = 1 << 22
 """The heap at first; it grows with pages that need more."""
 Canonical = Callable[[str], str | None]
+_DIGITS = np.frombuffer(bytes(range(256)).hex().encode(), np.uint16)
+"""The two hexadecimal digits of each byte."""
 
 
 class WatRows:
@@ -211,12 +214,9 @@ class WatRows:
         row[at.STANDING] = at.PLAIN
 
     def _image_columns(self, rows: Integers) -> list[pa.Array]:
-        heap, view = self._heap, self._heap.data
-        places = zip(rows[:, at.URL].tolist(), rows[:, at.CAPTION + 1].tolist(), strict=True)
-        uids = [hashlib.sha256(view[start:end]).hexdigest()[:32] for start, end in places]
-        number = len(rows)
+        heap, number = self._heap, len(rows)
         return [
-            pa.array(uids, pa.string()), gather(heap, rows, at.URL), gather(heap, rows, at.CAPTION),
+            _uids(heap, rows), gather(heap, rows, at.URL), gather(heap, rows, at.CAPTION),
             pa.array(at.KINDS, pa.string()).take(pa.array(rows[:, at.KIND])), pa.repeat(pa.scalar("src"), number),
             pa.array(rows[:, at.POSITION].astype(np.int32)), pa.repeat(pa.scalar(""), number),
         ]  # fmt: skip
@@ -239,6 +239,16 @@ class WatRows:
         for number in np.flatnonzero(pages[:, at.RAW_TITLE]).tolist():
             title = page_title(self._text(pages[number], at.TITLE), self._config)
             pages[number, at.TITLE], pages[number, at.TITLE + 1] = self._put(title)
+
+
+def _uids(heap: Bytes, rows: Integers) -> pa.Array:
+    """`arm.records.make_uid` of addresses and captions, between which a zero byte lies in the heap."""
+    places = zip(rows[:, at.URL].tolist(), rows[:, at.CAPTION_END].tolist(), strict=True)
+    texts = heap.data
+    digests = b"".join([hashlib.sha256(texts[start:end]).digest() for start, end in places])
+    halves = np.frombuffer(digests, np.uint8).reshape(-1, 32)[:, :16]
+    ends = np.arange(0, 32 * len(rows) + 1, 32, dtype=np.int32)
+    return pa.Array.from_buffers(pa.string(), len(rows), [None, pa.py_buffer(ends), pa.py_buffer(_DIGITS[halves])])
 
 
 def _count(counts: Counter[str], name: str, number: int) -> None:

@@ -98,9 +98,10 @@ def test_a_member_damaged_far_behind_its_start_costs_itself_alone(tmp_path: Path
     assert (counts["pages_read"], counts["skipped/broken"], counts["members_damaged"] >= 1) == (2, 1, True)
 
 
-def test_an_offset_that_no_file_has_costs_its_record_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("wrong", ['"Offset":"9223372036854775808"', f'"Filename":"{"x" * 2_001}","Offset":"0"'])
+def test_an_offset_or_a_name_that_no_file_has_costs_its_record_alone(wrong: str, tmp_path: Path) -> None:
     good = metadata("http://a.test/", LINKS)
-    bad = gzip.decompress(good).replace(b'{"Envelope"', b'{"Container":{"Offset":"9223372036854775808"},"Envelope"')
+    bad = gzip.decompress(good).replace(b'{"Envelope"', b'{"Container":{%s},"Envelope"' % wrong.encode())
     body = bad.partition(b"\r\n\r\n")[2][:-4]
     (tmp_path / "c.wat.gz").write_bytes(record("metadata", "http://b.test/", body, "application/json") + good)
     pairs, _, counts = check(tmp_path / "c.wat.gz", ExtractConfig(paths=("c",)))

@@ -6,7 +6,7 @@ Each function says -1 where the record has another form; all of it is then read 
 import numba
 import numpy as np
 
-from arm.data.wat_kernels.layout import Span
+from arm.data.wat_kernels.layout import MAX_NAME, Span
 from arm.data.wat_kernels.search import Bytes, Number, Words, find, find_last, stands_at
 from arm.data.wat_kernels.strings import BACKSLASH, BRACE, QUOTE, scan_string, to_number
 
@@ -40,7 +40,7 @@ def container(data: Bytes, start: Number, end: Number) -> tuple[int, int, int]:
         return -1, 0, 0
     name = start + len(_CONTAINER)
     name_end = _simple_end(data, name, end)
-    if name_end <= name:
+    if not 0 < name_end - name <= MAX_NAME:
         return -1, 0, 0
     for place in range(name, name_end):
         if not 32 <= data[place] <= 126:

@@ -35,3 +35,5 @@ MAX_BODY, MAX_URL, MAX_CAPTION, MAX_IMAGES, MAX_TITLE = range(5)
 DONE, NO_ROOM, ODD_RECORD, ODD_PAGE = range(4)
 """Why `read_members` returned: all is read; heap, rows or pages are full; the member, or its page, is not usual."""
 NEVER = 1 << 62
+MAX_NAME = 2_000
+"""Characters of a WARC file's name; a record that gives a longer one is broken (it stands in every row of its page)."""
