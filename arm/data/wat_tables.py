@@ -75,7 +75,7 @@ def _read_alone(member: bytes, offset: int, rows: WatRows, config: ExtractConfig
     try:
         record = next(records)
         body = bytes(record.reader.read(config.max_record_bytes + 1))
-        is_whole = len(body) + len(record.reader.read()) == record.content_length
+        is_whole = _is_whole(member, body + record.reader.read(), record.content_length)
         if not is_whole or next(records, None) is not None or (offset == 0 and record.stream_pos > 0):
             return False  # of a file that begins with an empty line fastwarc says that its first record begins at the second
     except (OSError, UnicodeDecodeError, StopIteration):
@@ -88,6 +88,14 @@ def _read_alone(member: bytes, offset: int, rows: WatRows, config: ExtractConfig
         else:
             _add(rows, read_record(body, record, config, page_limits(config), counts), offset)
     return True
+
+
+def _is_whole(member: bytes, content: bytes, content_length: int) -> bool:
+    """Whether a header, its content and empty lines are all that there is: nothing that fastwarc passes over."""
+    header, blank, rest = member.lstrip(b"\r\n").partition(b"\r\n\r\n")
+    if not blank or header.count(b"\n") != header.count(b"\r\n") or len(content) != content_length:
+        return False
+    return rest.startswith(content) and not rest[len(content) :].strip(b"\r\n")
 
 
 def _add(rows: WatRows, read: Page | Skipped | None, offset: int) -> None:

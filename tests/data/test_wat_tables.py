@@ -82,7 +82,7 @@ def test_damaged_members_limits_and_small_buffers_change_nothing_between_the_two
         paths=("c",), max_images_per_page=rng.choice([5, 1_000]), max_caption_characters=rng.choice([20, 10_000]),
         max_url_characters=rng.choice([30, 2_000]), max_record_bytes=rng.choice([3_000, 20_000_000]),
     )  # fmt: skip
-    write_wat(tmp_path / "c.wat.gz", rng, 150, share_broken_members=0.02)
+    write_wat(tmp_path / "c.wat.gz", rng, 150, share_broken=0.02)
     check(tmp_path / "c.wat.gz", config)
 
 

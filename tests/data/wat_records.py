@@ -40,17 +40,17 @@ WOUNDS = [
 ]  # fmt: skip
 
 
-def write_wat(path: Path, rng: Random, num_members: int, share_broken_members: float = 0.0) -> None:
-    """A file of that many gzip members."""
+def write_wat(path: Path, rng: Random, num_members: int, share_broken: float = 0.0) -> None:
+    """A file of that many gzip members; a share has an odd header, and as many are no single sound member."""
     start = _member(rng, _record("warcinfo", "x", b""), 0.0)
-    path.write_bytes(start + b"".join(_any_member(rng, share_broken_members) for _ in range(num_members)))
+    path.write_bytes(start + b"".join(_any_member(rng, share_broken) for _ in range(num_members)))
 
 
 def _any_member(rng: Random, share_broken: float) -> bytes:
     kind = rng.choice(["metadata"] * 8 + ["request", "response"])
     url = rng.choice(PAGES[:2] if rng.random() < 0.6 else PAGES)
     record = _record(kind, url, _envelope(rng, url))
-    if rng.random() < 0.04:
+    if rng.random() < share_broken:
         record = _odd_record(rng, kind, url, record)
     return _member(rng, record, share_broken)
 
