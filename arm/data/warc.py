@@ -43,7 +43,7 @@ def read_pages(path: Path, config: ExtractConfig, counts: Counter[str]) -> Itera
 
     What is no page by intent (other statuses, other types, no image) is counted alone; what failed is yielded, too.
     """
-    _check_archive(path)
+    check_archive(path)
     limits = page_limits(config)
     if is_wat_name(path.name):
         yield from wat_pages(path, config, counts)
@@ -151,7 +151,8 @@ def _next_member(path: Path, start: int) -> int | None:
     return found if found >= 0 else None
 
 
-def _check_archive(path: Path) -> None:
+def check_archive(path: Path) -> None:
+    """UserError when a file begins like no WARC or WAT file."""
     with path.open("rb") as stream:
         start = stream.read(len(WARC_MAGIC))
     if not start.startswith((GZIP_MAGIC, WARC_MAGIC)):

@@ -17,7 +17,7 @@ from fastwarc.warc import ArchiveIterator, WarcRecordType
 
 from arm.data.config import ExtractConfig
 from arm.data.html import Page
-from arm.data.warc import Skipped, page_limits, read_record, wat_pages
+from arm.data.warc import Skipped, check_archive, page_limits, read_record, wat_pages
 from arm.data.wat import IMAGE_LINK
 from arm.data.wat_compiling import compile_loops
 from arm.data.wat_kernels import layout as at
@@ -30,6 +30,7 @@ def wat_tables(
     path: Path, name: str, config: ExtractConfig, counts: Counter[str]
 ) -> Iterator[tuple[pa.Table, pa.Table]]:
     """Pairs and dropped of a WAT file that is called `name`; `counts` learns of every record."""
+    check_archive(path)
     compile_loops()
     rows = WatRows(config, counts, name)
     members = Members(path, config.max_record_bytes + MAX_HEADER_BYTES)

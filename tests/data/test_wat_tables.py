@@ -21,6 +21,7 @@ from arm.data.pairs import PairRows, Place
 from arm.data.warc import read_pages
 from arm.data.wat_kernels import members
 from arm.data.wat_kernels.texts import calm_letters
+from arm.errors import UserError
 
 Result = tuple[pa.Table, pa.Table, dict[str, int]]
 LINKS = [{"path": "IMG@/src", "url": "a.png", "alt": "A red circle"}]
@@ -117,6 +118,15 @@ def test_a_member_that_inflates_to_more_than_a_record_may_hold_is_not_kept_in_me
     assert reader.stopped
     pairs, _, counts = check(tmp_path / "c.wat.gz", config)
     assert (pairs.num_rows, counts["skipped/too_long"]) == (2, 1)
+
+
+def test_a_file_that_is_not_compressed_is_read_too_and_what_is_no_archive_is_refused(tmp_path: Path) -> None:
+    content = gzip.decompress(metadata("http://a.test/", LINKS) + metadata("http://b.test/", LINKS))
+    (tmp_path / "c.wat").write_bytes(content)
+    assert check(tmp_path / "c.wat", ExtractConfig(paths=("c",)))[0].num_rows == 2
+    (tmp_path / "c.wat").write_bytes(b"<html>")
+    with pytest.raises(UserError, match="no WARC or WAT file"):
+        compiled(tmp_path / "c.wat", ExtractConfig(paths=("c",)))
 
 
 def test_a_mark_inside_a_member_and_a_size_that_stands_in_it_twice_are_read_by_zlib(tmp_path: Path) -> None:
