@@ -75,11 +75,13 @@ def wat_pages(
 ) -> Iterator[tuple[int, Page | Skipped]]:
     """`read_pages` of a WAT file; of one that is read already up to the metadata record `behind`, all that follows it.
 
+    It is inflated from its start all the same: what fastwarc says of a damaged member depends on where its buffers end.
+
     Two thirds of the records describe requests and metadata, and many pages have no image: these cost little here.
     """
     num_bare, limits = 0, page_limits(config)
-    for offset, record in _records(path, WarcRecordType.metadata, counts, max(behind, 0)):
-        if offset == behind:
+    for offset, record in _records(path, WarcRecordType.metadata, counts):
+        if offset <= behind:
             continue
         body = read_body(record, config)
         if body is not None and IMAGE_LINK not in body and len(body) <= config.max_record_bytes:
@@ -123,24 +125,20 @@ def told(reason: str, page: Page | None, record: WarcRecord, counts: Counter[str
     return Skipped(address_of(record), reason) if reason in ("broken", "too_long", "unparsable") else None
 
 
-def _records(
-    path: Path, kind: WarcRecordType, counts: Counter[str], start: int = 0
-) -> Iterator[tuple[int, WarcRecord]]:
-    """Every readable record from `start` on with its offset; after a damaged gzip member reading goes on at the next one."""
-    place: int | None = start
-    last = start
+def _records(path: Path, kind: WarcRecordType, counts: Counter[str]) -> Iterator[tuple[int, WarcRecord]]:
+    """Every readable record with its offset; after a damaged gzip member reading goes on at the next one."""
+    start: int | None = 0
     parse_http = kind == WarcRecordType.response
     with path.open("rb") as stream:
-        while place is not None:
-            stream.seek(place)
+        while start is not None:
+            stream.seek(start)
             try:
                 for record in ArchiveIterator(stream, record_types=kind, parse_http=parse_http):
-                    last = record.stream_pos
-                    yield last, record
+                    start = record.stream_pos
+                    yield start, record
                 return
             except (OSError, UnicodeDecodeError):
-                place = _next_member(path, last + 1)
-                last = place if place is not None else last
+                start = _next_member(path, start + 1)
                 counts["members_damaged"] += 1
 
 

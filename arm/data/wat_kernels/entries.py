@@ -1,8 +1,8 @@
-"""The three loops that Python calls, compiled once a machine (about 20 s of CPU) and kept beside the source or in
-NUMBA_CACHE_DIR.
+"""The three loops that Python calls, compiled once a machine and kept beside the source or in NUMBA_CACHE_DIR.
 
-numba compiles anew when the file of a function changes, not when what it calls does. So all that is called is left out of
-its cache, and the closure of each loop, which numba counts as part of the function, holds a digest of this folder.
+That takes some 20 s of CPU. numba compiles anew when the file of a function changes, not when what it calls does: so all
+that is called is left out of its cache, and the closure of each loop, which numba counts as part of the function, holds a
+digest of this folder.
 """
 
 import hashlib
