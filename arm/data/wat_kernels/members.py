@@ -23,7 +23,7 @@ from arm.data.wat_kernels.search import PADDING, Bytes, Words
 
 CHUNK_BYTES = 4 << 20
 """Compressed bytes that are looked at together; a larger member is not read here."""
-BATCH_BYTES = 1 << 20
+BATCH_BYTES = 1 << 19
 """Inflated bytes that are handed on together: they stay in the processor's cache."""
 MAX_MEMBERS = 1 << 14
 """Members of a chunk that are found together."""
@@ -72,7 +72,7 @@ class Members:
 
     def _inflate(self, chunk: memoryview, offset: int, found: list[list[int]]) -> Generator[Batch, None, int]:
         """Inflate the members of a chunk; returns where the first one begins that could not be."""
-        done = 0
+        done, top, view, gunzip = 0, self._top, self._view, deflate.gzip_decompress
         for number, (start, end, size, sound) in enumerate(found):
             if start != done:
                 if start < done:
@@ -81,7 +81,7 @@ class Members:
             content: bytes | bytearray | None = None
             if sound:
                 try:
-                    content = deflate.gzip_decompress(chunk[start:end], size)
+                    content = gunzip(chunk[start:end], size)
                 except deflate.DeflateError:  # the mark that ends it stands inside it, or it is damaged
                     content = None
             if content is None or len(content) != size:
@@ -89,14 +89,15 @@ class Members:
                 if content is None:
                     break
                 size = len(content)
-            if self._top + size > self._room:
+            if top + size > self._room:
                 if self._members:
                     yield self._take()
                 self._make_room(size)
-            top = self._top + size
-            self._view[self._top : top] = content
-            self._members.append((self._top, top, offset + start))
-            self._top, done = top, end
+                top, view = 0, self._view
+            view[top : top + size] = content
+            self._members.append((top, top + size, offset + start))
+            top, done = top + size, end
+        self._top = top
         return done
 
     def _take(self) -> Batch:
