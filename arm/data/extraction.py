@@ -23,7 +23,7 @@ from arm.data.html import Page
 from arm.data.pairs import DROPPED, PAIRS, PairRows, Place
 from arm.data.spark import map_units, spark_session
 from arm.data.tables import add_counts, check_balance, read_counts, table_writer
-from arm.data.warc import read_pages
+from arm.data.warc import is_wat_name, read_pages
 from arm.errors import UserError
 from arm.manifest import Manifest, Outcome
 from arm.outside import fetched, released
@@ -41,6 +41,8 @@ def extract_pairs(*, output: Folder, config: ExtractConfig, crawl: Manifest | No
         {"index": index, "name": file.name, "path": file.address}
         for index, file in sorted(enumerate(files), key=lambda item: -item[1].size)  # the longest task starts first
     ]
+    if any(is_wat_name(file.name) for file in files):
+        _compile_loops()  # here: Spark's workers then find them compiled
     work = partial(extract_file, output_url=output.url, config=config)
     with spark_session(config.spark, output.scratch("spark")) as spark:
         results = map_units(spark, units, work, "extract-pairs")
@@ -50,6 +52,12 @@ def extract_pairs(*, output: Folder, config: ExtractConfig, crawl: Manifest | No
     check_balance(counts, "documents_found", "documents_extracted", "documents_dropped/")
     _check_quality(counts, config)
     return Outcome(counts=counts)
+
+
+def _compile_loops() -> None:
+    from arm.data.wat_compiling import compile_loops  # here: it imports numba, which only WAT files need
+
+    compile_loops()
 
 
 def extract_file(unit: dict[str, Any], output_url: str, config: ExtractConfig) -> dict[str, int]:
@@ -76,7 +84,14 @@ def _tables(
     path: Path, name: str, config: ExtractConfig, counts: Counter[str]
 ) -> Iterator[tuple[pa.Table, pa.Table, pa.Table]]:
     """Pairs, dropped and documents of a crawl file, a row group at a time."""
-    rows, documents = PairRows(config, counts), DocumentRows(config, counts)
+    documents = DocumentRows(config, counts)
+    if is_wat_name(path.name):
+        from arm.data.wat_tables import wat_tables  # here: it imports numba, which only WAT files need
+
+        for kept, lost in wat_tables(path, name, config, counts):
+            yield kept, lost, documents.take()  # a WAT file tells no texts
+        return
+    rows = PairRows(config, counts)
     for offset, read in read_pages(path, config, counts):
         place = Place(name, offset)
         if isinstance(read, Page):

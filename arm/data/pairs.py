@@ -7,6 +7,7 @@ Columns are lists; what all images of a page share is kept once a page and repea
 """
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,26 +67,22 @@ class PairRows:
     def add(self, page: Page, place: Place) -> None:
         """Judge every candidate of a page."""
         canonical, before = BaseAddress(page.base).canonical, len(self._urls)
-        limit, longest = self._config.max_caption_characters, self._config.max_url_characters
         num_bare = 0
         for found in page.found:
-            reference, attribute, caption, kind, position, surrounding = found
-            if not caption:
+            if not found.caption:
                 num_bare += 1
                 continue
-            caption = normalise_caption(caption[:limit])
-            url = canonical(reference) if len(reference) <= longest else None
-            if not caption or url is None or len(url) > longest:
-                too_long = len(url or reference) > longest
-                self._drop(found, _reason(reference, caption, too_long=too_long), page, place)
+            reason, url, caption = judge(found, canonical, self._config)
+            if reason:
+                self._drop(found, reason, page, place)
                 continue
             self._urls.append(url)
             self._captions.append(caption)
-            self._kinds.append(kind)
-            self._attributes.append(attribute)
-            self._positions.append(position)
-            self._surroundings.append(surrounding)
-            self._characters += len(url) + len(caption) + len(surrounding)
+            self._kinds.append(found.kind)
+            self._attributes.append(found.attribute)
+            self._positions.append(found.position)
+            self._surroundings.append(found.surrounding)
+            self._characters += len(url) + len(caption) + len(found.surrounding)
         self._finish(page, place, len(self._urls) - before, num_bare)
 
     def _finish(self, page: Page, place: Place, num_pairs: int, num_bare: int) -> None:
@@ -103,7 +100,7 @@ class PairRows:
 
     def note(self, page_url: str, reason: str, place: Place) -> None:
         """A row that speaks for a page: some of it, or all, was left out."""
-        self._dropped.append((reason, None, None, None, None, None, page_url, place.file, place.offset))
+        self._dropped.append(remark(page_url, reason, place))
 
     def take(self) -> tuple[pa.Table, pa.Table]:
         """Tables of the pairs and of the dropped; both start empty again."""
@@ -112,9 +109,9 @@ class PairRows:
             uids, self._urls, self._captions, self._kinds, self._attributes, self._positions, self._surroundings,
         ]  # fmt: skip
         rows = pa.array(np.repeat(np.arange(len(self._pages)), self._repeats))
-        columns = _columns(images, OF_IMAGE) + [column.take(rows) for column in _transposed(self._pages, OF_PAGE)]
+        columns = _columns(images, OF_IMAGE) + [column.take(rows) for column in transposed(self._pages, OF_PAGE)]
         pairs = pa.Table.from_arrays(columns, schema=PAIRS)
-        dropped = pa.Table.from_arrays(_transposed(self._dropped, DROPPED), schema=DROPPED)
+        dropped = pa.Table.from_arrays(transposed(self._dropped, DROPPED), schema=DROPPED)
         self._clear()
         return pairs, dropped
 
@@ -132,21 +129,46 @@ class PairRows:
         self._characters = 0
 
     def _describe(self, page: Page, place: Place) -> tuple[Any, ...]:
-        title = normalise_caption(page.title[: self._config.max_caption_characters])[:MAX_TITLE_CHARACTERS]
+        title = page_title(page.title, self._config)
         warc = (page.warc, page.warc_offset) if page.warc else (place.file, place.offset)
         return (page.url, title, page.language, page.charset, *warc, place.file, place.offset)
 
     def _drop(self, found: Found, reason: str, page: Page, place: Place) -> None:
-        """Count and note a candidate that has a caption and is no pair; whether pairs are good is for filter-pairs."""
+        """Count and note a candidate that has a caption and is no pair."""
         self._counts[f"dropped/{reason}"] += 1
-        url, caption = (
-            found.url[: self._config.max_url_characters],
-            found.caption[: self._config.max_caption_characters],
-        )
-        self._characters += len(url) + len(caption)
-        self._dropped.append(
-            (reason, url, caption, found.kind, found.attribute, found.position, page.url, place.file, place.offset)
-        )
+        row = dropped_row(found, reason, page.url, place, self._config)
+        self._characters += len(row[1]) + len(row[2])
+        self._dropped.append(row)
+
+
+def judge(found: Found, canonical: Callable[[str], str | None], config: ExtractConfig) -> tuple[str, str, str]:
+    """("", address, caption) of a candidate that is a pair, both in their normal form, or (reason, "", "").
+
+    `canonical` resolves the addresses of its page. Whether pairs are good is for filter-pairs.
+    """
+    longest = config.max_url_characters
+    caption = normalise_caption(found.caption[: config.max_caption_characters])
+    url = canonical(found.url) if len(found.url) <= longest else None
+    if not caption or url is None or len(url) > longest:
+        return _reason(found.url, caption, too_long=len(url or found.url) > longest), "", ""
+    return "", url, caption
+
+
+def page_title(title: str, config: ExtractConfig) -> str:
+    """A page's title in its normal form."""
+    return normalise_caption(title[: config.max_caption_characters])[:MAX_TITLE_CHARACTERS]
+
+
+def dropped_row(found: Found, reason: str, page_url: str, place: Place, config: ExtractConfig) -> tuple[Any, ...]:
+    """A row of the dropped for a candidate that has a caption and is no pair."""
+    url, caption = found.url[: config.max_url_characters], found.caption[: config.max_caption_characters]
+    position = found.position
+    return (reason, url, caption, found.kind, found.attribute, position, page_url, place.file, place.offset)
+
+
+def remark(page_url: str, reason: str, place: Place) -> tuple[Any, ...]:
+    """A row of the dropped that speaks for a page: some of it, or all, was left out."""
+    return (reason, None, None, None, None, None, page_url, place.file, place.offset)
 
 
 def _reason(reference: str, caption: str, *, too_long: bool) -> str:
@@ -161,7 +183,7 @@ def _columns(values: list[Any], fields: list[Any]) -> list[pa.Array]:
     return [pa.array(column, kind) for column, (_, kind) in zip(values, fields, strict=True)]
 
 
-def _transposed(rows: list[tuple[Any, ...]], fields: Any) -> list[pa.Array]:
+def transposed(rows: list[tuple[Any, ...]], fields: Any) -> list[pa.Array]:
     """Columns of rows."""
     schema = pa.schema(fields)
     columns = zip(*rows, strict=True) if rows else [()] * len(schema)

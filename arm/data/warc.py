@@ -43,20 +43,26 @@ def read_pages(path: Path, config: ExtractConfig, counts: Counter[str]) -> Itera
 
     What is no page by intent (other statuses, other types, no image) is counted alone; what failed is yielded, too.
     """
-    _check_archive(path)
-    is_wat = is_wat_name(path.name)
-    limits = PageLimits(
-        max_images=config.max_images_per_page, max_caption_characters=config.max_caption_characters,
-        surrounding_characters=config.surrounding_characters, min_document_side=config.min_document_side,
-    )  # fmt: skip
-    if is_wat:
-        yield from _wat_pages(path, config, limits, counts)
+    check_archive(path)
+    limits = page_limits(config)
+    if is_wat_name(path.name):
+        yield from wat_pages(path, config, counts)
         return
     with Sandbox(parse_page, cpu_seconds=PARSE_SECONDS, memory_bytes=PARSE_BYTES) as parser:
         for offset, record in _records(path, WarcRecordType.response, counts):
             counts["records_read"] += 1
-            reason, page = _attempt(partial(_warc_page, record, config, limits, parser))
-            yield from _told(offset, record, reason, page, counts)
+            reason, page = attempt(partial(_warc_page, record, config, limits, parser))
+            read = told(reason, page, record, counts)
+            if read is not None:
+                yield offset, read
+
+
+def page_limits(config: ExtractConfig) -> PageLimits:
+    """How much is taken from one page."""
+    return PageLimits(
+        max_images=config.max_images_per_page, max_caption_characters=config.max_caption_characters,
+        surrounding_characters=config.surrounding_characters, min_document_side=config.min_document_side,
+    )  # fmt: skip
 
 
 def is_wat_name(name: str) -> bool:
@@ -64,37 +70,59 @@ def is_wat_name(name: str) -> bool:
     return ".wat" in name.lower()
 
 
-def _wat_pages(
-    path: Path, config: ExtractConfig, limits: PageLimits, counts: Counter[str]
+def wat_pages(
+    path: Path, config: ExtractConfig, counts: Counter[str], behind: int = -1
 ) -> Iterator[tuple[int, Page | Skipped]]:
-    """Two thirds of the records describe requests and metadata, and many pages have no image: these cost little here."""
-    num_bare = 0
+    """`read_pages` of a WAT file; of one that is read already up to the metadata record `behind`, all that follows it.
+
+    It is inflated from its start all the same: what fastwarc says of a damaged member depends on where its buffers end.
+
+    Two thirds of the records describe requests and metadata, and many pages have no image: these cost little here.
+    """
+    num_bare, limits = 0, page_limits(config)
     for offset, record in _records(path, WarcRecordType.metadata, counts):
-        body = record.reader.read(config.max_record_bytes + 1)
-        if IMAGE_LINK not in body and len(body) <= config.max_record_bytes:
+        if offset <= behind:
+            continue
+        body = read_body(record, config)
+        if body is not None and IMAGE_LINK not in body and len(body) <= config.max_record_bytes:
             num_bare += 1
             continue
-        counts["records_read"] += 1
-        reason, page = "too_long", None
-        if len(body) <= config.max_record_bytes:
-            reason, page = _attempt(partial(read_envelope, body, _address_of(record), limits))
-        yield from _told(offset, record, reason, page, counts)
+        read = read_record(body, record, config, limits, counts)
+        if read is not None:
+            yield offset, read
     if num_bare:
         counts["records_read"] += num_bare
         counts["skipped/no_image"] += num_bare
 
 
-def _told(
-    offset: int, record: WarcRecord, reason: str, page: Page | None, counts: Counter[str]
-) -> Iterator[tuple[int, Page | Skipped]]:
-    """Count a record; what is no page by intent is not yielded."""
+def read_body(record: WarcRecord, config: ExtractConfig) -> bytes | None:
+    """A record's content, one byte more than allowed at most; None when its gzip member is damaged."""
+    try:
+        return bytes(record.reader.read(config.max_record_bytes + 1))
+    except OSError:
+        return None
+
+
+def read_record(
+    body: bytes | None, record: WarcRecord, config: ExtractConfig, limits: PageLimits, counts: Counter[str]
+) -> Page | Skipped | None:
+    """The page that a metadata record describes, counted."""
+    counts["records_read"] += 1
+    reason, page = "broken", None
+    if body is not None:
+        reason = "too_long"
+        if len(body) <= config.max_record_bytes:
+            reason, page = attempt(partial(read_envelope, body, address_of(record), limits))
+    return told(reason, page, record, counts)
+
+
+def told(reason: str, page: Page | None, record: WarcRecord, counts: Counter[str]) -> Page | Skipped | None:
+    """Count a record; what is no page by intent is None."""
     if page is not None:
         counts["pages_read"] += 1
-        yield offset, page
-        return
+        return page
     counts[f"skipped/{reason}"] += 1
-    if reason in ("broken", "too_long", "unparsable"):
-        yield offset, Skipped(_address_of(record), reason)
+    return Skipped(address_of(record), reason) if reason in ("broken", "too_long", "unparsable") else None
 
 
 def _records(path: Path, kind: WarcRecordType, counts: Counter[str]) -> Iterator[tuple[int, WarcRecord]]:
@@ -121,14 +149,16 @@ def _next_member(path: Path, start: int) -> int | None:
     return found if found >= 0 else None
 
 
-def _check_archive(path: Path) -> None:
+def check_archive(path: Path) -> None:
+    """UserError when a file begins like no WARC or WAT file."""
     with path.open("rb") as stream:
         start = stream.read(len(WARC_MAGIC))
     if not start.startswith((GZIP_MAGIC, WARC_MAGIC)):
         raise UserError(f"{path} is no WARC or WAT file: it starts with {start!r}, not with WARC/ or gzip's mark.")
 
 
-def _attempt(read: Callable[[], tuple[str, Page | None]]) -> tuple[str, Page | None]:
+def attempt(read: Callable[[], tuple[str, Page | None]]) -> tuple[str, Page | None]:
+    """What a parser says of a record: a page, or why there is none."""
     try:
         return read()
     except CrashError:
@@ -153,8 +183,9 @@ def _warc_page(
     if len(body) < record.content_length:
         return "broken", None
     language = (headers.get("Content-Language") or "").partition(",")[0].strip()
-    return "", parser.call(body, _address_of(record), record.http_charset, limits, language)
+    return "", parser.call(body, address_of(record), record.http_charset, limits, language)
 
 
-def _address_of(record: WarcRecord) -> str:
+def address_of(record: WarcRecord) -> str:
+    """The address of the page that a record describes."""
     return str(record.headers.get("WARC-Target-URI") or "").strip("<>")

@@ -18,6 +18,7 @@ from urllib.parse import urljoin
 import orjson
 
 from arm.data.html import MAX_BASE_CHARACTERS, Found, Page, PageLimits
+from arm.data.wat_kernels.layout import MAX_NAME
 
 IMAGE_LINK = b'"IMG@/src"'
 """A WAT record without these bytes names no image: most of the JSON needs no parser."""
@@ -87,7 +88,9 @@ def _cut(body: bytes, num_images: int) -> _Envelope | None:
         images = orjson.loads(text)
         content_type = _CONTENT_TYPE.search(start, start.rfind(_HEADERS, 0, html), html)
         title, base = (_string_at(start, name, html, links) for name in (_TITLE, _BASE))
-        return _Envelope(images, title, base, _decoded(content_type), container[1].decode(), int(container[2]))
+        return _Envelope(
+            images, title, base, _decoded(content_type), _name(container[1].decode()), _offset(container[2])
+        )
     except ValueError:
         return None
 
@@ -114,8 +117,23 @@ def _parse(body: bytes) -> _Envelope | None:
     return _Envelope(
         images=[link for link in html.get("Links", []) if link.get("path") == "IMG@/src"],
         title=_text(head.get("Title")), base=_text(head.get("Base")), content_type=_text(types[0]) if types else "",
-        warc=container.get("Filename", ""), offset=int(container.get("Offset", -1)),
+        warc=_name(_text(container.get("Filename"))), offset=_offset(container.get("Offset", -1)),
     )  # fmt: skip
+
+
+def _name(warc: str) -> str:
+    """The name of a file; ValueError when it is too long for one."""
+    if len(warc) > MAX_NAME:
+        raise ValueError("no name of a file")
+    return warc
+
+
+def _offset(value: Any) -> int:
+    """A place in a file; ValueError for one that no file has, which the table could not hold."""
+    place = int(value)
+    if not -(1 << 63) <= place < 1 << 63:
+        raise ValueError("no place in a file")
+    return place
 
 
 def _text(value: object) -> str:
