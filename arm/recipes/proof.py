@@ -24,7 +24,7 @@ from arm.recipes.toy import (
 from arm.recipes.toy_facts import datasets
 from arm.toy.config import SceneConfig, TeacherConfig, WorldConfig
 
-LONG = 1_600
+LONG = 1_200
 """Steps of pretraining: with ideal tokens, text-to-image rose from .65 at 1,000 steps to .88 at 3,000."""
 
 WORLD = WorldConfig(num_captions=40_000, num_questions=20_000, num_edits=30_000, seed=1)
@@ -57,7 +57,7 @@ PROOF = TOY.derive(
         "train-tokenizer": replace(TOKENIZER, num_steps=500),
         "train-detokenizer": replace(DETOKENIZER, num_steps=400, max_images=20_000),
         "train-model-pretrain": replace(PRETRAIN, steps=LONG),
-        "train-model-continue": replace(CONTINUE, steps=700),
+        "train-model-continue": replace(CONTINUE, steps=600),
         "train-model-finetune": replace(FINETUNE, steps=700),
         "train-policy-t2i": replace(T2I, steps=20, refill_rounds=1),
         "train-policy-edit": replace(EDIT, steps=14, refill_rounds=1),

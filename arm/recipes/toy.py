@@ -238,7 +238,8 @@ PRETRAIN = StageConfig(
     sequence_length=512,
     rows_per_step=8,
     rows_per_micro_batch=4,
-    learning_rate=2e-3,
+    learning_rate=1e-3,
+    muon_learning_rate=0.007,  # at .02, the default, pretraining stays at .69 of the questions and .53 of the prompts
     warmup_steps=40,
     optimizer="muon",
     code_initialisation="captions",
@@ -254,12 +255,18 @@ CONTINUE = replace(
     stage="continue",
     mixture=PAPER_MIXTURES["continue"],
     steps=330,
-    learning_rate=1.5e-3,
+    learning_rate=7e-4,
+    muon_learning_rate=0.005,
     warmup_steps=20,
     code_initialisation="mean",
 )
 FINETUNE = replace(
-    CONTINUE, stage="finetune", mixture=PAPER_MIXTURES["finetune"], learning_rate=1e-3, decay_fraction=1.0
+    CONTINUE,
+    stage="finetune",
+    mixture=PAPER_MIXTURES["finetune"],
+    learning_rate=5e-4,
+    muon_learning_rate=0.004,
+    decay_fraction=1.0,
 )
 
 REWARD = RewardConfig(
