@@ -98,7 +98,7 @@ JOBS: tuple[Job, ...] = (
         inputs=(_optional("source", holds_paths=True),),
     ),
     Job(
-        name="extract-pairs", phase="data", makes="pairs", version=2,
+        name="extract-pairs", phase="data", makes="pairs", version=3,
         purpose="Read WARC and WAT files on Spark and extract image-caption pairs.",
         function="arm.data.extraction:extract_pairs", config="arm.data.config:ExtractConfig",
         inputs=(_optional("crawl", holds_paths=True),),

@@ -19,7 +19,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u202a-
 _SAFE = "/%:=&?~#+!$,;'@()*[]-._"
 _PLAIN = re.compile(
     r"https?://[a-z0-9-]++(?:\.[a-z0-9-]++)*+"
-    r"/[A-Za-z0-9/%:=&~+!$,;'@()*\[\]._-]*+(?:\?[A-Za-z0-9/%:=&?~+!$,;'@()*\[\]._-]++)?+"
+    r"/[A-Za-z0-9/%:=&~+!$,;'@()*\[\]._-]*+(?<!;)(?:\?[A-Za-z0-9/%:=&?~+!$,;'@()*\[\]._-]++)?+"
 )
 """Addresses that are canonical as they stand, unless they hold `/.`: nearly all, 20 times faster."""
 _PLAIN_REFERENCE = re.compile(r"[A-Za-z0-9._~/-]++(?:\?[A-Za-z0-9._~=&%-]++)?+")
@@ -67,7 +67,7 @@ def canonical_url(url: str, base: str = "") -> str | None:
             host = f"{host}:{port}"
         if parts.username is not None:
             host = f"{quote(parts.username)}@{host}"
-        path = quote(_without_dots(parts.path or "/"), safe=_SAFE)
+        path = quote(_without_dots(parts.path.rstrip(";") or "/"), safe=_SAFE)  # urljoin drops an empty parameter
         return urlunsplit((parts.scheme, host, path, quote(parts.query, safe=_SAFE), ""))
     except (ValueError, UnicodeError):
         return None

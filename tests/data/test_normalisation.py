@@ -26,6 +26,8 @@ from arm.data.normalisation import BaseAddress, canonical_url, is_private_host, 
         ("http://[::1", None),
         ("http://garden.test./a.png", "http://garden.test/a.png"),
         ("http://garden.test/a.png?", "http://garden.test/a.png"),
+        ("http://garden.test/a.png;?x=1", "http://garden.test/a.png?x=1"),
+        ("http://garden.test/;", "http://garden.test/"),
         ("https://garden.test/a.png?w=3&h=4", "https://garden.test/a.png?w=3&h=4"),
     ],
 )

@@ -33,7 +33,7 @@ _CAPTION = np.zeros(256, np.uint8)
 _CAPTION[33:127] = _PRINTED
 _CAPTION[ord("&")] = 0
 _CAPTION[[9, 10, 13, 32]] = _SPACE
-SLASH, DOT, QUESTION, COLON = 47, 46, 63, 58
+SLASH, DOT, QUESTION, COLON, SEMICOLON = 47, 46, 63, 58, 59
 _HTTP = np.frombuffer(b"http", np.uint8)
 
 
@@ -158,18 +158,18 @@ def put_address(
 
 @numba.njit(cache=False)
 def _is_plain_rest(data: Bytes, start: Number, end: Number) -> bool:
-    """Whether all from the path's first slash on is plain: no segment begins with a dot, no empty query."""
+    """Whether all from the path's first slash on is plain: no segment begins with a dot, no empty parameter or query."""
     allowed, before = PATH, 0
     for place in range(start, end):
         byte = data[place]
         if byte == QUESTION and allowed == PATH:
-            if place + 1 == end:
+            if place + 1 == end or before == SEMICOLON:
                 return False
             allowed = QUERY
         elif not _PLACES[byte] & allowed or (byte == DOT and before == SLASH):
             return False
         before = byte
-    return True
+    return allowed == QUERY or before != SEMICOLON
 
 
 @numba.njit(cache=False)
