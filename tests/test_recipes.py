@@ -209,9 +209,9 @@ def test_small_names_open_data_sets_with_a_licence_or_a_warning() -> None:
 
 def test_the_toys_learning_rate_warms_up_and_falls_in_the_last_stage_alone() -> None:
     stages = [_stage("toy", stage) for stage in SHARES]
-    assert [(stage.learning_rate, stage.warmup_steps, stage.decay_fraction) for stage in stages] == [
-        (2e-3, 40, 0.0), (1.5e-3, 20, 0.0), (1e-3, 20, 1.0),
-    ]  # fmt: skip
+    rates = [(stage.learning_rate, stage.muon_learning_rate) for stage in stages]
+    assert rates == [(1e-3, 0.007), (7e-4, 0.005), (5e-4, 0.004)]
+    assert [(stage.warmup_steps, stage.decay_fraction) for stage in stages] == [(40, 0.0), (20, 0.0), (20, 1.0)]
 
 
 def test_arm_7b_keeps_its_rate_constant_after_the_warm_up() -> None:

@@ -222,12 +222,9 @@ PAPER_MIXTURES = {
     ),
 }
 """Table 1: text-only .05 throughout; the default is the pretraining column."""
+FIFTH = ((0.0, 0.20),)
 EVEN_MIXTURE = MixtureConfig(
-    text_only=((0.0, 0.20),),
-    image_to_text=((0.0, 0.20),),
-    text_to_image=((0.0, 0.20),),
-    interleaved_video=((0.0, 0.20),),
-    interleaved_web=((0.0, 0.20),),
+    text_only=FIFTH, image_to_text=FIFTH, text_to_image=FIFTH, interleaved_video=FIFTH, interleaved_web=FIFTH
 )
 """What `experiment` compares the paper's mixture with."""
 
@@ -261,13 +258,8 @@ CONTINUE = replace(
     code_initialisation="mean",
 )
 FINETUNE = replace(
-    CONTINUE,
-    stage="finetune",
-    mixture=PAPER_MIXTURES["finetune"],
-    learning_rate=5e-4,
-    muon_learning_rate=0.004,
-    decay_fraction=1.0,
-)
+    CONTINUE, stage="finetune", mixture=PAPER_MIXTURES["finetune"], learning_rate=5e-4, muon_learning_rate=0.004, decay_fraction=1.0,
+)  # fmt: skip
 
 REWARD = RewardConfig(
     judge="toy-verifier/1",
