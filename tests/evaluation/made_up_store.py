@@ -20,6 +20,7 @@ CATEGORIES = ("color_attr", "colors", "counting", "position", "single_object", "
 TOKENIZER_METRICS = {
     "zero_shot/two_objects/top1": 0.41, "zero_shot/two_objects/encoder_top1": 0.62, "linear_probe/pooled": 0.97,
     "reconstruction/psnr_per_image": 22.04, "autoencoder/psnr_per_image": 34.52, "code_usage": 0.127,
+    "reconstruction/lpips": 0.213, "autoencoder/lpips": 0.054,
     "photographs/reconstruction/psnr_per_image": 7.16, "photographs/autoencoder/psnr_per_image": 12.93,
     "photographs/code_usage": 0.361, "photographs/code_usage/96x144": 0.25, "photographs/code_usage/144x96": 0.33,
 }  # fmt: skip

@@ -118,6 +118,7 @@ def test_an_evaluated_tokenizer_stands_beside_its_ceilings_with_its_photographs(
     cells = [re.sub("<[^>]*>", " ", row).split() for row in section.split("<tr>")]
     assert ["zero-shot,", "two", "objects", "0.410", "0.620"] in cells  # photographs have no class
     assert ["PSNR", "(dB)", "22.0", "34.5", "7.16", "12.9"] in cells
+    assert ["LPIPS", "0.213", "0.054"] in cells
     assert ["96×144", "0.250"] in cells
     assert section.count("data:image/png;base64,") == 2
     assert "come back at 22.0 dB" in section

@@ -11,12 +11,12 @@ KIND = "tokenizer-evaluation"
 PHOTOGRAPHS = "photographs/"
 CEILINGS = {
     "reconstruction/psnr_per_image": "autoencoder/psnr_per_image", "reconstruction/ssim": "autoencoder/ssim",
-    "top1": "encoder_top1",
+    "reconstruction/lpips": "autoencoder/lpips", "top1": "encoder_top1",
 }  # fmt: skip
 """End of a metric's name -> end of the name of what bounds it: the frozen part alone, without codes."""
 TITLES = {
-    "reconstruction/psnr_per_image": "PSNR (dB)", "reconstruction/ssim": "SSIM", "frechet": "Fréchet distance",
-    "code_usage": "codes in use", "perplexity_per_codebook": "perplexity / codebook",
+    "reconstruction/psnr_per_image": "PSNR (dB)", "reconstruction/ssim": "SSIM", "reconstruction/lpips": "LPIPS",
+    "frechet": "Fréchet distance", "code_usage": "codes in use", "perplexity_per_codebook": "perplexity / codebook",
 }  # fmt: skip
 """Metric -> its row, below those of classification."""
 SHEETS = {"reconstruction": "The first evaluated images", "photographs": "The first photographs, by size"}
@@ -112,11 +112,12 @@ def _by_size(metrics: Mapping[str, float]) -> Markup | None:
         found = (re.fullmatch(rf"{prefix}code_usage/(\d+)x(\d+)", name) for name in metrics)
         sizes = sorted((int(match[1]), int(match[2])) for match in found if match)
         if len(sizes) > 1:
+            shown = {name: heading for name, heading in TITLES.items() if prefix + name in metrics}
             rows = [
-                [f"{h}×{w}", *(next(_cells(metrics, f"{prefix}{name}/{h}x{w}")) for name in TITLES)] for h, w in sizes
+                [f"{h}×{w}", *(next(_cells(metrics, f"{prefix}{name}/{h}x{w}")) for name in shown)] for h, w in sizes
             ]
             tables.append(
-                tag("div", tag("h3", title), table(["Height × width", *TITLES.values()], rows, class_="scores"))
+                tag("div", tag("h3", title), table(["Height × width", *shown.values()], rows, class_="scores"))
             )
     return details("by size", *tables) if tables else None
 

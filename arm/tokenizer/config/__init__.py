@@ -10,6 +10,7 @@ from arm.tokenizer.config.evaluation import (
     EvaluateTokenizerConfig,
     FrechetConfig,
     LinearProbeConfig,
+    LpipsConfig,
     ZeroShotTask,
 )
 from arm.tokenizer.config.shared import FlowConfig, OptimizerConfig, ResolutionConfig
@@ -22,6 +23,7 @@ __all__ = [
     "FlowConfig",
     "FrechetConfig",
     "LinearProbeConfig",
+    "LpipsConfig",
     "OptimizerConfig",
     "QuantizerConfig",
     "ResolutionConfig",

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
+from arm.config import added
 from arm.errors import UserError
 from arm.tokenizer.config.shared import ResolutionConfig
 
@@ -86,6 +87,20 @@ class FrechetConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LpipsConfig:
+    """LPIPS between originals and reconstructions (arXiv 1801.03924), on a network whose weights are yours."""
+
+    weights: str = ""
+    """torchvision's file: alexnet-owt-7be5be79.pth or vgg16-397923af.pth; or the same tensors as .safetensors."""
+    network: Literal["alex", "vgg"] = "alex"
+    """AlexNet or VGG16. Distances compare within one network only."""
+
+    def __post_init__(self) -> None:
+        if not self.weights:
+            raise UserError("LpipsConfig.weights is empty; give the file of the network's weights.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateTokenizerConfig:
     """evaluate-tokenizer."""
 
@@ -101,6 +116,8 @@ class EvaluateTokenizerConfig:
     """Logistic regression on the vectors of the images' codes; None leaves it out."""
     frechet: FrechetConfig | None = None
     """Fréchet distance; None leaves it out."""
+    lpips: LpipsConfig | None = added(None)
+    """LPIPS; None leaves it out."""
     photographs: str = ""
     """Folder of images, image shards or WARC files: tokenized and rendered beside the set, with a picture of each."""
     max_photographs: int = 256
@@ -138,4 +155,6 @@ class EvaluateTokenizerConfig:
         files.append(self.linear_probe.folder if self.linear_probe else "")
         if self.frechet:
             files += [self.frechet.backbone, *self.frechet.features]
+        if self.lpips:
+            files.append(self.lpips.weights)
         return tuple(path for path in (self.folder, self.photographs, *files) if path)

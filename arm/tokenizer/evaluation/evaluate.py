@@ -32,6 +32,7 @@ from arm.tokenizer.evaluation.evaluation_set import (
     read_samples_of,
 )
 from arm.tokenizer.evaluation.frechet import FeatureBackbone, read_features
+from arm.tokenizer.evaluation.lpips import Lpips
 from arm.tokenizer.evaluation.measuring import Columns, Measured, Subject, measure, summarise
 from arm.tokenizer.evaluation.zero_shot import Classes, find_classes, label_of, templates_of
 from arm.tokenizer.loading import detokenizer_folder, load_detokenizer
@@ -73,6 +74,7 @@ def evaluate_tokenizer(
     if config.photographs:
         metrics |= _photographs(read, subject, output, config, counts)
     counts["images"] = len(found)
+    counts.update(_too_small(found, "images"))
     counts.update({f"zero_shot/{name}/classes": len(each.names) for name, each in classes.items()})
     metrics = {name: round(value, DIGITS) for name, value in metrics.items()}
     output.write("scores.json", (json.dumps(metrics, indent=1, sort_keys=True) + "\n").encode())
@@ -86,6 +88,7 @@ def _subject(tokenizer: Manifest, detokenizer: Manifest | None, config: Evaluate
         tokenizer=load_tokenizer(tokenizer_folder(tokenizer)).to(device),
         detokenizer=load_detokenizer(detokenizer_folder(detokenizer)).to(device) if detokenizer else None,
         backbone=FeatureBackbone(backbone, device) if backbone else None,
+        lpips=Lpips(config.lpips, device) if config.lpips else None,
         with_encoder=bool(config.zero_shot),
     )
 
@@ -105,10 +108,10 @@ def _check(
         raise UserError("Zero-shot classification needs the input `encoder`: a SigLIP2 checkpoint with its text tower.")
     if config.zero_shot and not isinstance(subject.tokenizer, VisualTokenizer):
         raise UserError("Zero-shot classification needs a tokenizer over SigLIP: this one has no pooling head.")
-    rendering = (config.photographs, subject.backbone, config.steps, config.guidance)
+    rendering = (config.photographs, subject.backbone, subject.lpips, config.steps, config.guidance)
     if subject.detokenizer is None and any(rendering):
         raise UserError(
-            "photographs, a backbone, steps and guidance are for reconstructions: give the input `detokenizer`."
+            "photographs, a backbone, lpips, steps and guidance are for reconstructions: give the input `detokenizer`."
         )
     if config.linear_probe and not (images or config.linear_probe.folder):
         raise UserError("The linear probe learns from training images; give the input `images` or linear_probe.folder.")
@@ -205,6 +208,13 @@ def _frechet_of_files(config: EvaluateTokenizerConfig) -> dict[str, float]:
     return {"frechet": frechet_distance(originals, others)}
 
 
+def _too_small(found: Measured, what: str) -> dict[str, int]:
+    """How many images LPIPS could not be taken of; their mean is over the others."""
+    column = found.get("reconstruction/lpips")
+    missing = 0 if column is None else int(column.isnan().sum())
+    return {f"{what}_too_small_for_lpips": missing} if missing else {}
+
+
 def _photographs(
     read: Callable[..., Iterator[Batch]], subject: Subject, output: Folder, config: EvaluateTokenizerConfig,
     counts: Counter[str],
@@ -221,5 +231,6 @@ def _photographs(
     save_sheet(output, "samples/photographs.png", *zip(*found.pictures, strict=True), apart=APART)
     counts.update({name.replace("dropped/", "skipped/"): value for name, value in own.items()})
     counts["photographs"] = len(found)
+    counts.update(_too_small(found, "photographs"))
     metrics = summarise(found, found.columns, subject.tokenizer.levels)
     return {f"photographs/{name}": value for name, value in metrics.items()}

@@ -15,6 +15,7 @@ from arm.tokenizer.config import EvaluateTokenizerConfig, ZeroShotTask
 from arm.tokenizer.detokenizer.model import Detokenizer
 from arm.tokenizer.evaluation.evaluation_set import Batch
 from arm.tokenizer.evaluation.frechet import FeatureBackbone
+from arm.tokenizer.evaluation.lpips import Lpips
 from arm.tokenizer.evaluation.zero_shot import label_of
 from arm.tokenizer.metrics import SSIM_WINDOW, finite_means, frechet_distance, histogram_statistics, psnr, ssim
 from arm.tokenizer.protocol import ImageDetokenizer, ImageTokenizer
@@ -34,6 +35,7 @@ class Subject:
     tokenizer: ImageTokenizer
     detokenizer: ImageDetokenizer | None = None
     backbone: FeatureBackbone | None = None
+    lpips: Lpips | None = None
     with_encoder: bool = False
     """Whether the frozen encoder's own vectors are kept too: the ceiling of zero-shot."""
 
@@ -107,17 +109,26 @@ def _reconstruct(
             ..., : batch.size[0], : batch.size[1]
         ]
     for name, pixels in made.items():
-        found.add(f"{name}/psnr_per_image", psnr(as_bytes(pixels), images))
-        if min(batch.size) >= SSIM_WINDOW:
-            found.add(f"{name}/ssim", ssim(as_bytes(pixels), images))
-        else:
-            found.add(f"{name}/ssim", torch.full((len(images),), torch.nan, dtype=torch.float64))
+        seen = as_bytes(pixels)
+        found.add(f"{name}/psnr_per_image", psnr(seen, images))
+        found.add(f"{name}/ssim", _where_large(SSIM_WINDOW, ssim, seen, images))
+        if subject.lpips is not None:
+            found.add(f"{name}/lpips", _where_large(subject.lpips.smallest, subject.lpips, seen, images))
     if subject.backbone is not None:
         found.add("features", subject.backbone(images))
         found.add("features_of_reconstruction", subject.backbone(as_bytes(rendered)))
     left = max(num_pictures - len(found.pictures), 0)
     shown = (images, *(made[name] for name in ("autoencoder", "reconstruction") if name in made))
     found.pictures += list(zip(*(row[:left].cpu() for row in shown), strict=True))
+
+
+def _where_large(
+    smallest: int, metric: Callable[[Tensor, Tensor], Tensor], images_BCHW: Tensor, reference_BCHW: Tensor
+) -> Tensor:
+    """The metric of each image (B,), NaN where a side is too short for it."""
+    if min(images_BCHW.shape[-2:]) < smallest:
+        return torch.full((len(images_BCHW),), torch.nan, dtype=torch.float64)
+    return metric(images_BCHW, reference_BCHW)
 
 
 def as_bytes(images: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from arm.tokenizer.config import (
     EvaluateTokenizerConfig,
     FrechetConfig,
     LinearProbeConfig,
+    LpipsConfig,
     ResolutionConfig,
     ZeroShotTask,
 )
@@ -33,6 +34,7 @@ from arm.tokenizer.detokenizer.model import Detokenizer
 from arm.tokenizer.evaluation.evaluate import evaluate_tokenizer, hits
 from arm.tokenizer.evaluation.evaluation_set import Example, batches, read_folder, read_photographs
 from arm.tokenizer.evaluation.frechet import FeatureBackbone, read_features
+from arm.tokenizer.evaluation.lpips import NETWORKS
 from arm.tokenizer.evaluation.measuring import Measured, summarise
 from arm.tokenizer.evaluation.zero_shot import find_classes, label_of, read_class_names, templates_of
 from arm.tokenizer.metrics import frechet_distance
@@ -393,6 +395,33 @@ def test_a_backbone_of_the_users_reads_originals_and_reconstructions(
     )  # fmt: skip
     assert outcome.metrics["frechet"] == outcome.metrics["frechet/12x12"] > 0
     assert frechet_distance(np.eye(3), np.eye(3)) == pytest.approx(0, abs=1e-12)
+
+
+def test_lpips_stands_beside_psnr_by_size_and_images_too_small_for_it_are_counted(
+    inputs: dict[str, Manifest], tmp_path: Path
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    shapes = NETWORKS["alex"].shapes
+    weights = {name: torch.randn(shape, generator=generator) / math.prod(shape[1:]) for name, shape in shapes.items()}
+    torch.save(weights, tmp_path / "alexnet.pth")
+    for side in (24, 40):
+        save_image(tmp_path / f"photographs/{side}.jpeg", height=side, width=side)
+    large = ResolutionConfig(min_short_side=36, max_long_side=36)
+    lpips = {"lpips": LpipsConfig(weights=str(tmp_path / "alexnet.pth"))}
+    outcome = evaluate(
+        inputs, tmp_path / "out", "images", "detokenizer", zero_shot=(), linear_probe=None, max_images=3,
+        resolutions=(tiny.SQUARE, large), photographs=str(tmp_path / "photographs"), **lpips,
+    )  # fmt: skip
+    for name in ("reconstruction/lpips", "autoencoder/lpips"):
+        assert outcome.metrics[name] == outcome.metrics[f"{name}/36x36"] > 0
+        assert f"{name}/12x12" not in outcome.metrics
+    assert outcome.metrics["photographs/reconstruction/lpips"] > 0
+    assert outcome.counts == {
+        "images": 6, "images_too_small_for_lpips": 3, "photographs_read": 2, "photographs": 2,
+        "photographs_too_small_for_lpips": 1,
+    }  # fmt: skip
+    with pytest.raises(UserError, match="give the input `detokenizer`"):
+        evaluate(inputs, tmp_path / "out", "images", zero_shot=(), linear_probe=None, **lpips)
 
 
 def test_a_changed_file_beside_the_inputs_is_another_run(inputs: dict[str, Manifest], tmp_path: Path) -> None:
