@@ -131,7 +131,7 @@ def prepare_hashes(folder: Path, rows: int) -> None:
     folder.mkdir(parents=True)
     hashes, thumbnails = made_up(rows)
     for number, places in enumerate(np.array_split(np.arange(rows), max(1, rows // ROWS_PER_FILE))):
-        write_rows(folder / f"{number}.parquet", int(places[0]), hashes[places], thumbnails[places])
+        write_rows(folder / f"{number}.parquet", places, hashes[places], thumbnails[places])
 
 
 def run_near_duplicates(source: Path, output: Path, rows: int, cores: int) -> int:
