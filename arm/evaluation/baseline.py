@@ -22,7 +22,7 @@ from arm.evaluation.page.official.reading import Measured, read_measured
 from arm.evaluation.page.scores import REFERENCE, read_protocols
 from arm.evaluation.page.store import Step, read_lines
 from arm.evaluation.pairing import RESAMPLES, SEED, Mean, paired
-from arm.evaluation.statistics import Estimate, Weighting, is_not_lower
+from arm.evaluation.statistics import Estimate, Weighting
 
 Rows = Sequence[Mapping[str, Any]]
 PERCEPTION = TASKS["Perception"]
@@ -202,7 +202,7 @@ def _difference(
     if found is None or num_units < FEWEST:
         return Difference(metric=metric, category=category, num_units=num_units, verdict=TOO_FEW)
     verdict = "equal" if found.low == found.high == 0 else "no difference shown"
-    if not is_not_lower(found):
+    if found.high < 0:
         verdict = "regression"
     elif found.low > 0:
         verdict = "better"

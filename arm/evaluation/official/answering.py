@@ -1,4 +1,7 @@
-"""Answers of a model in the files that each benchmark's scorer reads; a question without an answer is left out, and missing."""
+"""Answers of a model in the files that each benchmark's scorer reads.
+
+A question without an answer is left out, and missing; of MME, whose lines are pairs, its line ends before the answer.
+"""
 
 import json
 from collections.abc import Callable, Sequence
@@ -11,7 +14,7 @@ from arm.evaluation.production.rows import Row
 
 def write_answers(name: str, rows: Sequence[Row]) -> bytes:
     """The file of one benchmark, from the rows of `answer_questions`."""
-    return WRITERS.get(name, _lines)([row for row in rows if "failed" not in row])
+    return WRITERS.get(name, _lines)([row for row in rows if name in PAIRED or "failed" not in row])
 
 
 def _lines(rows: Sequence[Row]) -> bytes:
@@ -27,9 +30,11 @@ def _vqav2(rows: Sequence[Row]) -> bytes:
 
 
 def _mme(rows: Sequence[Row]) -> bytes:
-    """image<TAB>question<TAB>Yes<TAB>answer; blanks in place of tabs and line ends in the answer."""
+    """image<TAB>question<TAB>Yes<TAB>answer; blanks in place of tabs and line ends in the answer; nothing where it failed."""
     lines = [
-        "\t".join((row["image"], row["question"], row["label"], " ".join(row["prediction"].split()))) for row in rows
+        "\t".join((row["image"], row["question"], row["label"]))
+        + ("" if "failed" in row else "\t" + " ".join(row["prediction"].split()))
+        for row in rows
     ]
     return ("\n".join(lines) + "\n").encode()
 
@@ -52,3 +57,5 @@ def _list(rows: Sequence[Row]) -> bytes:
 
 WRITERS: dict[str, Callable[[Sequence[Row]], bytes]] = {"gqa": _gqa, "vqav2": _vqav2, "mme": _mme, "mmmu": _mmmu}
 """Benchmark -> how its answers are written, where rows as they stand are not what its program reads."""
+PAIRED = ("mme",)
+"""Benchmarks that find a question by the place of its line."""

@@ -64,13 +64,16 @@ def ask_questions(made: Path, data: Files, config: OfficialConfig, scratch: Path
             for number, text in enumerate(texts)
             for place, crop in enumerate(crops)
         ]
-        words = [_first_word(answer) for answer in model.answer(questions)]
+        answers = model.answer(questions)
+        if any(isinstance(answer, models.Failed) for answer in answers):
+            continue  # missing, and asked again by the next run
+        words = [_first_word(str(answer)) for answer in answers]
         size = len(crops)
         rows = {text: words[size * number : size * (number + 1)] for number, text in enumerate(texts)}
         journal.append([{"uid": item, "answers": rows}])
         progress.advance()
     progress.close()
-    journal.finish(list(there))
+    journal.finish([item for item in there if item in journal.rows])
     found = {row["uid"]: row["answers"] for row in journal.rows.values() if row["uid"] in there}
     return (json.dumps(found, ensure_ascii=False) + "\n").encode()
 
@@ -83,9 +86,8 @@ def crops_of(image: Pixels, num_images: int) -> list[Pixels]:
     return [image[y : y + height, x : x + width] for y in (0, height) for x in (0, width)]
 
 
-def _first_word(answer: str | models.Failed) -> str:
-    words = "" if isinstance(answer, models.Failed) else answer.strip().lower()
-    return "".join(mark if mark.isalnum() else " " for mark in words).split(" ")[0]
+def _first_word(answer: str) -> str:
+    return "".join(mark if mark.isalnum() else " " for mark in answer.strip().lower()).split(" ")[0]
 
 
 def open_judge(config: OfficialConfig, scratch: Path) -> Judge:

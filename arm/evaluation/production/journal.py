@@ -57,4 +57,5 @@ class Journal:
 
 
 def _line(row: Row) -> bytes:
-    return (json.dumps(row, ensure_ascii=False) + "\n").encode()
+    """One line; half an emoji, which a model may say, becomes a question mark."""
+    return (json.dumps(row, ensure_ascii=False) + "\n").encode(errors="replace")

@@ -84,4 +84,6 @@ def first_of(row: Mapping[str, Any], names: Iterable[str]) -> Any:
 
 def digest_of(values: Any) -> str:
     """A digest of plain JSON values."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(values, sort_keys=True, ensure_ascii=False).encode(errors="surrogatepass")
+    ).hexdigest()
