@@ -52,11 +52,16 @@ class Compared:
     differences: tuple[Difference, ...] = ()
 
 
+def shown_of(compared: Sequence[Compared]) -> list[Difference]:
+    """The differences that have a verdict: those of too few items have none."""
+    return [one for item in compared for one in item.differences if one.verdict != TOO_FEW]
+
+
 def render_comparisons(compared: Sequence[Compared] | None, evaluation: Step | None, baseline: Step | None) -> Markup:
     """The section; left out without a baseline."""
     if compared is None or evaluation is None or baseline is None:
         return Markup("")
-    found = [difference for item in compared for difference in item.differences]
+    found = shown_of(compared)
     worse = sum(difference.verdict == "regression" for difference in found)
     note = (
         f"Against {baseline.name} ({baseline.manifest.digest[:12]}): this evaluation minus the baseline, over the items that both "
@@ -66,7 +71,8 @@ def render_comparisons(compared: Sequence[Compared] | None, evaluation: Step | N
     many = f"{worse} regression{'' if worse == 1 else 's'} in {len(found)} comparisons"
     said = f"▼ {many}" if worse else f"No regression in {len(found)} comparisons"
     verdict = tag("p", tag("span", said, class_=f"verdict {'bad' if worse else 'good'}")) if found else None
-    nothing = tag("p", "The two have no benchmark in common.", class_="refused") if not found else None
+    why = "Nothing could be compared." if compared else "The two have no benchmark in common."
+    nothing = tag("p", why, class_="refused") if not found else None
     rows = [row for item in compared for row in _rows(item, evaluation, baseline)]
     cautions = [
         tag("li", tag("b", title_of(item.benchmark)), f": {text}") for item in compared for text in item.cautions

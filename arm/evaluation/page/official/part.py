@@ -7,7 +7,7 @@ from typing import Any
 from arm.evaluation.page.markup import Markup
 from arm.evaluation.page.official.bars import render_bars
 from arm.evaluation.page.official.beside import CONTAMINATION, COST, read_beside, render_beside
-from arm.evaluation.page.official.comparisons import Compared, render_comparisons
+from arm.evaluation.page.official.comparisons import Compared, render_comparisons, shown_of
 from arm.evaluation.page.official.numbers import write_numbers
 from arm.evaluation.page.official.reading import Measured, name_of, read_measured, subjects_of
 from arm.evaluation.page.official.samples import render_official_samples
@@ -54,8 +54,8 @@ class Official:
                 found.append(
                     (said, f"{item.target.title}, {name_of(item.subject, item.step)}", "" if value else "refused")
                 )
-        if self.compared is not None:
-            worse = sum(one.verdict == "regression" for item in self.compared for one in item.differences)
+        if self.compared is not None and (differences := shown_of(self.compared)):
+            worse = sum(one.verdict == "regression" for one in differences)
             found.append((f"{worse}", "regressions against the baseline", "bad" if worse else "good"))
         return found
 
