@@ -9,6 +9,9 @@ from typing import Any
 
 from arm.errors import UserError
 
+REFUSING = (401, 403, 404)
+"""Statuses that every request would meet, and that asking on does not mend: a wrong key, address or model."""
+
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *arguments: Any) -> None:

@@ -29,7 +29,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 from arm.data.config import RecaptionConfig
 from arm.data.normalisation import normalise_caption
 from arm.errors import UserError
-from arm.posting import post
+from arm.posting import REFUSING, post
 from arm.records import Image, Sample, Text
 
 CAPTIONS = pa.schema(
@@ -65,7 +65,7 @@ class Endpoint:
                 return _caption_of(data, config)
             except urllib.error.HTTPError as error:
                 reason, wait = f"http_{error.code}", _retry_after(error)
-                if error.code in (401, 403, 404):
+                if error.code in REFUSING:
                     raise UserError(
                         f"{self.url} answers {error.code}; check ARM_CAPTION_ENDPOINT, ARM_CAPTION_KEY and "
                         f"RecaptionConfig.model ({config.model!r})."

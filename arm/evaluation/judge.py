@@ -26,12 +26,10 @@ from arm.errors import ServiceError, UserError
 from arm.evaluation.judge_config import JudgeConfig
 from arm.evaluation.judge_ledger import JudgeLedger, JudgeReply
 from arm.evaluation.rubric import Rubric, read_reply
-from arm.posting import post
+from arm.posting import REFUSING, post
 
 ADDRESS, KEY = "ARM_JUDGE_URL", "ARM_JUDGE_KEY"
 RETRIED = (408, 409, 425, 429, 500, 502, 503, 504, 529)
-REFUSING = (401, 403, 404)
-"""What will not get better by asking on: wrong key, wrong model, wrong address."""
 MAX_REPLY_BYTES = 16 << 20
 
 

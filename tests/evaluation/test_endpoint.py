@@ -117,6 +117,16 @@ def test_a_service_that_is_away_stops_the_run_and_no_message_holds_the_key(
     assert "sk-secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_what_every_request_would_meet_stops_the_run_at_once(service: Service, endpoint: Endpoint, status: int) -> None:
+    service.replies = [(status, {}, {"error": "no"})]
+    with pytest.raises(ServiceError, match=f"status {status}.*check the address, the key and the model") as error:
+        endpoint.answer([Question(uid="1", text="Is it red?", images=())])
+    assert "sk-secret" not in str(error.value)
+    assert len(service.asked) == 1
+    assert WAITS == []
+
+
 def test_a_redirect_does_not_carry_the_key_elsewhere(service: Service, endpoint: Endpoint) -> None:
     service.replies = [(302, {"Location": f"http://127.0.0.1:{service.server_port}/elsewhere"}, {})]
     (answer,) = endpoint.answer([Question(uid="1", text="?")])

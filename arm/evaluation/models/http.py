@@ -21,8 +21,6 @@ from arm.errors import ServiceError
 
 MAX_BYTES = 256 << 20
 MAX_WAIT_SECONDS = 120.0
-NOBODY = (401, 403, 404)
-"""Statuses that every request would meet: a wrong key, address or model."""
 
 
 class Refused(Exception):
@@ -57,7 +55,7 @@ def post(url: str, body: bytes, headers: Mapping[str, str], retries: Retries) ->
             return _object(data, url)
         except urllib.error.HTTPError as error:
             problem = f"status {error.code}: {error.read(2000).decode(errors='replace').strip()[:200]}"
-            if error.code in NOBODY:
+            if error.code in posting.REFUSING:
                 raise ServiceError(
                     f"{url} refuses to answer anything ({problem}); check the address, the key and the model."
                 ) from None
