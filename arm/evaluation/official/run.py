@@ -6,6 +6,7 @@ The images and answers that a model could not make are counted and left out: the
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from arm.evaluation.benchmarks import registry
@@ -30,7 +31,7 @@ MADE, RESULTS, REPLIES = "made", "results", "replies.jsonl"
 OURS = "the judge's rubric {} is ours: not comparable with published numbers"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Bench:
     """A benchmark on a subject, with everything that it needs."""
 
@@ -55,9 +56,9 @@ class Bench:
         """The data set's images."""
         return Pictures(self.data.folder, self.data.names)
 
-    @property
+    @cached_property
     def rows(self) -> dict[str, list[Row]]:
-        """What is asked, by part."""
+        """What is asked, by part; read once, for files may hold the images too."""
         return self.suite.asked(self.data)
 
     @property
