@@ -57,8 +57,7 @@ class _Family:
     @cached_property
     def by_digest(self) -> dict[str, Manifest]:
         """All of them."""
-        names = [path for path in open_folder(self._url).list() if path.endswith(f"/{manifest.NAME}")]
-        found = (manifest.load(f"{self._url}/{name}") for name in names if name.count("/") == 1)
+        found = map(manifest.load, manifest.complete_artifacts(self._url))
         return {item.digest: item for item in found}
 
     def line(self, item: Manifest | None) -> list[Manifest]:

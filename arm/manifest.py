@@ -163,6 +163,13 @@ def load(url: str) -> Manifest:
     return from_values(values, folder)
 
 
+def complete_artifacts(url: str, *, of_a_store: bool = False) -> list[str]:
+    """Addresses of the complete artifacts of a family folder, or of all families of a store, older versions included."""
+    folder, depth = open_folder(url), 2 if of_a_store else 1
+    names = [name for name in folder.list() if name.count("/") == depth and name.endswith(f"/{NAME}")]
+    return [f"{folder.url}/{name}" for name in names]
+
+
 def _load_reference(path: Path) -> Manifest:
     try:
         values = json.loads(path.read_text())

@@ -15,7 +15,6 @@ from arm.data.holdings import Index, Place, open_index
 from arm.data.refusing import HOLD_SAMPLES
 from arm.manifest import Manifest
 from arm.progress import track
-from arm.storage import open_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +31,7 @@ class Holding:
 
 def artifacts_of(store: str) -> list[Manifest]:
     """Every complete artifact of a store, older versions included, in order of their folders."""
-    folder = open_folder(store)
-    names = [name for name in folder.list() if name.count("/") == 2 and name.endswith(f"/{manifests.NAME}")]
-    return [manifests.load(f"{folder.url}/{name}") for name in names]
+    return [manifests.load(address) for address in manifests.complete_artifacts(store, of_a_store=True)]
 
 
 def holdings_of(store: str, artifacts: Sequence[Manifest]) -> list[Holding]:

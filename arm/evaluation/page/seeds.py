@@ -12,7 +12,8 @@ from typing import Any
 
 from arm.evaluation.page.markup import Markup, Node, section, table, words
 from arm.evaluation.page.scores import STAGES, TITLES, headline, read_protocols
-from arm.evaluation.page.store import Step, read_family, read_store_whole
+from arm.evaluation.page.store import Step, read_all
+from arm.manifest import complete_artifacts
 
 SEED = "seed"
 NOTE = (
@@ -42,10 +43,11 @@ class Histories:
 
 def evaluations_by_seed(store: str, evaluation: Step) -> dict[int, Step]:
     """Seed -> the evaluation at the end of that road; empty where the store holds no other than this one."""
-    family = [step for step in read_family(store, evaluation.name) if SEED in step.manifest.config]
-    if len(family) < 2:
+    if len(complete_artifacts(f"{store.rstrip('/')}/{evaluation.name}")) < 2:
         return {}
-    histories = Histories(read_store_whole(store))
+    steps = read_all(store)
+    family = [step for step in steps if step.name == evaluation.name and SEED in step.manifest.config]
+    histories = Histories(steps)
     wanted = histories.of(evaluation.manifest.digest)
     alike = {step.manifest.config[SEED]: step for step in family if histories.of(step.manifest.digest) == wanted}
     return dict(sorted(alike.items()))

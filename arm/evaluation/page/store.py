@@ -54,24 +54,15 @@ def read_store(store: str) -> list[Step]:
     """
     folder = open_folder(store)
     if folder.exists(manifests.NAME) or folder.exists("current.json"):
-        return list(_step(store, ""))
+        return list(_step(store))
     names = [name.rpartition("/")[0] for name in folder.list() if name.endswith("/current.json")]
-    return [step for name in sorted(names) for step in _step(store, name)]
+    return [step for name in sorted(names) for step in _step(f"{store.rstrip('/')}/{name}", name)]
 
 
-def read_family(store: str, name: str) -> list[Step]:
-    """Every complete artifact of one family folder, the older ones too; unreadable ones are left out."""
-    folder = open_folder(store).child(name)
-    places = [
-        path.partition("/")[0] for path in folder.list() if path.count("/") == 1 and path.endswith("/manifest.json")
-    ]
-    return [step for place in sorted(places) for step in _step(store, name, place)]
-
-
-def read_store_whole(store: str) -> list[Step]:
-    """Every complete artifact of every family folder."""
-    names = sorted({path.partition("/")[0] for path in open_folder(store).list() if path.endswith("/current.json")})
-    return [step for name in names for step in read_family(store, name)]
+def read_all(store: str) -> list[Step]:
+    """Every complete artifact of every family folder, older ones too; unreadable ones are left out."""
+    addresses = manifests.complete_artifacts(store, of_a_store=True)
+    return [step for address in addresses for step in _step(address, address.split("/")[-3])]
 
 
 def read_lines(step: Step, path: str) -> list[dict[str, Any]]:
@@ -83,15 +74,14 @@ def read_lines(step: Step, path: str) -> list[dict[str, Any]]:
         return []
 
 
-def _step(store: str, name: str, place: str = "") -> Iterator[Step]:
+def _step(address: str, name: str = "") -> Iterator[Step]:
     try:
-        manifest = manifests.load("/".join(filter(None, (store.rstrip("/"), name, place))))
+        manifest = manifests.load(address.rstrip("/"))
     except ArmError:
         return
     try:
         run = json.loads(manifest.folder.read("run.json"))
     except (OSError, ValueError):
         run = {}
-    yield Step(
-        name=name or store.rstrip("/").rpartition("/")[2], manifest=manifest, run=run if isinstance(run, dict) else {}
-    )
+    name = name or address.rstrip("/").rpartition("/")[2]
+    yield Step(name=name, manifest=manifest, run=run if isinstance(run, dict) else {})
