@@ -135,7 +135,9 @@ class EvaluateConfig:
             return
         readiness = importlib.import_module("arm.evaluation.official.readiness")  # which needs this module, and torch
         for name in asked:
-            yield readiness.open_data(name, self.official).folder.url
+            files = readiness.open_data(name, self.official)
+            readiness.read_rows(readiness.SUITES[name], files, self.official)
+            yield files.folder.url
         official = self.official
         weights = (self.model.model, official.detector.model, official.detector.clip, official.questioner.model)
         yield from (path for path in weights if path and (path.startswith("s3://") or Path(path).exists()))

@@ -74,12 +74,9 @@ def evaluate_model(
             f"The benchmark {chosen[0].name} needs the inputs samples, tokenizer and detokenizer; give them, or choose "
             "benchmarks that bring their own data."
         )
-    if data and not (given or config.model.model or tools):
-        raise UserError(
-            "There is nobody to ask: give a model, or the stages of a store with tokenizer and detokenizer."
-        )
     if given and tools is None:
         raise UserError("A stage of the store needs the inputs tokenizer and detokenizer.")
+    official.check_asked(data, has_model=bool(given or config.model.model), has_encoder=bool(tools and tools.encoder))
     evaluation_set = read_evaluation_set(samples, config) if chosen and samples else None
     results, scored = _run_all(chosen, tools, given, evaluation_set, data, output) if tools else ({}, {})
     if found := official.run_elsewhere(data, config, output):

@@ -245,12 +245,13 @@ def test_pope_is_asked_for_a_word_and_mmbench_as_lmms_eval_does(tmp_path: Path) 
 
 
 def test_videos_of_seed_are_not_asked_and_a_second_id_is_told_apart(tmp_path: Path) -> None:
-    listed = [{"question_id": 7, "question": "?", "data_type": "image"}] * 2 + [
-        {"question_id": 8, "data_type": "video"}
+    row = {"question": "?", "answer": "A", "choice_a": "x"}
+    listed = [
+        {**row, "question_id": number, "data_type": kind} for number, kind in ((7, "image"), (7, "image"), (8, "video"))
     ]
     (tmp_path / "SEED-Bench.json").write_text(json.dumps({"questions": listed}))
     files = Files(LocalFolder(tmp_path), ["SEED-Bench.json"])
-    assert [row["question_id"] for row in questions.of_listed(files, "SEED-Bench.json")] == ["7", "7#2"]
+    assert [row["question_id"] for row in questions.of_seed(files, "SEED-Bench.json")] == ["7", "7#2"]
 
 
 def test_the_judge_of_wise_is_asked_once_an_image_and_its_text_scored(
@@ -329,7 +330,9 @@ def test_weights_addresses_and_ledgers_are_looked_for_before_a_model_is_loaded(
     ):
         with pytest.raises(UserError, match=sentence):
             check_machine(SUITES[name], files, config)
-    check_machine(SUITES["wise"], files, OfficialConfig(judge=replayed))
+    row = {"prompt_id": 1, "Prompt": "Newton's fruit", "Explanation": "an apple"}
+    (tmp_path / "cultural.json").write_text(json.dumps([row]))
+    check_machine(SUITES["wise"], Files(LocalFolder(tmp_path), ["cultural.json"]), OfficialConfig(judge=replayed))
 
 
 def test_images_in_the_folders_of_their_archives_are_asked_about_and_one_that_lacks_is_named(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 from arm.errors import UserError
 from arm.evaluation.benchmarks.config import Mode, ScoreConfig
 from arm.evaluation.benchmarks.intervals import Intervals
-from arm.evaluation.benchmarks.reading import Files, Row, Source, need
+from arm.evaluation.benchmarks.reading import Files, Row, Source, check_filled, row_of, whole_number
 from arm.evaluation.benchmarks.result import CHECKED, Published, Result, Scored, failed, make_result
 from arm.evaluation.statistics import Estimate
 
@@ -40,6 +40,7 @@ RESULTS = Source(
     where="compute_dpg_bench.py, or a VQA model of your own", licence="yours",
 )  # fmt: skip
 DETAIL = re.compile(r"(?P<image>.*?), (?P<crop>\(\d+, \d+, \d+, \d+\)), (?P<question>.*), (?P<answer>[^,]*)")
+COLUMNS = ("item_id", "proposition_id", "dependency", "tuple", "question_natural_language")
 Answers = Mapping[str, Mapping[str, Sequence[str]]]
 """Item -> question -> the answers of its crops."""
 
@@ -58,20 +59,28 @@ def parse(reply: str) -> float:
     return float(reply == "yes")
 
 
-def read_questions(rows: Sequence[Row], mode: Mode) -> dict[str, Questions]:
+def read_questions(rows: Sequence[Row], mode: Mode, name: str) -> dict[str, Questions]:
     """Item -> questions. An item whose rows do not stand together starts anew each time, as in the official program."""
+    check_filled(rows, COLUMNS, name)
     found: dict[str, Questions] = {}
     previous = ""
-    for row in rows[1:] if mode == "official" else rows:
-        need(row, ("item_id", "proposition_id", "dependency", "tuple", "question_natural_language"), DATA.names[0])
-        item, number = str(row["item_id"]), int(row["proposition_id"])
+    for place, row in list(enumerate(rows))[1 if mode == "official" else 0 :]:
+        item, number = str(row["item_id"]), whole_number(row, "proposition_id", row_of(place, name))
         if item != previous and (mode == "official" or item not in found):
             found[item] = Questions()
         found[item].text[number] = row["question_natural_language"]
         found[item].category[number] = row["tuple"].split("(")[0].strip()
-        found[item].parents[number] = [int(part) for part in row["dependency"].split(",") if int(part)]
+        found[item].parents[number] = _parents(row["dependency"], row_of(place, name))
         previous = item
     return found
+
+
+def _parents(dependency: str, where: str) -> list[int]:
+    """Numbers of the questions that one depends on: "1,2" -> [1, 2], "0" -> []"""
+    try:
+        return [int(part) for part in dependency.split(",") if int(part)]
+    except ValueError:
+        raise UserError(f"{where} has {dependency!r} in 'dependency'; it must be numbers with commas, or 0.") from None
 
 
 def judge(item: str, questions: Questions, answers: Mapping[str, Sequence[str]], mode: Mode = "official") -> Scored:
@@ -127,7 +136,8 @@ def aggregate(items: Sequence[Scored], questions: Mapping[str, Questions], inter
 
 def score(results: Files, data: Files, config: ScoreConfig) -> Result:
     """Score every item of the CSV."""
-    questions = read_questions(data.rows(data.find(DATA)), config.mode)
+    name = data.find(DATA)
+    questions = read_questions(data.rows(name), config.mode, data.place(name))
     answers = read_answers(results)
     items = [judge(item, asked, answers[item], config.mode) for item, asked in questions.items() if item in answers]
     dropped = sum(item.outcome == "unscorable" for item in items)

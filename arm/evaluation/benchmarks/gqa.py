@@ -37,7 +37,7 @@ def parse(reply: str) -> str:
 
 def judge(uid: str, question: Mapping[str, Any], reply: object) -> Scored:
     """One question; `raw` holds whether the reply is right as it stands."""
-    group = str(question.get("types", {}).get("structural", "all"))
+    group = str((question.get("types") or {}).get("structural", "all"))
     if not isinstance(reply, str):
         return failed(uid, group, "no answer")
     answer, wanted = parse(reply), question["answer"]

@@ -1,6 +1,7 @@
 """POPE: is there a …? Three sets of 3,000 questions, the mean of three F1.
 
 questions   coco_pope_random.json        {"question_id": 1, "image": ..., "text": ..., "label": "yes"}, one a line
+            or Hugging Face's Parquet, which calls the text `question` and the label `answer`
 answers     *random*.jsonl               {"question_id": 1, "answer": "Yes, there is."}
 
 The first sentence, commas removed, split at blanks: no where `No`, `not` or `no` is among the words, else yes. So "yes, no
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from arm.errors import UserError
 from arm.evaluation.benchmarks.config import ScoreConfig
 from arm.evaluation.benchmarks.intervals import Intervals
-from arm.evaluation.benchmarks.reading import Files, Row, Source, need
+from arm.evaluation.benchmarks.reading import Files, Row, Source, check_filled, need
 from arm.evaluation.benchmarks.result import CHECKED, NOT_CHECKED, Published, Result, Scored, failed, make_result
 from arm.evaluation.statistics import Estimate
 
@@ -139,19 +140,25 @@ def _questions(data: Files, name: str) -> list[Row]:
         what=f"the questions of POPE {name}", names=(f"coco_pope_{name}.json", f"*{name}*.parquet"),
         where="github.com/AoiDragon/POPE, output/coco/", licence="MIT",
     )  # fmt: skip
-    return _rows(data, data.find(source), "label")
+    return read_questions(data, data.find(source))
+
+
+def read_questions(files: Files, name: str) -> list[Row]:
+    """The questions of one file, each with its `label`, whatever the file calls it."""
+    rows = [
+        {"label" if key == "answer" and "label" not in row else key: value for key, value in row.items()}
+        for row in files.rows(name)
+    ]
+    check_filled(rows, ("label",), files.place(name))
+    return rows
 
 
 def _answers(results: Files, name: str) -> list[Row]:
     """The answers to one set; none where no file carries its name."""
     named = [path for path in results.matching([f"*{name}*.json*"]) if not path.rpartition("/")[2].startswith("coco_")]
-    return _rows(results, named[0], "answer") if named else []
-
-
-def _rows(files: Files, path: str, key: str) -> list[Row]:
-    rows = files.rows(path)
+    rows = results.rows(named[0]) if named else []
     for row in rows:
-        need(row, (key,), path)
+        need(row, ("answer",), named[0])
     return rows
 
 

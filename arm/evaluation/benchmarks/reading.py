@@ -42,6 +42,10 @@ class Files:
         self.folder, self.names = folder, list(names)
         self.digests: dict[str, str] = {}
 
+    def place(self, name: str) -> str:
+        """A file's address, for errors."""
+        return f"{self.folder.url}/{name}"
+
     @property
     def dataset(self) -> str:
         """`coco_pope_random.json 1f0a9c11b2de` for each file that was read."""
@@ -134,6 +138,27 @@ def need(row: Row, keys: Sequence[str], name: str) -> None:
     """A UserError where a row lacks a field."""
     if missing := [key for key in keys if key not in row]:
         raise UserError(f"{name} has no {', '.join(map(repr, missing))}; it has {', '.join(map(repr, row))}.")
+
+
+def check_filled(rows: Sequence[Row], keys: Sequence[str], name: str) -> None:
+    """A UserError names the first row that lacks a field, or has nothing in it: what a run needs, before it is run."""
+    for number, row in enumerate(rows):
+        need(row, keys, row_of(number, name))
+        if empty := [key for key in keys if row[key] in (None, "", [])]:
+            raise UserError(f"{row_of(number, name)} has nothing in {empty[0]!r}: {row[empty[0]]!r}.")
+
+
+def row_of(number: int, name: str) -> str:
+    """How an error calls a row, counted from 1 behind the header."""
+    return f"Row {number + 1} of {name}"
+
+
+def whole_number(row: Row, key: str, where: str) -> int:
+    """A field as a whole number; a UserError shows what stands there."""
+    try:
+        return int(row[key])
+    except (ValueError, TypeError):
+        raise UserError(f"{where} has {row[key]!r} in {key!r}, where a whole number must be.") from None
 
 
 def _json_rows(files: Files, name: str) -> list[Row]:

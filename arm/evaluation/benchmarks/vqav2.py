@@ -11,9 +11,10 @@ normalises always, leaves one out by place, and keeps `none`.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from arm.errors import UserError
 from arm.evaluation.benchmarks.config import Mode, ScoreConfig
 from arm.evaluation.benchmarks.intervals import Intervals
-from arm.evaluation.benchmarks.reading import Files, Source, need, only
+from arm.evaluation.benchmarks.reading import Files, Row, Source, need, only
 from arm.evaluation.benchmarks.result import CHECKED, Published, Result, Scored, failed, make_result
 from arm.evaluation.benchmarks.vqa_normalise import normalise, normalise_corrected, trim
 from arm.evaluation.statistics import Estimate
@@ -106,13 +107,32 @@ def _matches_beside(place: int, answers: Sequence[Annotation], matches: Sequence
 def _read(results: Files, data: Files) -> tuple[dict[str, Annotation], dict[str, object]]:
     name = data.find(DATA)
     whole = data.json(name)
-    need(whole, ("annotations",), name)
-    annotations = only(whole["annotations"], "question_id", name)
-    for uid, entry in annotations.items():
-        need(entry, ("answers",), f"question {uid} of {name}")
+    annotations = _annotations(whole, data.place(name))
     if "results" in whole:  # both in one file
         rows = only(whole["results"], "question_id", name)
     else:
         path = results.find(RESULTS)
         rows = only(results.rows(path), "question_id", path)
     return dict(annotations), {uid: row.get("answer") for uid, row in rows.items()}
+
+
+def _annotations(whole: Any, name: str) -> dict[str, Row]:
+    """Question -> its annotation, each with ten answers of which each has a text."""
+    if not isinstance(whole, Mapping) or not isinstance(whole.get("annotations"), list):
+        raise UserError(f"{name} has no list `annotations`.")
+    annotations = only(whole["annotations"], "question_id", name)
+    for uid, entry in annotations.items():
+        need(entry, ("answers",), f"question {uid} of {name}")
+        if not all(
+            isinstance(answer, Mapping) and isinstance(answer.get("answer"), str) for answer in entry["answers"]
+        ):
+            raise UserError(
+                f"An answer to question {uid} of {name} has no text in 'answer': {entry['answers']!r:.200}."
+            )
+    return annotations
+
+
+def annotated(data: Files) -> frozenset[str]:
+    """The questions that have annotations."""
+    name = data.find(DATA)
+    return frozenset(_annotations(data.json(name), data.place(name)))

@@ -6,6 +6,7 @@ name them in its gates; protocols, items and images lie below `benchmarks/`.
 
 from collections.abc import Mapping, Sequence
 
+from arm.errors import UserError
 from arm.evaluation.benchmarks.reading import Files
 from arm.evaluation.benchmarks.result import Result
 from arm.evaluation.config import EvaluateConfig
@@ -32,6 +33,19 @@ def check(config: EvaluateConfig) -> dict[str, Files]:
             find(config.model, SUITES[name].task)
         check_machine(SUITES[name], files, config.official)
     return data
+
+
+def check_asked(data: Mapping[str, Files], *, has_model: bool, has_encoder: bool) -> None:
+    """UserError where a benchmark would have nobody to ask, and so be left out in silence."""
+    for name in data:
+        if SUITES[name].task == "classify" and not has_encoder:
+            raise UserError(
+                f"The benchmark {name} is asked of a visual tokenizer: give the inputs tokenizer, detokenizer and encoder."
+            )
+        if SUITES[name].task != "classify" and not has_model:
+            raise UserError(
+                f"There is nobody to ask {name}: give --model, or the stages of a store with tokenizer and detokenizer."
+            )
 
 
 def run_on(subject: Subject, identity: Mapping[str, str], data: Mapping[str, Files], output: Folder) -> Found:

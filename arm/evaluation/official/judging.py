@@ -50,7 +50,8 @@ def detect(made: Path, config: OfficialConfig, scratch: Path) -> bytes:
 
 def ask_questions(made: Path, data: Files, config: OfficialConfig, scratch: Path, *, num_images: int) -> bytes:
     """Item -> question -> the answer to each of its images, by the questioner; the first word in lower case."""
-    asked = dpg.read_questions(data.rows(data.find(dpg.DATA)), "corrected")
+    name = data.find(dpg.DATA)
+    asked = dpg.read_questions(data.rows(name), "corrected", data.place(name))
     model = load(config.questioner, "answer")
     journal = Journal(scratch / "answers.jsonl")
     there = {item: made / f"{item}.png" for item in asked if (made / f"{item}.png").exists()}

@@ -1,11 +1,12 @@
 """What a benchmark needs beside a model, looked for before a model is loaded: its data, who looks at drawn images.
 
-`open_data` reads files and config alone, when a run is planned. `check_machine` looks for what the machine that runs it must
-have (weights, addresses in the environment) when the run starts: it may have been planned elsewhere.
+`open_data` looks for files and judges, `read_rows` reads every row as the run and its scorer will: both when a run is planned.
+`check_machine` looks for what the machine that runs it must have (weights, addresses in the environment, images) when the run
+starts: it may have been planned elsewhere.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,13 @@ from arm.evaluation.judge_config import JudgeConfig
 from arm.evaluation.models.config import ModelConfig
 from arm.evaluation.models.files import model_folder
 from arm.evaluation.models.kinds import find, load
+from arm.evaluation.official.classifying import images_by_class
 from arm.evaluation.official.config import OfficialConfig
 from arm.evaluation.official.suites import SUITES, Suite
-from arm.evaluation.production.answers import pictures_of
-from arm.evaluation.production.layouts import source_of
+from arm.evaluation.production.answers import Asked, pictures_of, read_questions
+from arm.evaluation.production.layouts import find_layout, lay_out, source_of
 from arm.evaluation.production.pictures import Pictures
+from arm.evaluation.production.rows import Row
 from arm.storage import open_folder
 
 DATA = "ARM_BENCHMARK_DATA"
@@ -45,6 +48,35 @@ def open_data(name: str, config: OfficialConfig) -> Files:
     suite.names(files)
     _check_settings(suite, files, config)
     return files
+
+
+def read_rows(suite: Suite, files: Files, config: OfficialConfig) -> dict[str, list[Row]]:
+    """What is asked, by part; UserError where a row cannot be drawn, asked or scored: a model's hours would be lost."""
+    asked = suite.asked(files)
+    rows = [row for part in asked.values() for row in part]
+    if suite.task == "classify":
+        images_by_class(files.names, {row["folder"]: row["class"] for row in rows})
+    elif suite.layout:
+        layout = find_layout(suite.layout, edits=suite.task == "edit")
+        lay_out(rows, layout, config.seeds or layout.num_seeds)
+    else:
+        _check_questions(
+            suite, files, [question for part in asked.values() for question in read_questions(part, suite.style)]
+        )
+    return asked
+
+
+def _check_questions(suite: Suite, files: Files, asked: Sequence[Asked]) -> None:
+    if blind := next((item for item in asked if not item.images), None):
+        fields = ", ".join(map(repr, blind.row))
+        raise UserError(f"Question {blind.uid} of {files.folder.url} names no image; its fields are {fields}.")
+    truths = suite.truths(files) if suite.truths else None
+    unknown = [item.uid for item in asked if truths is not None and item.uid not in truths]
+    if unknown:
+        raise UserError(
+            f"{len(unknown):,} of the {len(asked):,} questions in {files.folder.url} have no right answer there, the first "
+            f"is {unknown[0]}; give both files of one split."
+        )
 
 
 def _check_settings(suite: Suite, files: Files, config: OfficialConfig) -> None:
@@ -87,8 +119,9 @@ def check_machine(suite: Suite, files: Files, config: OfficialConfig) -> None:
         _check_questioner(config.questioner)
     elif suite.judged == "marks":
         _check_judge(config.judge, config.ledger)
+    asked = read_rows(suite, files, config)
     if suite.task in ("answer", "edit"):
-        _check_pictures(suite, files)
+        _check_pictures(suite, files, asked)
 
 
 def _check_questioner(config: ModelConfig) -> None:
@@ -105,10 +138,10 @@ def _check_judge(config: JudgeConfig, ledger: str) -> None:
         raise UserError(f"There is no ledger {ledger!r} to replay; give official.ledger of the run that recorded.")
 
 
-def _check_pictures(suite: Suite, files: Files) -> None:
+def _check_pictures(suite: Suite, files: Files, asked: Mapping[str, list[Row]]) -> None:
     """Every image that a row names or holds is there: the first that is not is named."""
     pictures = Pictures(files.folder, files.names)
-    listed = list(_pictures(suite, files))
+    listed = list(_pictures(suite, asked))
     absent = [value for value, part in listed if not pictures.holds(value, part)]
     if absent:
         raise UserError(
@@ -117,9 +150,9 @@ def _check_pictures(suite: Suite, files: Files) -> None:
         )
 
 
-def _pictures(suite: Suite, files: Files) -> Iterator[tuple[Any, str]]:
+def _pictures(suite: Suite, asked: Mapping[str, list[Row]]) -> Iterator[tuple[Any, str]]:
     """(image as the row names or holds it, part) of every row."""
-    for part, rows in suite.asked(files).items():
+    for part, rows in asked.items():
         for row in rows:
             for value in (source_of(row),) if suite.task == "edit" else pictures_of(row):
                 yield value, part

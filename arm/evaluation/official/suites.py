@@ -3,7 +3,7 @@
 To add one: a scorer in `arm/evaluation/benchmarks`, and an entry here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Literal
 
@@ -41,7 +41,9 @@ class Suite:
     """Method of `Model`, or `classify`: asked of the tokenizer alone."""
     sources: tuple[Source, ...]
     """Files that hold what is asked; each is asked apart. The whole data folder goes to the scorer as well."""
-    rows: Rows = questions.plain
+    rows: Rows
+    truths: Callable[[Files], Container[str]] | None = None
+    """The ids of the questions that have a right answer, where those are another file's."""
     layout: str = ""
     """Of the images, where it makes some."""
     style: str = "none"
@@ -126,8 +128,8 @@ GEDIT_RUBRICS = ("viescore_editing", "viescore_quality")
 SUITES: dict[str, Suite] = {
     suite.name: suite
     for suite in (
-        Suite(name="geneval", task="generate_images", sources=(geneval.DATA,), layout="geneval", judged="objects",
-              result="detections.jsonl"),
+        Suite(name="geneval", task="generate_images", sources=(geneval.DATA,), rows=questions.of_geneval, layout="geneval",
+              judged="objects", result="detections.jsonl"),
         Suite(name="dpg", task="generate_images", sources=(dpg.DATA,), rows=questions.of_dpg, layout="dpg",
               judged="questions", result="answers.json"),
         Suite(name="wise", task="generate_images", sources=(WISE,), rows=questions.of_wise, layout="wise", judged="marks",
@@ -138,9 +140,10 @@ SUITES: dict[str, Suite] = {
               rubrics=GEDIT_RUBRICS, result=MARKS),
         Suite(name="gedit_cn", task="edit", sources=(GEDIT,), rows=questions.of_gedit_cn, layout="gedit", judged="marks",
               rubrics=GEDIT_RUBRICS, result=MARKS),
-        Suite(name="imgedit", task="edit", sources=(imgedit.DATA,), rows=questions.of_objects, layout="imgedit",
+        Suite(name="imgedit", task="edit", sources=(imgedit.DATA,), rows=questions.of_imgedit, layout="imgedit",
               judged="marks", rubrics=("imgedit",), result="result.json"),
-        Suite(name="pope", task="answer", sources=POPE, style="short", result="answers_{part}.jsonl"),
+        Suite(name="pope", task="answer", sources=POPE, rows=questions.of_pope, style="short",
+              result="answers_{part}.jsonl"),
         Suite(name="mmbench", task="answer", sources=(MMBENCH,), rows=questions.of_mmbench, style="mmbench",
               result="prediction.jsonl"),
         Suite(name="mme", task="answer", sources=(MME,), rows=questions.of_mme, style="mme", result="{part}.txt"),
@@ -148,11 +151,11 @@ SUITES: dict[str, Suite] = {
               result="{part}/output.json"),
         Suite(name="gqa", task="answer", sources=(gqa.DATA,), rows=questions.of_gqa, style="short",
               result="testdev_balanced_predictions.json"),
-        Suite(name="seed", task="answer", sources=(SEED,), rows=questions.of_listed, style="choice",
+        Suite(name="seed", task="answer", sources=(SEED,), rows=questions.of_seed, style="choice",
               result="predictions.jsonl"),
-        Suite(name="vqav2", task="answer", sources=(VQA,), rows=questions.of_listed, style="short",
-              result="arm_results.json", also=(vqav2.DATA,)),
-        Suite(name="imagenet", task="classify", sources=(IMAGENET,), result="predictions.jsonl"),
+        Suite(name="vqav2", task="answer", sources=(VQA,), rows=questions.of_vqav2, style="short",
+              result="arm_results.json", also=(vqav2.DATA,), truths=vqav2.annotated),
+        Suite(name="imagenet", task="classify", sources=(IMAGENET,), rows=questions.of_classes, result="predictions.jsonl"),
     )
 }  # fmt: skip
 """Name -> benchmark; each name is a scorer's."""

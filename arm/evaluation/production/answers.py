@@ -135,7 +135,7 @@ def _answered(model: Model, some: Sequence[Asked], images: Pictures | None, part
 def _row(item: Asked, made: str | Failed) -> Row:
     kept = {name: value for name, value in item.row.items() if _is_small(name, value)}
     text = None if isinstance(made, Failed) else made
-    given = {"prediction": text, "response": text, **({} if "answer" in kept else {"answer": text})}
+    given = {"prediction": text, "response": text, **({} if "answer" in item.row else {"answer": text})}
     reasons = {"failed": made.reason} if isinstance(made, Failed) else {}
     question = first_of(item.row, TEXTS)
     asked = {"uid": item.uid, "question": question, "prompt": item.prompt}
@@ -143,6 +143,10 @@ def _row(item: Asked, made: str | Failed) -> Row:
 
 
 def _is_small(name: str, value: Any) -> bool:
-    """Whether a field goes into the answers: no image bytes, in base64 or otherwise, and no nested table."""
-    plain = value is None or isinstance(value, str | int | float | bool)
+    """Whether a field goes into the answers: no image bytes, in base64 or otherwise, and no nested table.
+
+    A list of plain values is small: MMMU's options, and its right answers where there are several.
+    """
+    values = value if isinstance(value, list) else [value]
+    plain = all(part is None or isinstance(part, str | int | float | bool) for part in values)
     return plain and not (PICTURES.fullmatch(name) and len(str(value)) > 1000)

@@ -22,6 +22,8 @@ from arm.evaluation.subject import seed_of
 PROMPTS = ("prompt", "Prompt", "text", "instruction", "caption")
 """Fields that hold what is asked, in order of preference."""
 UIDS = ("item_id", "prompt_id", "key", "uid", "id", "index")
+SEEDS = "leave --seeds out (of evaluate-model: --official.seeds)"
+"""What mends a number of images that a layout has no place for."""
 SOURCES = ("input_image", "source", "image", "id")
 """Fields that hold the image to edit."""
 
@@ -89,7 +91,7 @@ def _geneval(rows: Sequence[Row], num_seeds: int) -> Iterator[Picture]:
 
 def _dpg(rows: Sequence[Row], num_seeds: int) -> Iterator[Picture]:
     if num_seeds not in (1, 4):
-        raise UserError(f"The layout dpg lays 4 images out as a square (or takes 1), not {num_seeds}.")
+        raise UserError(f"The layout dpg lays 4 images out as a square (or takes 1), not {num_seeds}; {SEEDS}.")
     for row in rows:
         uid = _uid(row)
         yield Picture(path=f"{uid}.png", requests=tuple(_requests(uid, row, num_seeds)))
@@ -158,7 +160,7 @@ def _safe(value: Any, name: str) -> str:
 
 def _refuse_seeds(num_seeds: int) -> None:
     if num_seeds != 1:
-        raise UserError(f"This layout has one image a row, not {num_seeds}; leave --seeds out.")
+        raise UserError(f"This layout has one image a row, not {num_seeds}; {SEEDS}.")
 
 
 LAYOUTS: dict[str, Layout] = {
