@@ -25,6 +25,8 @@ from arm.errors import ArmError, UserError
 from arm.storage.disk import full_disk_in_a_sentence
 
 STORE = "store/toy"
+TOLD = {"evaluate-model": "arm.evaluation.summary:lines"}
+"""Job -> import string of `(Manifest) -> lines`: what its command prints of the output beside the metrics."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -93,6 +95,8 @@ def run_job(job: jobs.Job, arguments: list[str]) -> None:
     launched = launch(job.name, output=values["output"], config=config, resources=values["resources"], **inputs)
     for name, value in launched.manifest.metrics.items():
         print(f"{name:44} {value:g}")
+    for line in jobs.resolve(TOLD[job.name])(launched.manifest) if job.name in TOLD else ():
+        print(line)
     print(launched.manifest.folder.url)
 
 

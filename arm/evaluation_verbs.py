@@ -217,11 +217,12 @@ def _make_images(options: argparse.Namespace, *, edits: bool) -> None:
         raise UserError(f"--seeds is {num_seeds}; give the number of images a prompt, at least 1.")
     rows = read_rows(options.prompts)
     lay_out(rows, layout, num_seeds)
-    counts = make_images(
-        _load(config, task), config.kind, rows, (options.layout, layout), open_folder(options.output),
-        num_seeds=num_seeds, batch_size=config.batch_size,
-        sources=Pictures(open_folder(str(folder))) if folder else None,
-    )  # fmt: skip
+    output = open_folder(options.output)
+    with output_lock(output, "images"):
+        counts = make_images(
+            _load(config, task), config.kind, rows, (options.layout, layout), output, num_seeds=num_seeds,
+            batch_size=config.batch_size, sources=Pictures(open_folder(str(folder))) if folder else None,
+        )  # fmt: skip
     _tell(counts, "images_failed", options.output)
 
 

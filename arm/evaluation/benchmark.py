@@ -37,6 +37,11 @@ class Scores:
     aggregation: str
 
     @property
+    def num_missing(self) -> int:
+        """Items that were expected, and neither have a score nor failed."""
+        return max(0, self.num_expected - self.num_scored - self.num_failed)
+
+    @property
     def refused(self) -> str | None:
         """Why there is no headline, or None."""
         if self.num_scored == self.num_expected:

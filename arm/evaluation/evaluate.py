@@ -1,7 +1,7 @@
 """The job `evaluate-model`: every benchmark at every training stage, on the same items with the same sampling seeds.
 
 scores.json         {subject: {"<benchmark>/<metric>": value}}         subject: a stage, or `reference`
-protocols.json      {subject: {benchmark: {intervals, counts, how it was measured, why refused}}}
+protocols.json      {subject: {benchmark: {intervals, counts, how it was measured, why refused, why items have no score}}}
 comparisons.json    [{benchmark, before, after, difference, low, high, not_lower}]      paired bootstrap
 rewarded.json       {stage: {benchmark: [what rewarded its model]}}     where a benchmark's rubric or rule did
 items/…             every item's output, reply and verdict; images/…  picture grids
@@ -24,6 +24,7 @@ from arm.evaluation.config import EvaluateConfig
 from arm.evaluation.evaluation_set import EvaluationSet, read_evaluation_set
 from arm.evaluation.gallery import write_gallery
 from arm.evaluation.items import verdict_row
+from arm.evaluation.losses import account, reasons_of
 from arm.evaluation.official import evaluation as official
 from arm.evaluation.pairing import Mean, paired
 from arm.evaluation.runner import Result, run_benchmark
@@ -146,7 +147,7 @@ def _write_scores(
         {}
         if evaluation_set is None
         else {
-            subject: {name: protocol(result.scores, evaluation_set, config) for name, result in found.items()}
+            subject: {name: protocol(result, evaluation_set, config) for name, result in found.items()}
             for subject, found in results.items()
         }
     )
@@ -157,9 +158,9 @@ def _write_scores(
         output.write(name, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
 
 
-def protocol(scores: Scores, evaluation_set: EvaluationSet, config: EvaluateConfig) -> dict[str, Any]:
+def protocol(result: Result, evaluation_set: EvaluationSet, config: EvaluateConfig) -> dict[str, Any]:
     """How a benchmark's numbers came about, so that nobody compares two that were not measured alike."""
-    sampling = config.sampling
+    scores, sampling = result.scores, config.sampling
     return {
         "dataset": evaluation_set.digest,
         "checker": config.checker,
@@ -169,6 +170,8 @@ def protocol(scores: Scores, evaluation_set: EvaluationSet, config: EvaluateConf
         "num_expected": scores.num_expected,
         "num_scored": scores.num_scored,
         "num_failed": scores.num_failed,
+        "num_missing": scores.num_missing,
+        "unscored": account(reasons_of(result.verdicts), scores.num_failed + scores.num_missing),
         "interval": f"95%, bootstrap over items within a group, {config.num_bootstraps} resamples",
         "sampling": {
             "temperature": sampling.temperature, "edit_temperature": config.edit_temperature,
@@ -213,6 +216,7 @@ def _outcome(results: Results, scored: Scored, evaluation_set: EvaluationSet | N
     counts = {
         "stages": len((results.keys() | scored.keys()) - {REFERENCE}),
         "items_failed": sum(scores.num_failed for scores in every),
+        "items_missing": sum(scores.num_missing for scores in every),
     }
     if evaluation_set is not None:
         counts |= {

@@ -21,6 +21,7 @@ from arm.evaluation.detectors.detector import Found, best, load_detector
 from arm.evaluation.detectors.grounding_dino import owners_of
 from arm.evaluation.detectors.mask2former import Mask2Former
 from arm.evaluation.items import Pixels
+from arm.storage import sha256_of
 
 SWIN: dict[str, Any] = {
     "embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2], "image_size": 32, "window_size": 2,
@@ -133,6 +134,7 @@ def test_rows_hold_what_the_official_vectors_hold(images: Path, tmp_path: Path) 
         "uid": "00000/samples/0003.png", "prompt_index": 0, "sample": 3, "metadata": METAS[0], "size": [8, 4],
         "detections": {"bench": [[0.0, 0.0, 2.0, 2.0, 3 / 256]]},
         "colors": {"[0.0, 0.0, 2.0, 2.0, 0.01171875]": "red"},
+        "sha256": sha256_of(images / "00000/samples/0003.png"),
     }  # fmt: skip
     assert rows[39]["colors"] == {}
 
@@ -147,6 +149,13 @@ def test_killed_detection_goes_on(images: Path, tmp_path: Path, dies_at: int) ->
     detect_objects(again, Red, images, output)  # type: ignore[arg-type]
     assert again.calls == 40 - dies_at // 16 * 16
     assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_an_image_that_is_another_one_now_is_looked_at_anew(images: Path, tmp_path: Path) -> None:
+    detect_objects(Finder(), Red, images, tmp_path / "d.jsonl")  # type: ignore[arg-type]
+    PIL.Image.new("RGB", (8, 4), (9, 9, 9)).save(images / "00001/samples/0004.png")
+    again = Finder()
+    assert detect_objects(again, Red, images, tmp_path / "d.jsonl")["images_detected"] == again.calls == 1  # type: ignore[arg-type]
 
 
 def test_a_broken_image_is_a_failed_row(images: Path, tmp_path: Path) -> None:

@@ -63,8 +63,12 @@ def test_an_item_of_dpg_whose_questioner_failed_is_missing(tmp_path: Path, monke
     (tmp_path / "scratch").mkdir()
     monkeypatch.setattr(judging, "load", lambda config, task: Answers(Failed("status 500"), "Yes."))
     files = Files(LocalFolder(data), LocalFolder(data).list())
-    found = judging.ask_questions(tmp_path, files, OfficialConfig(), tmp_path / "scratch", num_images=1)
+    told: list[int] = []
+    monkeypatch.setattr(judging.Progress, "advance", lambda self, count=1: told.append(count))
+    found, unasked = judging.ask_questions(tmp_path, files, OfficialConfig(), tmp_path / "scratch", num_images=1)
     assert json.loads(found) == {"b": {"Is there a dog?": ["yes"]}}
+    assert [(row["uid"], row["failed"]) for row in unasked] == [("a", "status 500")]
+    assert told == [1, 1]
 
 
 def test_half_an_emoji_in_an_answer_is_replaced(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def parse(reply: Row) -> Mapping[str, list[Box]] | Failure:
     """The boxes of a detector's reply that count."""
     detections = reply.get("detections")
     if not isinstance(detections, dict):
-        return Failure("no detections")
+        return Failure(str(reply.get("failed") or "no detections"))
     if any(len(box) != 5 for boxes in detections.values() for box in boxes):
         return Failure("a box is not [x0, y0, x1, y1, score]")
     return keep_boxes(detections, metadata_of(reply).get("tag", ""))

@@ -14,6 +14,7 @@ from arm.evaluation.benchmarks.config import ScoreConfig
 from arm.evaluation.benchmarks.intervals import Intervals
 from arm.evaluation.benchmarks.reading import Files, Source, need, only
 from arm.evaluation.benchmarks.result import NOT_CHECKED, Published, Result, Scored, failed, make_result
+from arm.evaluation.losses import NO_ANSWER
 from arm.evaluation.statistics import Estimate
 
 PUBLISHED = Published(
@@ -39,7 +40,7 @@ def judge(uid: str, question: Mapping[str, Any], reply: object) -> Scored:
     """One question; `raw` holds whether the reply is right as it stands."""
     group = str((question.get("types") or {}).get("structural", "all"))
     if not isinstance(reply, str):
-        return failed(uid, group, "no answer")
+        return failed(uid, group, NO_ANSWER)
     answer, wanted = parse(reply), question["answer"]
     right = answer == wanted
     return Scored(

@@ -15,6 +15,7 @@ from arm.evaluation.benchmarks.config import ScoreConfig
 from arm.evaluation.benchmarks.intervals import Intervals, scaled
 from arm.evaluation.benchmarks.reading import Files, Source
 from arm.evaluation.benchmarks.result import CHECKED, Failure, Published, Result, Scored, failed, make_result
+from arm.evaluation.losses import NO_ANSWER
 from arm.evaluation.statistics import Estimate
 
 TASKS: Mapping[str, tuple[str, ...]] = {
@@ -51,6 +52,8 @@ def judge(uid: str, task: str, label: str, reply: str) -> Scored:
 def read_line(line: str, task: str, number: int) -> tuple[str, str] | Failure:
     """Label and answer of one line; the official program stops at a line of another shape."""
     parts = line.split("\t")
+    if len(parts) == 3:
+        return Failure(NO_ANSWER)
     if len(parts) != 4:
         return Failure(f"line {number + 1} of {task}.txt has {len(parts)} cells, not 4")
     if parts[2].lower() not in ("yes", "no"):

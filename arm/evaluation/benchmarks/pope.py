@@ -19,6 +19,7 @@ from arm.evaluation.benchmarks.config import ScoreConfig
 from arm.evaluation.benchmarks.intervals import Intervals
 from arm.evaluation.benchmarks.reading import Files, Row, Source, check_filled, need
 from arm.evaluation.benchmarks.result import CHECKED, NOT_CHECKED, Published, Result, Scored, failed, make_result
+from arm.evaluation.losses import NO_ANSWER
 from arm.evaluation.statistics import Estimate
 
 SETS = ("random", "popular", "adversarial")
@@ -40,7 +41,7 @@ def parse(reply: str) -> Answer:
 def judge(uid: str, group: str, label: str, reply: object) -> Scored:
     """One question: every label but `no` counts as yes, as the official program has it."""
     if not isinstance(reply, str):
-        return failed(uid, group, "no answer")
+        return failed(uid, group, NO_ANSWER)
     answer, wanted = parse(reply), "no" if label == "no" else "yes"
     right = answer == wanted
     reasons = () if right else (f"answered {answer}, expected {wanted}",)

@@ -17,6 +17,7 @@ from typing import Any
 from arm.evaluation.benchmark import Scores
 from arm.evaluation.benchmarks.config import ScoreConfig
 from arm.evaluation.items import Verdict
+from arm.evaluation.losses import account, reasons_of
 from arm.evaluation.statistics import Estimate
 
 CHECKED = "checked against the official program"
@@ -62,6 +63,8 @@ class Protocol:
     num_scored: int
     num_failed: int
     num_missing: int
+    unscored: Mapping[str, int] = field(default_factory=dict)
+    """Why items have no score: reason -> how many, the most frequent first."""
     checked: Mapping[str, str]
     """Part of the benchmark, or `all` -> whether this scorer was run beside the authors' program."""
     interval: str
@@ -117,6 +120,7 @@ def make_result(
 ) -> Result:
     """Count what was expected, scored and failed, and put the protocol beside the numbers."""
     outcomes = Counter(item.outcome for item in items)
+    failures = [item for item in items if item.outcome == "failed"]
     scores = Scores(
         benchmark=benchmark.name, headline=benchmark.headline, estimates=estimates, num_expected=num_expected,
         num_scored=outcomes["ok"], num_failed=outcomes["failed"], aggregation=benchmark.aggregation,
@@ -126,7 +130,8 @@ def make_result(
         benchmark=benchmark.name, mode=config.mode, dataset=dataset, revision=config.revision,
         judge=config.judge, judge_date=config.judge_date, prompt_sha256=prompt_hash(config.prompt),
         aggregation=benchmark.aggregation, num_expected=num_expected, num_scored=outcomes["ok"],
-        num_failed=outcomes["failed"], num_missing=max(0, num_expected - outcomes["ok"] - outcomes["failed"]),
+        num_failed=outcomes["failed"], num_missing=scores.num_missing,
+        unscored=account(reasons_of(failures), len(failures) + scores.num_missing),
         checked=benchmark.checked,
         interval=f"95%, bootstrap over items within a group, {config.num_bootstraps} resamples",
         flags=dict(sorted(Counter(flag for item in items for flag in item.flags).items())),
@@ -138,6 +143,14 @@ def make_result(
 def prompt_hash(prompt: str) -> str:
     """The sha256 of a prompt, or nothing for none."""
     return hashlib.sha256(prompt.encode()).hexdigest() if prompt else ""
+
+
+def with_lost(result: Result, lost: Mapping[str, int]) -> Result:
+    """The same result, whose protocol also says what was lost before the scorer saw it: reason -> items."""
+    protocol = result.protocol
+    failures = [item for item in result.items if item.outcome == "failed"]
+    unscored = account(reasons_of(failures), protocol.num_failed + protocol.num_missing, lost)
+    return dataclasses.replace(result, protocol=dataclasses.replace(protocol, unscored=unscored))
 
 
 def failed(uid: str, group: str, reason: str) -> Scored:

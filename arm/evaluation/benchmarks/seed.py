@@ -17,6 +17,7 @@ from arm.evaluation.benchmarks.config import Mode, ScoreConfig
 from arm.evaluation.benchmarks.intervals import Intervals
 from arm.evaluation.benchmarks.reading import Files, Row, Source, need
 from arm.evaluation.benchmarks.result import NOT_CHECKED, Failure, Published, Result, Scored, failed, make_result
+from arm.evaluation.losses import NO_ANSWER
 from arm.evaluation.statistics import Estimate
 
 IMAGES, VIDEOS = 14_233, 3_764
@@ -43,7 +44,7 @@ def parse(reply: str, mode: Mode = "official") -> str | Failure:
 def judge(uid: str, wanted: str, reply: object, *, group: str = "all", mode: Mode = "official") -> Scored:
     """One question."""
     if not isinstance(reply, str):
-        return failed(uid, group, "no answer")
+        return failed(uid, group, NO_ANSWER)
     answer = parse(reply, mode)
     if isinstance(answer, Failure):
         return failed(uid, group, answer.reason)

@@ -17,6 +17,7 @@ from arm.evaluation.benchmarks.intervals import Intervals
 from arm.evaluation.benchmarks.reading import Files, Row, Source, need, only
 from arm.evaluation.benchmarks.result import CHECKED, Published, Result, Scored, failed, make_result
 from arm.evaluation.benchmarks.vqa_normalise import normalise, normalise_corrected, trim
+from arm.evaluation.losses import NO_ANSWER
 from arm.evaluation.statistics import Estimate
 
 PUBLISHED = Published(
@@ -60,7 +61,7 @@ def judge(annotation: Annotation, reply: object, mode: Mode = "official") -> Sco
     """One question, the score in hundredths as the official program rounds it in `numbers`."""
     uid, group = str(annotation["question_id"]), str(annotation.get("answer_type", "all"))
     if not isinstance(reply, str):
-        return failed(uid, group, "no answer")
+        return failed(uid, group, NO_ANSWER)
     found, answer = accuracy(annotation, reply, mode)
     return Scored(
         uid=uid, group=group, outcome="ok", strict=found == 1, score=found, answer=answer,

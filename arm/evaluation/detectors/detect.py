@@ -1,7 +1,8 @@
 """Looks at every image of a GenEval folder and writes what GenEval's rule reads.
 
     <images>/00000/metadata.jsonl  00000/samples/0000.png …
-->  detections.jsonl     {"uid": "00000/samples/0000.png", "prompt_index": 0, "sample": 0, "metadata": {…}, "size": [w, h],
+->  detections.jsonl     {"uid": "00000/samples/0000.png", "prompt_index": 0, "sample": 0, "metadata": {…},
+                          "sha256": of the image, which is looked at anew when it is another, "size": [w, h],
                           "detections": {"bench": [[x0, y0, x1, y1, score], …]}, "colors": {"[x0, y0, x1, y1, score]": "red"}}
 
 Colours are named for the boxes of classes whose clause asks for one. An image that cannot be read has `failed` instead.
@@ -18,7 +19,7 @@ from arm.evaluation.inference import read_image
 from arm.evaluation.production.journal import Journal, Row
 from arm.evaluation.production.protocol import claim
 from arm.progress import Progress
-from arm.storage import open_folder
+from arm.storage import open_folder, sha256_of
 
 ROWS_AT_ONCE = 16
 """Rows that are kept together: what a kill can lose."""
@@ -34,11 +35,12 @@ def detect_objects(detector: Detector, namer: Callable[[], ColourNamer], images:
     claim(open_folder(str(output.parent)), f"{output.name}.protocol.json", protocol)
     journal = Journal(output)
     named = {_uid(path): (path, meta) for path, meta in looks}
-    missing = [uid for uid in named if uid not in journal.rows]
+    digests = {uid: sha256_of(path) for uid, (path, _) in named.items()}
+    missing = [uid for uid in named if journal.rows.get(uid, {}).get("sha256") != digests[uid]]
     progress = Progress("detect objects", total=len(named), done=len(named) - len(missing))
     for start in range(0, len(missing), ROWS_AT_ONCE):
         some = missing[start : start + ROWS_AT_ONCE]
-        journal.append([_row(uid, *named[uid], detector, colours) for uid in some])
+        journal.append([{**_row(uid, *named[uid], detector, colours), "sha256": digests[uid]} for uid in some])
         progress.advance(len(some))
     progress.close()
     journal.finish(list(named))

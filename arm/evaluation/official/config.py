@@ -14,6 +14,8 @@ OFFICIAL = (
     "seed", "vqav2", "imagenet",
 )  # fmt: skip
 """The benchmarks of `suites.SUITES`, by name: what a config may ask for is known without importing them."""
+FOLDER = "benchmarks"
+"""Where they lie in an artifact: benchmarks/<subject>/<benchmark>/."""
 
 
 @dataclass(frozen=True, kw_only=True)

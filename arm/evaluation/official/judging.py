@@ -31,7 +31,7 @@ from arm.evaluation.production.pictures import Pictures, read_picture
 from arm.evaluation.production.rows import Row
 from arm.evaluation.rubric import Rubric, load_rubric
 from arm.progress import Progress
-from arm.storage import Folder
+from arm.storage import Folder, sha256_of
 
 YES_OR_NO = " Answer yes or no."
 """What follows DPG's questions; its authors' mPLUG is asked without."""
@@ -48,14 +48,20 @@ def detect(made: Path, config: OfficialConfig, scratch: Path) -> bytes:
     return output.read_bytes()
 
 
-def ask_questions(made: Path, data: Files, config: OfficialConfig, scratch: Path, *, num_images: int) -> bytes:
-    """Item -> question -> the answer to each of its images, by the questioner; the first word in lower case."""
+def ask_questions(
+    made: Path, data: Files, config: OfficialConfig, scratch: Path, *, num_images: int
+) -> tuple[bytes, list[Row]]:
+    """Item -> question -> the answer to each of its images, by the questioner: the first word in lower case.
+
+    Beside it the items that the questioner failed on, {"uid", "sha256", "failed": why}: missing, and asked by the next run.
+    """
     name = data.find(dpg.DATA)
     asked = dpg.read_questions(data.rows(name), "corrected", data.place(name))
     model = load(config.questioner, "answer")
     journal = Journal(scratch / "answers.jsonl")
     there = {item: made / f"{item}.png" for item in asked if (made / f"{item}.png").exists()}
-    missing = [item for item in there if item not in journal.rows]
+    digests = {item: sha256_of(path) for item, path in there.items()}
+    missing = [item for item in there if journal.rows.get(item, {}).get("sha256") != digests[item]]
     progress = Progress("ask about images", total=len(there), done=len(there) - len(missing))
     for item in missing:
         crops = crops_of(read_image(there[item]), num_images)
@@ -65,18 +71,20 @@ def ask_questions(made: Path, data: Files, config: OfficialConfig, scratch: Path
             for number, text in enumerate(texts)
             for place, crop in enumerate(crops)
         ]
-        answers = model.answer(questions)
-        if any(isinstance(answer, models.Failed) for answer in answers):
-            continue  # missing, and asked again by the next run
+        answers, seen = model.answer(questions), {"uid": item, "sha256": digests[item]}
+        progress.advance()
+        if failed := next((answer for answer in answers if isinstance(answer, models.Failed)), None):
+            journal.append([{**seen, "failed": failed.reason}])
+            continue
         words = [_first_word(str(answer)) for answer in answers]
         size = len(crops)
         rows = {text: words[size * number : size * (number + 1)] for number, text in enumerate(texts)}
-        journal.append([{"uid": item, "answers": rows}])
-        progress.advance()
+        journal.append([{**seen, "answers": rows}])
     progress.close()
-    journal.finish([item for item in there if item in journal.rows])
-    found = {row["uid"]: row["answers"] for row in journal.rows.values() if row["uid"] in there}
-    return (json.dumps(found, ensure_ascii=False) + "\n").encode()
+    journal.finish(list(there))
+    of_each = [journal.rows[item] for item in there]
+    found = {row["uid"]: row["answers"] for row in of_each if "failed" not in row}
+    return (json.dumps(found, ensure_ascii=False) + "\n").encode(), [row for row in of_each if "failed" in row]
 
 
 def crops_of(image: Pixels, num_images: int) -> list[Pixels]:

@@ -1,10 +1,13 @@
 """Runs one benchmark on one model: every stage is a file that a killed run finds again.
 
 The images and answers that a model could not make are counted and left out: the scorer then refuses the headline.
+
+made_from.json      {"results/detections.jsonl": digest of the images that were looked at}     other images: looked at anew
 """
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,22 +15,22 @@ from pathlib import Path
 from arm.evaluation.benchmarks import registry
 from arm.evaluation.benchmarks.config import ScoreConfig
 from arm.evaluation.benchmarks.reading import Files
-from arm.evaluation.benchmarks.result import Result, item_row, scores_row
+from arm.evaluation.benchmarks.result import Result, item_row, scores_row, with_lost
 from arm.evaluation.models.model import Model
 from arm.evaluation.official import judging
 from arm.evaluation.official.answering import write_answers
-from arm.evaluation.official.config import OfficialConfig
+from arm.evaluation.official.config import FOLDER, OfficialConfig
 from arm.evaluation.official.suites import SUITES, Suite
 from arm.evaluation.production.answers import answer_questions
-from arm.evaluation.production.images import make_images
+from arm.evaluation.production.images import FAILURES, make_images
 from arm.evaluation.production.layouts import Layout, Picture, find_layout, lay_out
 from arm.evaluation.production.pictures import Pictures
-from arm.evaluation.production.rows import Row
+from arm.evaluation.production.rows import Row, digest_of
 from arm.evaluation.rubric import load_rubric
-from arm.storage import Folder, LocalFolder
+from arm.storage import Folder, LocalFolder, sha256_of
 
-FOLDER = "benchmarks"
 MADE, RESULTS, REPLIES = "made", "results", "replies.jsonl"
+MADE_FROM, UNASKED = "made_from.json", "unasked.jsonl"
 OURS = "the judge's rubric {} is ours: not comparable with published numbers"
 
 
@@ -42,14 +45,11 @@ class Bench:
     """The folder of the benchmark in the artifact."""
     place: str
     """Its name there: `benchmarks/<subject>/<benchmark>`."""
+    scratch: Path
+    """Journals and copies that belong to no artifact: a folder of the whole run's, which goes with it."""
     batch_size: int
     num_bootstraps: int
     seed: int
-
-    @property
-    def scratch(self) -> Path:
-        """Journals and copies that belong to no artifact."""
-        return self.output.scratch("work")
 
     @property
     def images(self) -> Pictures:
@@ -84,19 +84,39 @@ def run_images(bench: Bench, model: Model, kind: str) -> None:
         model, kind, rows, (suite.layout, bench.layout), made, num_seeds=bench.num_seeds, batch_size=bench.batch_size,
         sources=bench.images if suite.task == "edit" else None,
     )  # fmt: skip
-    name = f"{RESULTS}/{suite.result}"
-    if bench.output.exists(name):
+    name, pictures = f"{RESULTS}/{suite.result}", bench.lay_out(rows)
+    seen = _digest_of_pictures(made, pictures)
+    if bench.output.exists(name) and _made_from(bench.output).get(name) == seen:
         return
+    unasked: list[Row] = []
     if suite.judged == "objects":
         local = mirrored(made, made.list(), bench.scratch / MADE)
         bench.output.write(name, judging.detect(local, bench.config, bench.scratch))
     elif suite.judged == "questions":
         local = mirrored(made, made.list(), bench.scratch / MADE)
-        answers = judging.ask_questions(local, bench.data, bench.config, bench.scratch, num_images=bench.num_seeds)
+        answers, unasked = judging.ask_questions(
+            local, bench.data, bench.config, bench.scratch, num_images=bench.num_seeds
+        )
         bench.output.write(name, answers)
+        bench.output.write(UNASKED, _lines(unasked))
     else:
-        pictures = bench.lay_out(rows)
         _let_judge(bench, pictures, by_uid(pictures, rows), name)
+    if not unasked:  # else the next run asks again
+        bench.output.write(MADE_FROM, (json.dumps({name: seen}) + "\n").encode())
+
+
+def _digest_of_pictures(made: Folder, pictures: list[Picture]) -> str:
+    """Of the names and bytes of the images that were drawn."""
+    there, digests = set(made.list()), {}
+    for path in (picture.path for picture in pictures if picture.path in there):
+        digests[path] = sha256_of(made.fetch(path))
+        made.release(path)
+    return digest_of(digests)
+
+
+def _made_from(output: Folder) -> dict[str, str]:
+    """File of a stage -> digest of the images that it was made from."""
+    return dict(json.loads(output.read(MADE_FROM))) if output.exists(MADE_FROM) else {}
 
 
 def _let_judge(bench: Bench, pictures: list[Picture], rows: Mapping[str, Row], name: str) -> None:
@@ -106,7 +126,7 @@ def _let_judge(bench: Bench, pictures: list[Picture], rows: Mapping[str, Row], n
         marks = judging.give_marks(bench.suite, pictures, rows, bench.output.child(MADE), images, judge)
     finally:
         judge.ledger.close()
-    bench.output.write(REPLIES, "".join(json.dumps(mark, ensure_ascii=False) + "\n" for mark in marks).encode())
+    bench.output.write(REPLIES, _lines(marks))
     bench.output.write(name, judging.write_marks(bench.suite, marks, rows))
 
 
@@ -149,10 +169,10 @@ def score(bench: Bench) -> Result:
         result.protocol, notes=(*result.protocol.notes, *notes),
         prompt_style=suite.style if suite.task == "answer" else "",
     )  # fmt: skip
-    result = replace(result, protocol=protocol)
+    result = with_lost(replace(result, protocol=protocol), lost(bench.output))
     drawn = drawn_for(bench)
     rows = [item_row(item) | drawn.get(item.uid, {}) for item in result.items]
-    bench.output.write("items.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
+    bench.output.write("items.jsonl", _lines(rows))
     scores = json.dumps(scores_row(result), indent=1, ensure_ascii=False) + "\n"
     bench.output.write("scores.json", scores.encode())
     return result
@@ -177,6 +197,17 @@ def drawn_for(bench: Bench) -> dict[str, dict[str, str]]:
     return found
 
 
+def lost(output: Folder) -> Counter[str]:
+    """Reason -> items of which nothing came to the scorer: what was not drawn, not answered, not asked about."""
+    places = {f"{MADE}/{FAILURES}": "reason", UNASKED: "failed"}
+    places |= dict.fromkeys(output.list(f"{MADE}/answers_"), "failed")
+    found = Counter[str]()
+    for name, field in places.items():
+        lines = output.read(name).decode().split("\n") if output.exists(name) else []
+        found.update(str(row[field]) for row in map(json.loads, filter(None, lines)) if field in row)
+    return found
+
+
 def mirrored(folder: Folder, names: list[str], scratch: Path) -> Path:
     """A local folder with the same files: itself, or copies of what lies in object storage."""
     if isinstance(folder, LocalFolder):
@@ -191,4 +222,11 @@ def mirrored(folder: Folder, names: list[str], scratch: Path) -> Path:
 def open_bench(name: str, subject: str, data: Files, config: OfficialConfig, output: Folder, **settings: int) -> Bench:
     """The benchmark of that name on a subject, in the artifact."""
     place = f"{FOLDER}/{subject}/{name}"
-    return Bench(suite=SUITES[name], data=data, config=config, output=output.child(place), place=place, **settings)
+    return Bench(
+        suite=SUITES[name], data=data, config=config, output=output.child(place), place=place,
+        scratch=output.scratch(place), **settings,
+    )  # fmt: skip
+
+
+def _lines(rows: Sequence[Row]) -> bytes:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()

@@ -27,6 +27,11 @@ def by_file(name: str, row: Row) -> str:
     return name.rpartition("/")[2].partition(".")[0]
 
 
+def by_set(name: str, row: Row) -> str:
+    """`coco_pope_random` of POPE's own file and of Hugging Face's `random-00000-of-00001.parquet`."""
+    return f"coco_pope_{next(one for one in SETS if one in name.rpartition('/')[2].lower())}"
+
+
 def by_subject(name: str, row: Row) -> str:
     """`Art_Theory` of the row `validation_Art_Theory_3`: the files of all subjects of MMMU have one name."""
     return mmmu.subject_of(str(row["id"]))
@@ -142,8 +147,8 @@ SUITES: dict[str, Suite] = {
               rubrics=GEDIT_RUBRICS, result=MARKS),
         Suite(name="imgedit", task="edit", sources=(imgedit.DATA,), rows=questions.of_imgedit, layout="imgedit",
               judged="marks", rubrics=("imgedit",), result="result.json"),
-        Suite(name="pope", task="answer", sources=POPE, rows=questions.of_pope, style="short",
-              result="answers_{part}.jsonl"),
+        Suite(name="pope", task="answer", sources=POPE, rows=questions.of_pope, part_of=by_set,
+              style="short", result="answers_{part}.jsonl"),
         Suite(name="mmbench", task="answer", sources=(MMBENCH,), rows=questions.of_mmbench, style="mmbench",
               result="prediction.jsonl"),
         Suite(name="mme", task="answer", sources=(MME,), rows=questions.of_mme, style="mme", result="{part}.txt"),

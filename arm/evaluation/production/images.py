@@ -21,7 +21,6 @@ from arm.evaluation.production.layouts import Layout, Picture, lay_out
 from arm.evaluation.production.pictures import Pictures, read_picture
 from arm.evaluation.production.protocol import batches_to_make, claim
 from arm.evaluation.production.rows import Row, digest_of
-from arm.lock import output_lock
 from arm.progress import Progress
 from arm.storage import Folder
 
@@ -39,21 +38,20 @@ def make_images(
     batch_size: int,
     sources: Pictures | None = None,
 ) -> dict[str, int]:
-    """Make what is missing; returns the counts. One run at a time: what a killed one left half-written is removed."""
+    """Make what is missing; returns the counts. Who calls holds a lock: what a killed run left half-written is removed."""
     pictures = lay_out(rows, layout[1], num_seeds)
     edits = any(request.source is not None for picture in pictures for request in picture.requests)
     asked = sorted({(item.uid, item.prompt) for picture in pictures for item in picture.requests})
-    with output_lock(output, "images"):
-        output.sweep()
-        claim(output, PROTOCOL, {
-            "kind": kind, "model": model.name, "settings": model.protocol(), "layout": layout[0], "seeds": num_seeds,
-            "task": "edit" if edits else "generate", "prompts": {"count": len(rows), "digest": digest_of(asked)},
-        })  # fmt: skip
-        there = set(output.list())
-        size = max(1, batch_size // max(len(picture.requests) for picture in pictures))
-        batches = batches_to_make(pictures, lambda item: item.path not in there, size, independent=model.independent)
-        failures = _make(model.edit if edits else model.generate_images, batches, there, output, sources)
-        _write_failures(failures, output)
+    output.sweep()
+    claim(output, PROTOCOL, {
+        "kind": kind, "model": model.name, "settings": model.protocol(), "layout": layout[0], "seeds": num_seeds,
+        "task": "edit" if edits else "generate", "prompts": {"count": len(rows), "digest": digest_of(asked)},
+    })  # fmt: skip
+    there = set(output.list())
+    size = max(1, batch_size // max(len(picture.requests) for picture in pictures))
+    batches = batches_to_make(pictures, lambda item: item.path not in there, size, independent=model.independent)
+    failures = _make(model.edit if edits else model.generate_images, batches, there, output, sources)
+    _write_failures(failures, output)
     num_missing = sum(picture.path not in there for picture in pictures)
     return {
         "images_expected": len(pictures), "images_there": len(pictures) - num_missing,
