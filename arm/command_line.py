@@ -35,7 +35,7 @@ def add_fields(parser: argparse.ArgumentParser, config_type: type) -> None:
     taken = {option for action in parser._actions for option in action.option_strings}
     group = parser.add_argument_group("config", (config_type.__doc__ or "").split("\n")[0])
     for name, field, hint, text in fields_of(config_type):
-        shown = f"{text} (default: {_default(field)})".replace("%", "%%")
+        shown = f"{text} (default: {_default(field, hint)})".replace("%", "%%")
         flag = f"--{name.replace('_', '-')}"
         flag = f"--config.{flag[2:]}" if flag in taken else flag
         short = flag.rpartition(".")[0]
@@ -91,13 +91,15 @@ def _value(word: str, hint: Any) -> Any:
     try:
         return json.loads(word)
     except json.JSONDecodeError:
-        if typing.get_origin(hint) is tuple and typing.get_args(hint)[0] is str:
+        if is_words(hint):
             return [part.strip() for part in word.split(",")]
         return {"True": True, "False": False}.get(word, word)
 
 
-def _default(field: "dataclasses.Field[Any]") -> str:
+def _default(field: "dataclasses.Field[Any]", hint: Any) -> str:
     if field.default is not dataclasses.MISSING:
+        if is_words(hint) and field.default:
+            return ",".join(field.default)
         return json.dumps(configs.plain(field.default))
     if field.default_factory is not dataclasses.MISSING:
         return json.dumps(configs.plain(field.default_factory()))
@@ -107,4 +109,11 @@ def _default(field: "dataclasses.Field[Any]") -> str:
 def _metavar(hint: Any) -> str:
     if typing.get_origin(hint) is typing.Literal:
         return "|".join(str(value) for value in typing.get_args(hint))
+    if is_words(hint):
+        return "NAME,NAME"
     return "JSON" if typing.get_origin(hint) in (tuple, dict) else getattr(hint, "__name__", "value").upper()
+
+
+def is_words(hint: Any) -> bool:
+    """Whether a field is a list of words, which is written with commas."""
+    return typing.get_origin(hint) is tuple and typing.get_args(hint) == (str, ...)

@@ -41,6 +41,20 @@ def test_jobs_are_listed_in_order(capsys: pytest.CaptureFixture[str]) -> None:
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [job.name for job in jobs.JOBS]
 
 
+def test_the_help_of_evaluate_model_names_every_benchmark_as_it_is_to_be_written(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from arm.evaluation.config import BENCHMARKS, OFFICIAL, EvaluateConfig
+
+    with pytest.raises(SystemExit):
+        cli.main(["evaluate-model", "--help"])
+    assert "--benchmarks NAME,NAME" in (printed := capsys.readouterr().out)
+    assert ",".join(EvaluateConfig().benchmarks) in "".join(printed.split())
+    (text,) = [text for name, _, _, text in command_line.fields_of(EvaluateConfig) if name == "benchmarks"]
+    named = text.replace(":", ",").replace(".", ",").split(",")
+    assert {*BENCHMARKS, *OFFICIAL} <= {word.strip() for word in named}
+
+
 @pytest.mark.usefixtures("made_up_jobs")
 def test_flags_go_over_the_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--config", '{"num_units": 9, "factor": 4}', "--num-units", "2", "--resources", '{"threads": 1}']

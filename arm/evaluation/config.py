@@ -64,8 +64,10 @@ class EvaluateConfig:
         "editing",
         "understanding",
     )
-    """Names of `arm/evaluation/config.py:BENCHMARKS`, and of other authors' benchmarks in
-    `arm/evaluation/official/suites.py`: geneval, dpg, pope, …; in the order in which they run."""
+    """What is measured, in this order. Of our own on the store's held-out items: real_images, reconstruction, zero_shot,
+    tokenizer_zero_shot, copy_source, constant_answer, text_to_image, editing, editing_with_source, understanding. Other
+    authors', with their data: geneval, dpg, wise, wise_verified, gedit_en, gedit_cn, imgedit, pope, mmbench, mme, mmmu,
+    gqa, seed, vqav2, imagenet."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """A model that is no stage of this store: any release, rival or endpoint; asked by other authors' benchmarks alone."""
     official: OfficialConfig = field(default_factory=OfficialConfig)
@@ -139,5 +141,20 @@ class EvaluateConfig:
             readiness.read_rows(readiness.SUITES[name], files, self.official)
             yield files.folder.url
         official = self.official
-        weights = (self.model.model, official.detector.model, official.detector.clip, official.questioner.model)
-        yield from (path for path in weights if path and (path.startswith("s3://") or Path(path).exists()))
+        for flag, path in (
+            ("model", self.model.model), ("official.detector.model", official.detector.model),
+            ("official.detector.clip", official.detector.clip), ("official.questioner.model", official.questioner.model),
+        ):  # fmt: skip
+            if path.startswith("s3://") or (path and Path(path).exists()):
+                _refuse_empty(flag, path)
+                yield path
+
+
+def _refuse_empty(flag: str, path: str) -> None:
+    """UserError where a folder of weights holds nothing yet."""
+    if Path(path).is_dir() and not any(file.is_file() for file in Path(path).rglob("*")):
+        raise UserError(
+            f"--{flag} {path!r} is an empty folder, where a model was looked for: config.json and .safetensors of a checkpoint, "
+            "model/, tokenizer/ and detokenizer/ of a release, or images for the kind folder. Nothing is downloaded here: "
+            f"fetch weights first, with `hf download NAME --local-dir {path}`."
+        )

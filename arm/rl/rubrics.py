@@ -10,6 +10,7 @@ one ledger on each machine: a resumed run finds its replies there. Ranks share t
 import contextlib
 import io
 import os
+import sqlite3
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -72,13 +73,17 @@ class RubricClient:
             return f"the prompt's meta has no {absent[0]!r}"
         if self._refused:
             return self._refused
+        pictures = shown(rubric, item)
+        if isinstance(pictures, Failure):
+            return f"failed: {pictures.reason}"
         try:
-            question = Question(rubric, {name: fields[name] for name in rubric.fields()}, shown(rubric, item))
-            reply = self._judge.ask(question)
+            reply = self._judge.ask(Question(rubric, {name: fields[name] for name in rubric.fields()}, pictures))
         except ServiceError as error:
             # a wrong key, address or model: asking on is no use, and all ranks must pause alike
             self._refused = str(error)
             return self._refused
+        except sqlite3.Error as error:
+            return f"failed: the ledger of replies cannot be read or written ({error})"
         if reply.outcome != "ok":
             return f"{reply.outcome}: {reply.reason}"
         found = marks_of(rubric, reply.value)
@@ -90,12 +95,18 @@ def part(rubric: Rubric, mark: str) -> str:
     return f"{rubric.name}.{mark}"
 
 
-def shown(rubric: Rubric, item: Judgeable) -> tuple[bytes, ...]:
+def shown(rubric: Rubric, item: Judgeable) -> tuple[bytes, ...] | Failure:
     """The pictures of a question: of two, the first is the source, to whose size the drawn one is brought, as GEdit does."""
     if rubric.images < SHOWN["edit"]:
         return (item.image,)
-    assert item.source is not None
-    source, image = (np.asarray(PIL.Image.open(io.BytesIO(data)).convert("RGB")) for data in (item.source, item.image))
+    if item.source is None:
+        return Failure("there is no source image")
+    try:
+        source, image = (
+            np.asarray(PIL.Image.open(io.BytesIO(data)).convert("RGB")) for data in (item.source, item.image)
+        )
+    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
+        return Failure(f"an image cannot be read ({error})")
     return item.source, encode_png(resized(image, (source.shape[1], source.shape[0])))
 
 

@@ -154,6 +154,16 @@ def test_a_benchmark_that_nobody_would_be_asked_is_refused(
         evaluate_model(output=LocalFolder(tmp_path / "out"), config=config)
 
 
+def test_an_empty_folder_of_weights_is_said_to_be_empty(tmp_path: Path) -> None:
+    pope_parquet(tmp_path / "pope")
+    (tmp_path / "weights").mkdir()
+    config = EvaluateConfig(
+        benchmarks=("pope",), official=OfficialConfig(data=str(tmp_path)), model=ModelConfig(model=str(tmp_path / "weights"))
+    )  # fmt: skip
+    with pytest.raises(UserError, match=r"--model '.*weights' is an empty folder, .*config.json .*hf download NAME"):
+        config.outside_paths()
+
+
 def imagenet(folder: Path) -> None:
     (folder / "val/n01").mkdir(parents=True)
     (folder / "val/n01/1.JPEG").write_bytes(PICTURE)

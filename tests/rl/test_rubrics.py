@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -128,6 +129,25 @@ def test_no_marks_make_the_reward_missing_not_zero(
     server.script = [entry]
     (found,) = rewards_of(asking(OBJECTS), [drawn()], tmp_path)
     assert (found.value, found.reason, len(server.calls)) == (None, reason, calls)
+
+
+def test_a_broken_picture_or_ledger_is_a_missing_reward_and_never_raises(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = replace(edit(), source=b"<html>")
+    (found,) = rewards_of(asking(EDITING, QUALITY), [broken], tmp_path)
+    assert found.value is None
+    assert found.reason.startswith("editing: failed: an image cannot be read (cannot identify image file")
+    (found,) = rewards_of(asking(EDITING, QUALITY), [replace(broken, source=None)], tmp_path)
+    assert found.reason == "editing: failed: there is no source image"
+
+    def locked(self: JudgeLedger, key: str) -> None:
+        raise sqlite3.OperationalError("database is locked")
+
+    monkeypatch.setattr(JudgeLedger, "find", locked)
+    (found,) = rewards_of(asking(EDITING, QUALITY), [edit()], tmp_path)
+    assert found.reason == "editing: failed: the ledger of replies cannot be read or written (database is locked)"
+    assert not server.calls
 
 
 def test_a_text_without_its_marks_is_unscorable(server: Server, tmp_path: Path) -> None:
