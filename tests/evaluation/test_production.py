@@ -131,6 +131,18 @@ def test_a_batch_is_made_again_whole_where_rounding_depends_on_it(tmp_path: Path
     assert (tmp_path / "killed.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
 
+def test_the_progress_of_a_resumed_run_starts_at_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five of eight images are there; the other three are one batch."""
+    told: list[dict[str, Any]] = []
+    draw(Grey(), tmp_path)
+    for seed in range(3):
+        (tmp_path / f"00001/samples/000{seed}.png").unlink()
+    monkeypatch.setattr("arm.progress.tell", lambda **values: told.append(values) or True)
+    monkeypatch.setattr("arm.progress.INTERVAL_SECONDS", 0.0)
+    draw(Grey(), tmp_path)
+    assert [(row["name"], row["done"], row["total"]) for row in told] == [("draw images", 8, 8)]
+
+
 def test_what_a_model_refuses_is_counted_and_tried_again(tmp_path: Path) -> None:
     counts = draw(Grey(refuses="a photo of a cow"), tmp_path)
     assert counts["images_failed"] == 4

@@ -50,7 +50,8 @@ def make_images(
     there = set(output.list())
     size = max(1, batch_size // max(len(picture.requests) for picture in pictures))
     batches = batches_to_make(pictures, lambda item: item.path not in there, size, independent=model.independent)
-    failures = _make(model.edit if edits else model.generate_images, batches, there, output, sources)
+    progress = Progress("draw images", total=len(pictures), done=sum(picture.path in there for picture in pictures))
+    failures = _make(model.edit if edits else model.generate_images, batches, there, output, sources, progress)
     _write_failures(failures, output)
     num_missing = sum(picture.path not in there for picture in pictures)
     return {
@@ -65,10 +66,10 @@ def _make(
     there: Set[str],
     output: Folder,
     sources: Pictures | None,
+    progress: Progress,
 ) -> dict[str, str]:
     """Draw a batch at a time and publish what is not there; path -> reason of what failed."""
     failures: dict[str, str] = {}
-    progress = Progress("draw images")
     for batch in batches:
         made = iter(draw([_drawing(request, sources) for picture in batch for request in picture.requests]))
         for picture in batch:
@@ -82,7 +83,7 @@ def _make(
             for name, data in picture.beside.items():
                 output.write_if_absent(name, data)
             output.write(picture.path, encode_png(grid([part for part in parts if not isinstance(part, Failed)])))
-        progress.advance(len(batch))
+        progress.advance(sum(picture.path not in there for picture in batch))
     progress.close()
     return failures
 
