@@ -351,6 +351,11 @@ def test_images_made_elsewhere_are_found_by_uid_and_number(tmp_path: Path) -> No
         ({"kind": "openai", "model": "x", "guidance": 2.0}, "answer", "guidance has no effect on a model of the kind"),
         ({"kind": "huggingface", "model": "absent/weights"}, "answer", "nothing is downloaded here.*hf download"),
         ({"kind": "folder", "model": "absent"}, "edit", "There is no folder of images at 'absent'"),
+        (
+            {"model": "absent"},
+            "answer",
+            "'absent' is no model of the kind 'ours': neither a finished register-model .*--model.kind for a model of others",
+        ),
     ],
 )
 def test_wrong_models_are_one_sentence(values: dict[str, Any], task: str, sentence: str) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from arm import manifest as manifests
 from arm.device import computing_dtype
+from arm.errors import UserError
 from arm.evaluation.config import SamplingConfig
 from arm.evaluation.inference import PARTS, load_release
 from arm.evaluation.items import Item, Pixels
@@ -19,6 +21,7 @@ from arm.evaluation.models.model import NO_CLOCK, Clock, Drawing, Failed, Likeli
 from arm.evaluation.subject import Subject
 from arm.model.decoding import Cache
 from arm.model.vocabulary import text_ids
+from arm.storage import open_folder
 
 
 class Ours(Unable):
@@ -85,6 +88,7 @@ class Ours(Unable):
 
 def load(config: ModelConfig) -> Ours:
     """Load a release, or a plain folder of its parts."""
+    _refuse_others(config.model)
     sampling = SamplingConfig()
     if config.guidance is not None:
         sampling = replace(sampling, guidance_text=config.guidance)
@@ -100,9 +104,21 @@ def load(config: ModelConfig) -> Ours:
 
 def identity_of(url: str) -> dict[str, Any]:
     """What names the parts: the release's digest in a store, the files' digests in a plain folder."""
-    from arm import manifest as manifests
-
-    folder = Path(url)
-    if all((folder / name).is_dir() for name in PARTS):
-        return {"files": {name: files_digest(folder / name) for name in PARTS}}
+    if _holds_parts(url):
+        return {"files": {name: files_digest(Path(url) / name) for name in PARTS}}
     return {"release": manifests.load(url).digest}
+
+
+def _refuse_others(url: str) -> None:
+    """UserError where there is neither a release nor its parts: what the default kind is given most often by mistake."""
+    folder = open_folder(url.removesuffix(f"/{manifests.NAME}"))
+    is_artifact = Path(url).is_file() or any(folder.exists(name) for name in ("current.json", manifests.NAME))
+    if not is_artifact and not _holds_parts(url):
+        raise UserError(
+            f"{url!r} is no model of the kind 'ours': neither a finished register-model nor a folder with "
+            f"{', '.join(f'{name}/' for name in PARTS)}. Give such a folder, or --model.kind for a model of others."
+        )
+
+
+def _holds_parts(url: str) -> bool:
+    return all((Path(url) / name).is_dir() for name in PARTS)
