@@ -64,5 +64,5 @@ def score(results: Files, data: Files, config: ScoreConfig) -> Result:
     items = [judge(uid, row["label"], row["prediction"]) for uid, row in rows.items()]
     return make_result(
         PUBLISHED, config, items=items, estimates=aggregate(items, Intervals(config)),
-        num_expected=max(len(items), PUBLISHED.published_items), dataset=results.dataset,
+        num_expected=max(len(items), PUBLISHED.published_items),
     )  # fmt: skip
