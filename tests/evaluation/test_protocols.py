@@ -148,7 +148,9 @@ def test_a_questioner_is_known_by_its_weights_or_by_its_name_at_the_endpoint(tmp
     assert asked[0][1] != asked[2][1]
     endpoint = QuestionerConfig(kind="openai", model="org/vlm-2")
     name, settings = judge_record(SUITES["dpg"], OfficialConfig(questioner=endpoint))
-    assert (name, settings) == ("vlm-2", {"kind": "openai", "image_size": 0, "max_tokens": 64})
+    assert (name, settings) == (
+        "vlm-2", {"kind": "openai", "endpoint_model": "org/vlm-2", "image_size": 0, "max_tokens": 64}
+    )  # fmt: skip
 
 
 def test_a_model_at_an_endpoint_is_named_without_address_and_key(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,7 +73,7 @@ def _questioner(config: ModelConfig) -> Record:
 
 def _weights(config: ModelConfig) -> Mapping[str, Any]:
     if config.kind == "openai":
-        return {}
+        return {"endpoint_model": config.model}
     if config.kind == "ours":
         from arm.evaluation.models.ours import identity_of
 
