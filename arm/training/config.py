@@ -174,8 +174,9 @@ class StageConfig:
     """Learning rate of Muon's matrices (no effect with adamw)."""
     loss_rows: Literal["modality", "all"] = "modality"
     """Rows of the head that the softmax runs over: those of the target's modality (the paper's separate head), or all."""
-    loss_on: Literal["targets", "all"] = "targets"
-    """Learn what the model will be asked for (codes to draw, answers, interleaved parts), or every token (ours)."""
+    loss_on: Literal["targets", "openings", "all"] = "targets"
+    """Learn what the model will be asked for (codes to draw, answers, interleaved parts); that and where interleaved
+    documents open an image, which a model needs to write texts and images as it likes; or every token (ours)."""
     text_weight: float = 1.0
     """Weight of a text target in the loss (ours)."""
     code_weight: float = 1.0

@@ -187,7 +187,7 @@ def _trainer(
         encode,
         rows_per_step=config.rows_per_step,
         rows_per_micro_batch=config.rows_per_micro_batch,
-        learn_all=config.loss_on == "all",
+        loss_on=config.loss_on,
         refused=refused,
         **here,
     )

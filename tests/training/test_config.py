@@ -37,7 +37,9 @@ def test_a_weight_that_is_no_number_is_refused() -> None:
         KindWeights(edit=math.nan)
 
 
-@pytest.mark.parametrize(("name", "remedy"), [("txt", "did you mean 'text'"), ("image_to_text", "known: text, caption")])
+@pytest.mark.parametrize(
+    ("name", "remedy"), [("txt", "did you mean 'text'"), ("image_to_text", "known: text, caption")]
+)
 def test_a_limit_of_no_kind_is_refused(name: str, remedy: str) -> None:
     """Sources are no kinds: `image_to_text` would limit nothing, and its captions and questions repeat."""
     with pytest.raises(UserError, match=f"limits has no kind of document '{name}'; {remedy}"):
