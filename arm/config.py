@@ -139,7 +139,8 @@ def _convert_union(value: Any, options: tuple[Any, ...], where: str) -> Any:
     if value is None and type(None) in options:
         return None
     errors = []
-    for option in options:
+    fitting = [option for option in options if isinstance(value, list | tuple) and len(get_args(option)) == len(value)]
+    for option in fitting or options:  # of tuples the one of that length, so that its error says what is wrong inside
         if option is not type(None):
             try:
                 return _convert(value, option, where)

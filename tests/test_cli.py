@@ -4,13 +4,16 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import PIL.Image
 import pytest
 from made_up_jobs import MADE_UP, CountConfig
 
-from arm import cli, command_line, jobs
+from arm import cli, command_line, jobs, release_verbs
 from arm.config import from_json
+from arm.evaluation import inference
+from arm.evaluation.config import SamplingConfig
 
 
 @pytest.fixture
@@ -73,6 +76,16 @@ def test_flags_go_over_the_json(tmp_path: Path, capsys: pytest.CaptureFixture[st
             ["generate", "a circle", "--output", "drawn"],
             "--output 'drawn' does not end like an image; give a name such as drawn.png.",
         ),
+        (["generate", "a circle", "--top-p", "2"], "SamplingConfig.top_p is 2.0; it must lie in (0, 1]."),
+        (["generate", "a circle", "--temperature", "hot"], "SamplingConfig.temperature must be float, not 'hot'."),
+        (
+            ["generate", "a circle", "--guidance-image", "2"],
+            "--guidance-image has no effect without a source image: leave it out.",
+        ),
+        (
+            ["generate", "a circle", "--image-size", "0"],
+            "Argument --image-size: '0' is not a whole number of at least 1; see `arm generate --help`.",
+        ),
         (
             ["generate", "a circle", "--output", "drawn.txt"],
             "--output 'drawn.txt' does not end like an image; give a name such as drawn.png.",
@@ -115,6 +128,34 @@ def test_images_are_checked_before_a_model_is_looked_for(
     (tmp_path / "folder.png").mkdir()
     PIL.Image.new("RGB", (4, 4)).save(tmp_path / "good.png")
     assert failure(arguments, capsys) == sentence.format(folder=tmp_path) + "\n"
+
+
+def test_sampling_may_be_said_of_images_and_the_length_of_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is not said is the paper's; an edit is drawn at the temperature that was given, too."""
+    asked: list[tuple[SamplingConfig, dict[str, Any]]] = []
+
+    def load(place: str, *, sampling: SamplingConfig, **others: Any) -> str:
+        asked.append((sampling, others))
+        return "loaded"
+
+    picture = PIL.Image.new("RGB", (4, 4))
+    picture.save(tmp_path / "a.png")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(release_verbs, "_release", lambda options: "release")
+    monkeypatch.setattr(inference, "load_release", load)
+    for verb in ("generate", "edit"):
+        monkeypatch.setattr(inference, verb, lambda release, *_, seed: picture)
+    monkeypatch.setattr(inference, "ask", lambda *_: "two")
+    cli.main(["generate", "a circle", "--temperature", "0.7", "--top-k", "9", "--image-size", "64"])
+    cli.main(["edit", "a.png", "more", "--guidance-image", "2", "--dtype", "auto"])
+    cli.main(["ask", "a.png", "how many?", "--max-tokens", "4"])
+    assert asked == [
+        (SamplingConfig(temperature=0.7, top_k=9), {"dtype": "float32", "image_size": 64}),
+        (SamplingConfig(guidance_image=2.0), {"dtype": "auto", "image_size": None}),
+        (SamplingConfig(), {"dtype": "float32", "answer_tokens": 4}),
+    ]
 
 
 @pytest.mark.usefixtures("made_up_jobs")
