@@ -40,7 +40,8 @@ ALIASES = {
 }
 FOUNDATION = (
     "arm.manifest", "arm.records", "arm.storage", "arm.config", "arm.errors", "arm.progress", "arm.lock",
-    "arm.outside", "arm.children", "arm.device", "arm.tombstones", "arm.posting", "arm.earlier",
+    "arm.outside", "arm.children", "arm.device", "arm.tombstones", "arm.posting", "arm.retries",
+    "arm.earlier",
 )  # fmt: skip
 TOY_NAMERS = ("arm.toy", "arm.recipes.toy", "arm.recipes.tiny", "arm.recipes.proof")
 """Only these import the toy world, the recipes its config alone; `arm.jobs` names its jobs by string."""

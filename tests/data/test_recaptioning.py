@@ -19,6 +19,7 @@ from arm.data.recaptioning import Endpoint, recaption
 from arm.data.shards import read_shard
 from arm.errors import ArmError, UserError
 from arm.records import Text, make_uid
+from arm.retries import Retries
 from arm.storage import LocalFolder
 
 ANSWERS: dict[str, list[tuple[int, str]]] = {
@@ -84,7 +85,9 @@ def server() -> Iterator[Server]:
 
 
 def endpoint_of(server: Server, waits: list[float]) -> Endpoint:
-    return Endpoint(f"http://127.0.0.1:{server.server_address[1]}/v1", "secret", waits.append)
+    return Endpoint(
+        f"http://127.0.0.1:{server.server_address[1]}/v1", "secret", Retries(sleep=waits.append, chance=lambda: 1.0)
+    )
 
 
 def test_each_image_gets_a_caption_or_a_reason_and_nothing_is_asked_twice(server: Server, tmp_path: Path) -> None:
@@ -98,7 +101,7 @@ def test_each_image_gets_a_caption_or_a_reason_and_nothing_is_asked_twice(server
     assert server.asked == {
         "fine": 1, "busy": 3, "down": 3, "refused": 1, "moved": 1, "short": 1, "cut": 1, "junk": 1,
     }  # fmt: skip
-    assert sorted(waits) == [1.0, 2.0, 2.0, 7.0]
+    assert sorted(waits) == [1.0, 2.0, 2.0, 8.0]
     again = list(recaption(SAMPLES[:2], endpoint_of(server, waits), CONFIG, tmp_path / "cache"))
     assert again == rows[:2]
     assert server.asked["fine"] == 1

@@ -212,7 +212,7 @@ def test_a_failed_answer_gives_no_number_and_is_asked_for_again_alone(service: S
     address = f"http://127.0.0.1:{service.server_port}/v1"
     given = (["our_random"], "kind=openai,model=tiny", address, "--use_cache", str(tmp_path / "cache"))
     first = Run(tmp_path, *given)
-    assert "2 of 7 answers failed (status 400" in first.printed
+    assert "2 of 7 answers failed (HTTP 400" in first.printed
     assert not first.numbers
     service.refused, service.asked[:] = (), []
     second = Run(tmp_path, *given)
