@@ -1,16 +1,16 @@
 """New captions from an endpoint of the test's own: what answers, what fails, what is never asked twice."""
 
 import json
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from loopback import JsonHandler, serving
 from pictures import captioned, picture, shards
 
 from arm.data.config import CurateConfig, RecaptionConfig
@@ -49,39 +49,25 @@ class Server(ThreadingHTTPServer):
         self.last: dict[str, Any] = {}
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(JsonHandler):
     server: Server
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = json.loads(self.read())
         name = body["messages"][0]["content"][0]["text"].removeprefix("Better than ").removesuffix("?")
         answers = ANSWERS[name]
         status, text = answers[min(self.server.asked[name], len(answers) - 1)]
         self.server.asked[name] += 1
         self.server.last = body | {"key": self.headers["Authorization"], "path": self.path}
         choice = {"message": {"content": text}, "finish_reason": "length" if text == "cut" else "stop"}
-        data = b"<html>" if text == "junk" else json.dumps({"choices": [choice]}).encode()
-        self.send_response(status)
-        if status == 429:
-            self.send_header("Retry-After", "7")
-        if status == 307:
-            self.send_header("Location", "/elsewhere")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *arguments: object) -> None:
-        """Keep quiet."""
+        headers = {429: {"Retry-After": "7"}, 307: {"Location": "/elsewhere"}}
+        self.reply(b"<html>" if text == "junk" else {"choices": [choice]}, status, headers.get(status))
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server() as found:
-        thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
+    with serving(Server()) as found:
         yield found
-        found.shutdown()
-        thread.join()
 
 
 def endpoint_of(server: Server, waits: list[float]) -> Endpoint:

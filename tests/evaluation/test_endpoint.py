@@ -3,14 +3,14 @@
 import base64
 import io
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
 
 import numpy as np
 import PIL.Image
 import pytest
+from loopback import JsonHandler, serving
 
 from arm.errors import ServiceError, UserError
 from arm.evaluation.imaging import encode_png
@@ -29,32 +29,19 @@ class Service(ThreadingHTTPServer):
     asked: list[tuple[str, dict[str, str], bytes]]
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(JsonHandler):
     def do_POST(self) -> None:
         server: Any = self.server
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        server.asked.append((self.path, dict(self.headers), body))
+        server.asked.append((self.path, dict(self.headers), self.read()))
         status, headers, reply = server.replies.pop(0)
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(reply if isinstance(reply, bytes) else json.dumps(reply).encode())
-
-    def log_message(self, *_: Any) -> None:
-        pass
+        self.reply(reply, status, headers)
 
 
 @pytest.fixture
 def service() -> Iterator[Service]:
-    server = Service(("127.0.0.1", 0), Handler)
-    server.asked, server.replies = [], []
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Service(("127.0.0.1", 0), Handler)) as server:
+        server.asked, server.replies = [], []
+        yield server
 
 
 WAITS: list[float] = []
