@@ -14,6 +14,7 @@ from arm import cli, command_line, jobs, release_verbs
 from arm.config import from_json
 from arm.evaluation import inference
 from arm.evaluation.config import SamplingConfig
+from arm.tokenizer.config import DetokenizerConfig
 
 
 @pytest.fixture
@@ -194,6 +195,12 @@ def test_lineage_is_printed_a_line_an_artifact(tmp_path: Path, capsys: pytest.Ca
 def test_every_field_of_every_job_is_explained(job: jobs.Job) -> None:
     unexplained = [name for name, _, _, text in command_line.fields_of(jobs.resolve(job.config)) if len(text) < 5]
     assert unexplained == []
+
+
+def test_a_nested_field_is_shown_with_the_default_of_its_holder() -> None:
+    """FlowConfig's own width is 1024, that of DetokenizerConfig's flow 1152."""
+    shown = {name: default for name, default, _, _ in command_line.fields_of(DetokenizerConfig)}
+    assert shown["flow.width"] == 1152
 
 
 @pytest.mark.parametrize("job", jobs.JOBS, ids=lambda job: job.name)

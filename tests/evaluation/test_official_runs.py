@@ -11,6 +11,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from pope_questions import save_pope
 from test_detectors import save_clip, save_mask2former
 from test_judge import Server, server
 from test_storage import moto_address, new_bucket, use_s3
@@ -83,17 +84,6 @@ def rows_of(folder: Folder, name: str) -> list[Any]:
 def save_image(path: Path, grey: int = 100, size: tuple[int, int] = (8, 8)) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     PIL.Image.new("RGB", size, (grey,) * 3).save(path)
-
-
-def save_pope(folder: Path) -> None:
-    """Two questions in each set about one image of COCO."""
-    save_image(folder / "val2014/COCO_val2014_000000000001.jpg")
-    for name in ("random", "popular", "adversarial"):
-        rows = [
-            {"question_id": number, "image": "COCO_val2014_000000000001.jpg", "text": "Is there a dog?", "label": label}
-            for number, label in enumerate(("yes", "no"))
-        ]
-        (folder / f"coco_pope_{name}.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def save_dpg(folder: Path) -> None:
