@@ -34,7 +34,7 @@ MISSING = frozenset((
     "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
     "NULL", "NaN", "None", "n/a", "nan", "null",
 ))  # fmt: skip
-"""What pandas, with which both programs read the table, takes for no option."""
+"""What pandas, with which both programs read the table, takes for an empty cell: no option, and an answer of `nan`."""
 
 
 def options_of(row: Row) -> dict[str, str]:
@@ -53,7 +53,7 @@ def judge(row: Row) -> Scored:
     reply, wanted = row.get("prediction"), str(row.get("answer") or "")
     if reply is None or not wanted:
         return failed(uid, group, "no answer" if reply is None else "the row's right answer is not known")
-    text, options = str(reply), options_of(row)
+    text, options = "nan" if str(reply) in MISSING else str(reply), options_of(row)
     answer = parse(text, options)
     found = REFUSED if isinstance(answer, Failure) else answer
     right = found == wanted
