@@ -35,6 +35,10 @@ CORRECTED = ("dpg", "imgedit", "mmmu", "seed", "vqav2")
 """The benchmarks whose official program is faulty, and which therefore have a second mode."""
 
 
+FAULTS = (ValueError, TypeError, KeyError, AttributeError, IndexError, ArithmeticError, RecursionError)
+"""What files made by anybody may cause."""
+
+
 def find(name: str) -> Scorer:
     """The scorer of that name; an unknown name is a UserError that lists the known ones."""
     if name not in SCORERS:
@@ -52,7 +56,7 @@ def score(name: str, results: Files, data: Files, config: ScoreConfig) -> Result
         )
     try:
         return scorer(results, data, config)
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:  # files made by anybody
+    except FAULTS as error:
         raise UserError(
             f"{results.folder.url} is not in the layout of {name} ({type(error).__name__}: {error}); "
             f"see arm/evaluation/benchmarks/{SCORERS[name].partition(':')[0]}.py."
