@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
+from made_up_benchmarks import save_weights
 
 from arm import jobs
 from arm.errors import UserError
@@ -139,12 +140,15 @@ def test_geneval_draws_detects_and_scores_each_image(tmp_path: Path, monkeypatch
         return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
     monkeypatch.setattr(judging, "detect", detect)
-    model, bench = Yes(), bench_of("geneval", tmp_path, seeds=2, detector=DetectorConfig(model="weights/mask2former"))
+    detector = DetectorConfig(model=str(save_weights(tmp_path / "weights" / "mask2former")), threshold=0.2)
+    model, bench = Yes(), bench_of("geneval", tmp_path, seeds=2, detector=detector)
     run_images(bench, model, "made up")
     result = score(bench)
     numbers = result.scores.estimates
     assert (numbers["single_object"].value, numbers["counting"].value) == (1.0, 0.0)
     assert "2 images a prompt; the published protocol has 4" in result.protocol.notes
+    assert result.protocol.judge == "mask2former"
+    assert (result.protocol.judge_settings["kind"], result.protocol.judge_settings["threshold"]) == ("mask2former", 0.2)
     rows = [json.loads(line) for line in bench.output.read("items.jsonl").decode().splitlines()]
     assert rows[0]["image"] == "benchmarks/model/geneval/made/00000/samples/0000.png"
     assert (tmp_path / "out" / rows[3]["image"]).is_file()
@@ -280,6 +284,9 @@ def test_the_judge_of_wise_is_asked_once_an_image_and_its_text_scored(
     assert re.search("an apple", texts[0])
     assert "rubric wise 1 is ours" in result.protocol.notes[-1]
     assert result.protocol.judge == "judge-1"
+    assert result.protocol.judge_settings == {
+        "kind": "endpoint", "temperature": 0.0, "max_tokens": 1024, "rubrics": "wise 1"
+    }  # fmt: skip
 
 
 LACKING: list[tuple[str, str, str, dict[str, Any], str]] = [

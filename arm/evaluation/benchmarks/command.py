@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> None:
     )  # fmt: skip
     registry.find(options.benchmark)
     results = open_files(options.results)
-    data = open_files(options.data) if options.data else results
+    data = open_files(options.data or options.results)
     result = registry.score(options.benchmark, results, data, config)
     print(table(result))
     print(write(result, options.output))

@@ -136,7 +136,7 @@ def score(results: Files, data: Files, config: ScoreConfig) -> Result:
     notes += [f"{size} images a prompt; the published protocol has {CROPS}" for size in sizes]
     return make_result(
         PUBLISHED, config, items=items, estimates=aggregate(items, questions, Intervals(config)), notes=notes,
-        num_expected=len(questions) - dropped, dataset=", ".join(filter(None, (data.dataset, results.dataset))),
+        num_expected=len(questions) - dropped,
     )  # fmt: skip
 
 

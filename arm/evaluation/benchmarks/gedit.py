@@ -98,8 +98,7 @@ def score(results: Files, data: Files, config: ScoreConfig, language: str = "en"
     )  # fmt: skip
     return make_result(
         published, config, items=items, estimates=estimates, num_expected=max(len(items) + len(absent), PER_LANGUAGE),
-        dataset=results.dataset, details={"printed": printed(estimates)},
-        notes=[f"no edits of {group}" for group in absent],
+        details={"printed": printed(estimates)}, notes=[f"no edits of {group}" for group in absent],
     )  # fmt: skip
 
 

@@ -90,7 +90,6 @@ def score(results: Files, data: Files, config: ScoreConfig) -> Result:
     ]  # fmt: skip
     return make_result(
         PUBLISHED, config, items=items, estimates=aggregate(items, Intervals(config)), num_expected=len(edits),
-        dataset=", ".join(filter(None, (data.dataset, results.dataset))),
     )  # fmt: skip
 
 

@@ -109,7 +109,6 @@ def score(results: Files, data: Files, config: ScoreConfig) -> Result:
     return make_result(
         PUBLISHED, config, items=items, estimates=aggregate(items, Intervals(config), categories),
         num_expected=len(expected.keys() | rows.keys()) if expected else _rows_of_circles(rows),
-        dataset=", ".join(filter(None, (data.dataset, results.dataset))),
     )  # fmt: skip
 
 

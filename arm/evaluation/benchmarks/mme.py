@@ -110,7 +110,7 @@ def score(results: Files, data: Files, config: ScoreConfig) -> Result:
         ))  # fmt: skip
     estimates, details = aggregate(items, Intervals(config))
     return make_result(
-        PUBLISHED, config, items=items, estimates=estimates, details=details, dataset=results.dataset,
+        PUBLISHED, config, items=items, estimates=estimates, details=details,
         num_expected=len(items) + len(set(missing) & set(TASKS["Perception"])),
         notes=[f"no answers for {task}" for task in missing],
     )  # fmt: skip

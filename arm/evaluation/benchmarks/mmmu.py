@@ -106,7 +106,7 @@ def score(results: Files, data: Files, config: ScoreConfig) -> Result:
     estimates = aggregate(items, Intervals(config))
     return make_result(
         PUBLISHED, config, items=items, estimates=estimates, num_expected=num_expected,
-        dataset=", ".join(filter(None, (data.dataset, results.dataset))), details={"printed": printed(estimates)},
+        details={"printed": printed(estimates)},
     )  # fmt: skip
 
 

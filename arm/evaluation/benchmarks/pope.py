@@ -112,10 +112,7 @@ def score(results: Files, data: Files, config: ScoreConfig) -> Result:
         items += _judge_set(name, questions, answers)
         num_expected += len(questions)
     estimates, details = aggregate(items, Intervals(config))
-    return make_result(
-        PUBLISHED, config, items=items, estimates=estimates, num_expected=num_expected, details=details,
-        dataset=f"{data.dataset}, {results.dataset}",
-    )  # fmt: skip
+    return make_result(PUBLISHED, config, items=items, estimates=estimates, num_expected=num_expected, details=details)
 
 
 def _judge_set(name: str, questions: Sequence[Row], answers: Sequence[Row]) -> list[Scored]:

@@ -85,7 +85,6 @@ def score(results: Files, data: Files, config: ScoreConfig) -> Result:
     return make_result(
         PUBLISHED, config, items=items, estimates=aggregate(items, Intervals(config)), notes=notes,
         num_expected=len(questions) or max(PUBLISHED.published_items, len(items)),
-        dataset=", ".join(filter(None, (data.dataset, results.dataset))),
     )  # fmt: skip
 
 

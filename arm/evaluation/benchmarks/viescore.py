@@ -130,7 +130,6 @@ def score(results: Files, data: Files, config: ScoreConfig) -> Result:
         details["root_of_means"] = math.sqrt(estimates["semantics"].value * estimates["quality"].value)
     return make_result(
         PUBLISHED, config, items=items, estimates=estimates, num_expected=len(uids), details=details,
-        dataset=results.dataset,
     )  # fmt: skip
 
 

@@ -148,7 +148,7 @@ def score(results: Files, data: Files, config: ScoreConfig, version: Version = L
     items = [judge(row, version) for row in rows.values()]
     estimates = aggregate(items, Intervals(config), version)
     return make_result(
-        version.published, config, items=items, estimates=estimates, num_expected=PROMPTS, dataset=results.dataset,
+        version.published, config, items=items, estimates=estimates, num_expected=PROMPTS,
         details={"printed": printed(estimates)},
     )  # fmt: skip
 
