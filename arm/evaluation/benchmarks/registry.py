@@ -34,6 +34,8 @@ SCORERS: dict[str, str] = {
 """Name -> function in this package. Generation, editing, understanding, tokenizer."""
 CORRECTED = ("dpg", "imgedit", "mmmu", "seed", "vqav2")
 """The benchmarks whose official program is faulty, and which therefore have a second mode."""
+FAULTS = (ValueError, TypeError, KeyError, AttributeError, IndexError, ArithmeticError, RecursionError)
+"""What files made by anybody may cause."""
 
 
 def find(name: str) -> Scorer:
@@ -53,7 +55,7 @@ def score(name: str, results: Files, data: Files, config: ScoreConfig) -> Result
         )
     try:
         result = scorer(results, data, config)
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:  # files made by anybody
+    except FAULTS as error:
         raise UserError(
             f"{results.folder.url} is not in the layout of {name} ({type(error).__name__}: {error}); "
             f"see arm/evaluation/benchmarks/{SCORERS[name].partition(':')[0]}.py."
