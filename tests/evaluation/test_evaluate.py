@@ -79,7 +79,15 @@ def test_scores_of_every_stage_and_of_the_reference(job: Any) -> None:
     assert scores["finetuned"]["understanding/accuracy"] == 0.5
     assert scores["finetuned"] == scores["t2i_policy"]
     counts, metrics = json.loads(output.read("outcome.json"))
-    assert counts == {"prompts": 6, "questions": 4, "edits": 4, "images": 4, "stages": 2, "items_failed": 0, "items_missing": 0}
+    assert counts == {
+        "prompts": 6,
+        "questions": 4,
+        "edits": 4,
+        "images": 4,
+        "stages": 2,
+        "items_failed": 0,
+        "items_missing": 0,
+    }
     assert metrics["t2i_policy/text_to_image/mean"] == scores["t2i_policy"]["text_to_image/mean"]
 
 

@@ -126,7 +126,9 @@ def test_images_that_come_later_are_looked_at_and_what_was_seen_is_not_looked_at
         return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
     monkeypatch.setattr(judging, "detect", detect)
-    bench = bench_of("geneval", tmp_path, seeds=2, detector=DetectorConfig(model="w"))
+    (tmp_path / "detector").mkdir()
+    (tmp_path / "detector/config.json").write_text("{}")
+    bench = bench_of("geneval", tmp_path, seeds=2, detector=DetectorConfig(model=str(tmp_path / "detector")))
     run_images(bench, Forgetful("two"), "made up")
     protocol = score(bench).protocol
     assert (protocol.num_missing, protocol.unscored) == (2, {"refused '…'": 2})

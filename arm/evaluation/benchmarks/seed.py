@@ -1,11 +1,12 @@
 """SEED-Bench-1: 14,233 questions about images and 3,764 about videos, four options, accuracy.
 
 results     GPT-4V.json        {"question_id": "101669", "prediction": "A", "gt_answer": "A"}, one a line
+            results.json       {"q_id": "101669", "prediction": "A", "gt": "A", "q_type_id": 1}, as eval.py writes them
 questions   SEED-Bench.json    {"questions": [{"question_id": ..., "answer": "A", "data_type": "image"}, ...]}
 
 official compares prediction and answer as they stand; corrected reads a letter out of "(A)", "A." or "A. a dog" and calls
-anything else failed. `image` and `video` need the questions, since results do not say which is which. Some ids come
-twice, in the authors' own results too; the second is `4312#2` here.
+anything else failed. `image` and `video` need the questions, or rows with the dimension: those up to 9 are of images. Some
+ids come twice, in the authors' own results too; the second is `4312#2` here.
 """
 
 import re
@@ -30,6 +31,10 @@ RESULTS = Source(
     where="the model, in the layout of github.com/AILab-CVC/SEED-Bench, evaluate_result/", licence="yours",
 )  # fmt: skip
 QUESTIONS = ("SEED-Bench.json",)
+NAMES = {"q_id": "question_id", "gt": "gt_answer", "q_type_id": "question_type_id"}
+"""What eval.py calls the fields of its results."""
+LAST_OF_IMAGES = 9
+"""The dimensions 1 to 9 are asked of images, 10 to 12 of videos."""
 LETTER = re.compile(r"\(?([A-D])\)?(?:[.:)]|\s|$)")
 
 
@@ -73,14 +78,14 @@ def score(results: Files, data: Files, config: ScoreConfig) -> Result:
     for row in predictions.values():
         need(row, ("prediction",) if questions else ("prediction", "gt_answer"), name)
     items = [
-        judge(uid, _answer(questions.get(uid), row), row["prediction"], group=_group(questions.get(uid)), mode=config.mode)
+        judge(uid, _answer(questions.get(uid), row), row["prediction"], group=_group(questions.get(uid, row)), mode=config.mode)
         for uid, row in predictions.items() if uid in questions or not questions
     ]  # fmt: skip
-    notes = [] if questions else [f"image ({IMAGES:,}) and video ({VIDEOS:,}) apart need SEED-Bench.json as --data"]
+    apart = all(item.group != "all" for item in items)
+    notes = [] if apart else [f"image ({IMAGES:,}) and video ({VIDEOS:,}) apart need SEED-Bench.json as --data"]
     return make_result(
         PUBLISHED, config, items=items, estimates=aggregate(items, Intervals(config)), notes=notes,
         num_expected=len(questions) or max(PUBLISHED.published_items, len(items)),
-        dataset=", ".join(filter(None, (data.dataset, results.dataset))),
     )  # fmt: skip
 
 
@@ -88,7 +93,7 @@ def by_id(rows: Sequence[Row], name: str) -> dict[str, Row]:
     """Rows by id: 7, 7, 8 -> 7, 7#2, 8"""
     found: dict[str, Row] = {}
     seen: Counter[str] = Counter()
-    for row in rows:
+    for row in ({NAMES.get(key, key): value for key, value in row.items()} for row in rows):
         need(row, ("question_id",), name)
         uid = str(row["question_id"])
         seen[uid] += 1
@@ -109,5 +114,9 @@ def _answer(question: Mapping[str, Any] | None, row: Row) -> str:
     return str(question["answer"] if question else row["gt_answer"])
 
 
-def _group(question: Mapping[str, Any] | None) -> str:
-    return f"{question.get('data_type', 'image')}/{question.get('question_type_id', '')}" if question else "all"
+def _group(row: Mapping[str, Any]) -> str:
+    """image/1 from a question, or from a result that names its dimension; else `all`."""
+    dimension = str(row.get("question_type_id", ""))
+    if "data_type" in row or not dimension.isdecimal():
+        return f"{row['data_type']}/{dimension}" if "data_type" in row else "all"
+    return f"{'image' if int(dimension) <= LAST_OF_IMAGES else 'video'}/{dimension}"
