@@ -35,12 +35,12 @@ RESULTS = Source(
 def judge(uid: str, label: object, prediction: object) -> Scored:
     """One image."""
     if label is None or prediction is None:
-        return failed(uid, "all", "no prediction" if label is not None else "no label")
+        return failed(uid, "all", "no prediction" if label is not None else "no label", str(label or ""))
     right = str(prediction) == str(label)
-    reasons = () if right else (f"took {label} for {prediction}",)
     return Scored(
-        uid=uid, group=str(label), outcome="ok", strict=right, score=float(right), answer=prediction, reasons=reasons
-    )
+        uid=uid, group=str(label), outcome="ok", strict=right, score=float(right), answer=prediction, wanted=str(label),
+        reasons=() if right else (f"took {label} for {prediction}",),
+    )  # fmt: skip
 
 
 def aggregate(items: Sequence[Scored], intervals: Intervals) -> dict[str, Estimate]:

@@ -4,10 +4,13 @@ results     GPT-4V.json        {"question_id": "101669", "prediction": "A", "gt_
 questions   SEED-Bench.json    {"questions": [{"question_id": ..., "answer": "A", "data_type": "image"}, ...]}
 
 official compares prediction and answer as they stand; corrected reads a letter out of "(A)", "A." or "A. a dog" and calls
-anything else failed. `image` and `video` need the questions, since results do not say which is which. Some ids come
-twice, in the authors' own results too; the second is `4312#2` here.
+anything else failed. Some ids come twice, in the authors' own results too; the second is `4312#2` here.
+
+headline    with the questions `image`, the number of most papers: videos are expected only where some are answered, and
+            only then there are `video` and `all`. Results alone do not say which question is which: `all` of the 17,997.
 """
 
+import dataclasses
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -24,6 +27,7 @@ PUBLISHED = Published(
     name="seed", headline="all", aggregation="share of right letters", published_items=IMAGES + VIDEOS,
     checked={"all": NOT_CHECKED},
 )  # fmt: skip
+"""Of results without the questions."""
 RESULTS = Source(
     what="a prediction a question", names=("*seed-bench-1*", "*prediction*", "*result*.json*", "*.jsonl", "*.json", "*.parquet"),
     where="the model, in the layout of github.com/AILab-CVC/SEED-Bench, evaluate_result/", licence="yours",
@@ -43,17 +47,19 @@ def parse(reply: str, mode: Mode = "official") -> str | Failure:
 def judge(uid: str, wanted: str, reply: object, *, group: str = "all", mode: Mode = "official") -> Scored:
     """One question."""
     if not isinstance(reply, str):
-        return failed(uid, group, "no answer")
+        return failed(uid, group, "no answer", wanted)
     answer = parse(reply, mode)
     if isinstance(answer, Failure):
-        return failed(uid, group, answer.reason)
+        return failed(uid, group, answer.reason, wanted)
     right = answer == wanted
-    reasons = () if right else (f"answered {answer!r}, expected {wanted!r}",)
-    return Scored(uid=uid, group=group, outcome="ok", strict=right, score=float(right), answer=answer, reasons=reasons)
+    return Scored(
+        uid=uid, group=group, outcome="ok", strict=right, score=float(right), answer=answer, wanted=wanted,
+        reasons=() if right else (f"answered {answer!r}, expected {wanted!r}",),
+    )  # fmt: skip
 
 
 def aggregate(items: Sequence[Scored], intervals: Intervals) -> dict[str, Estimate]:
-    """Over all questions, over images, over videos, and by dimension where the questions are known."""
+    """Over images, over videos, and by dimension where the questions are known; over all, unless only images were asked."""
     parts: dict[str, list[float]] = {}
     for item in items:
         if item.outcome == "ok":
@@ -61,6 +67,8 @@ def aggregate(items: Sequence[Scored], intervals: Intervals) -> dict[str, Estima
             names = {"all", kind, f"dimension/{dimension}" if dimension else "all"}
             for name in sorted(names):
                 parts.setdefault(name, []).append(item.score)
+    if "video" not in parts and "image" in parts:
+        del parts["all"]
     return {name: intervals.mean(values, value=sum(values) / len(values)) for name, values in sorted(parts.items())}
 
 
@@ -75,12 +83,26 @@ def score(results: Files, data: Files, config: ScoreConfig) -> Result:
         judge(uid, _answer(questions.get(uid), row), row["prediction"], group=_group(questions.get(uid)), mode=config.mode)
         for uid, row in predictions.items() if uid in questions or not questions
     ]  # fmt: skip
-    notes = [] if questions else [f"image ({IMAGES:,}) and video ({VIDEOS:,}) apart need SEED-Bench.json as --data"]
+    published, num_expected, note = _expected(questions, predictions)
     return make_result(
-        PUBLISHED, config, items=items, estimates=aggregate(items, Intervals(config)), notes=notes,
-        num_expected=len(questions) or max(PUBLISHED.published_items, len(items)),
+        published, config, items=items, estimates=aggregate(items, Intervals(config)), notes=filter(None, (note,)),
+        num_expected=num_expected,
         dataset=", ".join(filter(None, (data.dataset, results.dataset))),
     )  # fmt: skip
+
+
+def _expected(questions: Mapping[str, Row], predictions: Mapping[str, Row]) -> tuple[Published, int, str]:
+    """What the headline is, how many questions were to be answered, and a note on those that were not."""
+    if not questions:
+        note = f"image ({IMAGES:,}) and video ({VIDEOS:,}) apart need SEED-Bench.json as --data"
+        return PUBLISHED, max(PUBLISHED.published_items, len(predictions)), note
+    videos = {uid for uid, question in questions.items() if _kind(question) != "image"}
+    published = dataclasses.replace(PUBLISHED, headline="image")
+    if not videos or videos & predictions.keys():
+        return published, len(questions), ""
+    published = dataclasses.replace(published, published_items=IMAGES)
+    note = f"questions about videos were not asked ({len(videos):,}): there is neither `video` nor `all`"
+    return published, len(questions) - len(videos), note
 
 
 def by_id(rows: Sequence[Row], name: str) -> dict[str, Row]:
@@ -109,4 +131,8 @@ def _answer(question: Mapping[str, Any] | None, row: Row) -> str:
 
 
 def _group(question: Mapping[str, Any] | None) -> str:
-    return f"{question.get('data_type', 'image')}/{question.get('question_type_id', '')}" if question else "all"
+    return f"{_kind(question)}/{question.get('question_type_id', '')}" if question else "all"
+
+
+def _kind(question: Mapping[str, Any]) -> str:
+    return str(question.get("data_type", "image"))

@@ -69,8 +69,8 @@ figure{margin:0}
 .legend span{margin-right:18px;white-space:nowrap}
 .bars-of{columns:300px;column-gap:34px}
 .bars-of figure{break-inside:avoid;padding-bottom:22px}
-.bars figcaption{display:flex;justify-content:space-between;font-size:13px;font-weight:600;margin-bottom:6px}
-.bars figcaption small{color:var(--soft);font-weight:400}
+.bars figcaption{font-size:13px;font-weight:600;margin-bottom:6px}
+.bars figcaption small{display:block;color:var(--soft);font-weight:400}
 .bars svg{width:100%;max-width:420px;height:auto;display:block}
 .bars rect{opacity:.85}
 .label{fill:var(--soft);font-size:11px}

@@ -7,6 +7,7 @@ GQA          {"2000": {"question": …, "isBalanced": true}}   ->  {"questionId"
 
 import ast
 from collections.abc import Mapping
+from itertools import zip_longest
 from typing import Any
 
 from arm.errors import UserError
@@ -14,7 +15,7 @@ from arm.evaluation.benchmarks import prompts
 from arm.evaluation.benchmarks.mmbench import LETTERS, MISSING
 from arm.evaluation.benchmarks.reading import Files, need
 from arm.evaluation.benchmarks.seed import by_id
-from arm.evaluation.production.rows import Row
+from arm.evaluation.production.rows import Row, first_of
 
 Rows = list[Row]
 
@@ -33,7 +34,7 @@ def of_objects(files: Files, name: str) -> Rows:
 
 
 def of_listed(files: Files, name: str) -> Rows:
-    """The list under `questions`. Videos are left out: no model here is shown any, and the scorer counts them as missing.
+    """The list under `questions`. Videos are left out: no model here is shown any.
 
     SEED-Bench has ids that come twice; the second is `4312#2`.
     """
@@ -93,6 +94,16 @@ def choices_of(row: Mapping[str, Any]) -> list[str]:
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             options = None
     return [str(option) for option in options[: len(prompts.LETTERS)]] if isinstance(options, list) else []
+
+
+def options_of(row: Mapping[str, Any]) -> dict[str, str]:
+    """Letter -> option: from fields named A or choice_a, else from the list `options`."""
+    options = {}
+    for letter, listed in zip_longest(prompts.LETTERS, choices_of(row)):
+        choice = first_of(row, (letter, f"choice_{letter.lower()}")) or listed
+        if choice is not None and str(choice) != "nan":
+            options[letter] = str(choice)
+    return options
 
 
 def of_dpg(files: Files, name: str) -> Rows:

@@ -49,3 +49,24 @@ def test_images_and_videos_apart_where_the_questions_are_known(tmp_path: Path) -
     }  # fmt: skip
     assert [item.uid for item in found.items] == ["1", "v2", "v2#2"]
     assert found.scores.refused == "1 of 4 items have no score (0 failed)"
+
+
+def test_the_headline_is_of_images_where_no_video_was_asked(tmp_path: Path) -> None:
+    """All three images, one wrong: 2/3; the video lacks, and neither it nor `all` has a number."""
+    questions = [
+        {"question_id": str(n), "answer": "A", "data_type": "image" if n else "video", "question_type_id": 1}
+        for n in range(4)
+    ]
+    (tmp_path / "SEED-Bench.json").write_text(json.dumps({"questions": questions}))
+    rows = [{"question_id": str(n), "prediction": letter} for n, letter in ((1, "A"), (2, "B"), (3, "A"))]
+    (tmp_path / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    files = open_files(str(tmp_path))
+    found = seed.score(files, files, ScoreConfig())
+    assert (found.scores.headline, found.scores.refused) == ("image", None)
+    assert {name: one.value for name, one in found.scores.published().items()} == {
+        "image": pytest.approx(2 / 3), "dimension/1": pytest.approx(2 / 3),
+    }  # fmt: skip
+    assert found.protocol.notes == (
+        "3 items; the published set has 14,233",
+        "questions about videos were not asked (1): there is neither `video` nor `all`",
+    )
