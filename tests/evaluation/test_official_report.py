@@ -159,6 +159,7 @@ def test_a_regression_is_red_and_has_a_word_and_a_sign(here: Path, before: Path)
     rows = {text_of(row): row for row in baseline.split("<tr")}
     worse = [row for text, row in rows.items() if "counting" in text and "▼ regression" in text]
     assert worse
+    assert any("GEdit-Bench EN GEdit-EN O" in text for text in rows)
     assert all('class="regression"' in row and 'class="bad"' in row for row in worse)
     numbers = {(item["subject"], item["benchmark"]): item for item in numbers_of(here)["comparisons"]}
     geneval = {found["category"]: found for found in numbers["model", "geneval"]["differences"]}
@@ -381,6 +382,8 @@ def test_bars_say_what_they_measure_which_is_what_the_paper_reports(here: Path) 
         assert said in shown
     assert TARGETS["mmbench"].category_of("vanilla/logic_reasoning") == "logic_reasoning"
     assert TARGETS["mmbench"].category_of("circular/logic_reasoning") is None
+    assert TARGETS["mme"].category_of("count") == "count"
+    assert TARGETS["mme"].category_of("code_reasoning") is None  # the headline is of perception
     assert all(target.bars for target in TARGETS.values() if target.categories != NOTHING)
 
 

@@ -1,7 +1,8 @@
 """SEED-Bench-1: 14,233 questions about images and 3,764 about videos, four options, accuracy.
 
 results     GPT-4V.json        {"question_id": "101669", "prediction": "A", "gt_answer": "A"}, one a line
-questions   SEED-Bench.json    {"questions": [{"question_id": ..., "answer": "A", "data_type": "image"}, ...]}
+questions   SEED-Bench.json    {"questions": [{"question_id": ..., "answer": "A", "data_type": "image", "question_type_id": 1}, ...],
+                                "question_type": {"Scene Understanding": 1, ...}}
 
 official compares prediction and answer as they stand; corrected reads a letter out of "(A)", "A." or "A. a dog" and calls
 anything else failed. Some ids come twice, in the authors' own results too; the second is `4312#2` here.
@@ -101,7 +102,7 @@ def _expected(questions: Mapping[str, Row], predictions: Mapping[str, Row]) -> t
     if not videos or videos & predictions.keys():
         return published, len(questions), ""
     published = dataclasses.replace(published, published_items=IMAGES)
-    note = f"questions about videos were not asked ({len(videos):,}): there is neither `video` nor `all`"
+    note = f"questions about videos were not asked ({len(videos):,}): no number of videos, none of all questions"
     return published, len(questions) - len(videos), note
 
 
@@ -118,8 +119,15 @@ def by_id(rows: Sequence[Row], name: str) -> dict[str, Row]:
 
 
 def _questions(data: Files) -> Mapping[str, Row]:
+    """Id -> question; `dimension` is the name of its type, or its number where the file names none."""
     names = data.matching(QUESTIONS)
-    return by_id(data.json(names[0])["questions"], names[0]) if names else {}
+    if not names:
+        return {}
+    found = data.json(names[0])
+    titles = {number: title for title, number in found.get("question_type", {}).items()}
+    rows = by_id(found["questions"], names[0])
+    numbers = {uid: row.get("question_type_id", "") for uid, row in rows.items()}
+    return {uid: {**row, "dimension": titles.get(numbers[uid], numbers[uid])} for uid, row in rows.items()}
 
 
 def _is_result(name: str) -> bool:
@@ -131,7 +139,7 @@ def _answer(question: Mapping[str, Any] | None, row: Row) -> str:
 
 
 def _group(question: Mapping[str, Any] | None) -> str:
-    return f"{_kind(question)}/{question.get('question_type_id', '')}" if question else "all"
+    return f"{_kind(question)}/{question['dimension']}" if question else "all"
 
 
 def _kind(question: Mapping[str, Any]) -> str:

@@ -75,6 +75,7 @@ figure{margin:0}
 .bars rect{opacity:.85}
 .label{fill:var(--soft);font-size:11px}
 .said{fill:var(--ink);font-size:10.5px;font-variant-numeric:tabular-nums}
+.beside{border-collapse:separate;border-spacing:0}
 .beside th,.beside td{padding-right:18px}
 .beside tbody th{position:sticky;left:0;background:var(--card)}
 .beside td{white-space:nowrap}
@@ -118,5 +119,7 @@ position:sticky;left:0;background:var(--card)}
 background:var(--card);font-size:12px;font-weight:700}
 .sample{max-width:100%;image-rendering:pixelated;border-radius:6px}
 .sample.photographs{image-rendering:auto}
+@media (max-width:600px){main{padding:24px 10px 60px}section{padding:16px 14px}
+.asked td{min-width:58px}.asked td:first-of-type,.asked tbody th{min-width:130px}.asked th,.asked td{padding-right:10px}}
 @media print{section{break-inside:avoid}}
 """

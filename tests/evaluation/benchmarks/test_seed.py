@@ -57,16 +57,17 @@ def test_the_headline_is_of_images_where_no_video_was_asked(tmp_path: Path) -> N
         {"question_id": str(n), "answer": "A", "data_type": "image" if n else "video", "question_type_id": 1}
         for n in range(4)
     ]
-    (tmp_path / "SEED-Bench.json").write_text(json.dumps({"questions": questions}))
+    named = {"questions": questions, "question_type": {"Scene Understanding": 1}}
+    (tmp_path / "SEED-Bench.json").write_text(json.dumps(named))
     rows = [{"question_id": str(n), "prediction": letter} for n, letter in ((1, "A"), (2, "B"), (3, "A"))]
     (tmp_path / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     files = open_files(str(tmp_path))
     found = seed.score(files, files, ScoreConfig())
     assert (found.scores.headline, found.scores.refused) == ("image", None)
     assert {name: one.value for name, one in found.scores.published().items()} == {
-        "image": pytest.approx(2 / 3), "dimension/1": pytest.approx(2 / 3),
+        "image": pytest.approx(2 / 3), "dimension/Scene Understanding": pytest.approx(2 / 3),
     }  # fmt: skip
     assert found.protocol.notes == (
         "3 items; the published set has 14,233",
-        "questions about videos were not asked (1): there is neither `video` nor `all`",
+        "questions about videos were not asked (1): no number of videos, none of all questions",
     )

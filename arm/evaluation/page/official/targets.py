@@ -114,7 +114,7 @@ TARGETS: Mapping[str, Target] = {
     "mme": Target(
         title="MME perception", group="understanding", measures=(Measure("perception", "MME-P", 1, 0),), top=200,
         protocol="the ten tasks of perception, 2,114 of 2,374 questions, sum of 100 (accuracy + accuracy+)",
-        categories=r"(?!perception$|cognition$)(.+)", bars="100 (accuracy + accuracy+)",
+        categories=r"(existence|count|position|color|posters|celebrity|scene|landmark|artwork|OCR)", bars="100 (accuracy + accuracy+)",
     ),
     "mmmu": Target(
         title="MMMU val", group="understanding", measures=(Measure("overall", "MMMU", 100, 1),),
