@@ -105,7 +105,7 @@ p.after{margin-top:18px}
 color:var(--soft);font-size:12px;margin-bottom:6px}
 .asked td{overflow-wrap:anywhere;min-width:90px}
 .asked td:first-of-type,.asked tbody th{min-width:220px;white-space:normal;font-weight:400}
-.word{font-weight:650}
+.word{font-weight:650;white-space:nowrap}
 .word.part{color:var(--soft)}
 tr.regression th,tr.regression td{background:color-mix(in srgb,var(--bad) 9%,transparent)}
 .pictures table{width:auto}
@@ -120,6 +120,6 @@ background:var(--card);font-size:12px;font-weight:700}
 .sample{max-width:100%;image-rendering:pixelated;border-radius:6px}
 .sample.photographs{image-rendering:auto}
 @media (max-width:600px){main{padding:24px 10px 60px}section{padding:16px 14px}
-.asked td{min-width:58px}.asked td:first-of-type,.asked tbody th{min-width:130px}.asked th,.asked td{padding-right:10px}}
+.asked td{min-width:84px}.asked td:first-of-type,.asked tbody th{min-width:130px}.asked th,.asked td{padding-right:10px}}
 @media print{section{break-inside:avoid}}
 """
