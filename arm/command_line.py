@@ -34,8 +34,8 @@ def add_fields(parser: argparse.ArgumentParser, config_type: type) -> None:
     """Add one flag for each field, nested ones with a dot; `--config.<field>` where an input has that name."""
     taken = {option for action in parser._actions for option in action.option_strings}
     group = parser.add_argument_group("config", (config_type.__doc__ or "").split("\n")[0])
-    for name, field, hint, text in fields_of(config_type):
-        shown = f"{text} (default: {_default(field)})".replace("%", "%%")
+    for name, default, hint, text in fields_of(config_type):
+        shown = f"{text} (default: {show_default(default)})".replace("%", "%%")
         flag = f"--{name.replace('_', '-')}"
         flag = f"--config.{flag[2:]}" if flag in taken else flag
         short = flag.rpartition(".")[0]
@@ -60,15 +60,15 @@ def collect(config_type: type, text: str, values: dict[str, Any]) -> str:
     return json.dumps(merged)
 
 
-def fields_of(config_type: type, prefix: str = "") -> Iterator[tuple[str, "dataclasses.Field[Any]", Any, str]]:
-    """(dotted name, field, annotation, docstring) for each field that is no dataclass itself."""
+def fields_of(config_type: type, prefix: str = "", base: Any = None) -> Iterator[tuple[str, Any, Any, str]]:
+    """(dotted name, default or MISSING, annotation, docstring) for each field that is no dataclass itself."""
     hints, docs = typing.get_type_hints(config_type), docstrings(config_type)
-    for field in dataclasses.fields(config_type):
-        hint = hints[field.name]
-        if dataclasses.is_dataclass(hint):
-            yield from fields_of(typing.cast(type, hint), f"{prefix}{field.name}.")
+    for name, default in configs.defaults_of(config_type, base).items():
+        if dataclasses.is_dataclass(hints[name]):
+            nested = default if dataclasses.is_dataclass(default) else None
+            yield from fields_of(typing.cast(type, hints[name]), f"{prefix}{name}.", nested)
         else:
-            yield f"{prefix}{field.name}", field, hint, docs.get(field.name, "")
+            yield f"{prefix}{name}", default, hints[name], docs.get(name, "")
 
 
 def docstrings(config_type: type) -> dict[str, str]:
@@ -96,12 +96,9 @@ def _value(word: str, hint: Any) -> Any:
         return {"True": True, "False": False}.get(word, word)
 
 
-def _default(field: "dataclasses.Field[Any]") -> str:
-    if field.default is not dataclasses.MISSING:
-        return json.dumps(configs.plain(field.default))
-    if field.default_factory is not dataclasses.MISSING:
-        return json.dumps(configs.plain(field.default_factory()))
-    return "none: needed"
+def show_default(default: Any) -> str:
+    """A default as it would be written in JSON."""
+    return "none: needed" if default is dataclasses.MISSING else json.dumps(configs.plain(default))
 
 
 def _metavar(hint: Any) -> str:

@@ -6,6 +6,7 @@ that came later with `added(...)`, and left out at its default: runs from before
 
     {"min_caption_charcters": 5}  ->  UserError: FilterConfig has no field 'min_caption_charcters';
                                       did you mean 'min_caption_characters'?
+    {"optimizer": {"warmup_steps": 9}}  ->  DetokenizerConfig's own optimizer, with 9 steps of warm-up
 """
 
 import dataclasses
@@ -40,25 +41,31 @@ def from_json(config_type: type[Config], text: str) -> Config:
     return from_dict(config_type, values)
 
 
-def from_dict(config_type: type[Config], values: Any, where: str = "") -> Config:
-    """Build a config from plain values, checking every key and type on the way down."""
+def from_dict(config_type: type[Config], values: Any, where: str = "", *, base: Config | None = None) -> Config:
+    """Build a config from plain values, checking every key and type on the way down; what lacks is as in `base`."""
     name = where or config_type.__name__
     if not isinstance(values, Mapping):
         raise UserError(f"{name} must be a JSON object, not {values!r}.")
     hints = typing.get_type_hints(config_type)
-    fields = {field.name for field in dataclasses.fields(typing.cast(Any, config_type))}
+    defaults = defaults_of(config_type, base)
     for key in values:
-        if key not in fields:
-            raise UserError(f"{name} has no field {key!r}; {suggest(str(key), sorted(fields))}")
-    converted = {key: _convert(value, hints[key], f"{name}.{key}") for key, value in values.items()}
+        if key not in defaults:
+            raise UserError(f"{name} has no field {key!r}; {suggest(str(key), sorted(defaults))}")
+    converted = {key: _convert(value, hints[key], f"{name}.{key}", defaults[key]) for key, value in values.items()}
     try:
-        return config_type(**converted)
+        return config_type(**converted) if base is None else dataclasses.replace(typing.cast(Any, base), **converted)
     except TypeError as error:
-        missing = [f.name for f in dataclasses.fields(typing.cast(Any, config_type)) if _required(f)]
-        absent = [field for field in missing if field not in converted]
+        required = [field for field, default in defaults.items() if default is dataclasses.MISSING]
+        absent = [field for field in required if field not in converted]
         if not absent:
             raise
         raise UserError(f"{name} needs a value for {', '.join(absent)}.") from error
+
+
+def defaults_of(config_type: type, base: Any = None) -> dict[str, Any]:
+    """Field -> its value where nobody sets it: as in `base`, else the class's own; MISSING where somebody must."""
+    fields = dataclasses.fields(typing.cast(Any, config_type))
+    return {field.name: _default(field) if base is None else getattr(base, field.name) for field in fields}
 
 
 def suggest(word: str, known: list[str]) -> str:
@@ -101,31 +108,34 @@ def _plain(value: Any, *, identity: bool) -> Any:
     return value
 
 
+def _default(field: "dataclasses.Field[Any]") -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
 def _is_left_out(field: "dataclasses.Field[Any]", value: Any) -> bool:
     """Whether a field says nothing about the bytes of the output."""
     if field.metadata.get("added"):
-        factory = field.default_factory
-        return bool(value == (field.default if factory is dataclasses.MISSING else factory()))
+        return bool(value == _default(field))
     return bool(field.metadata.get("operational"))
 
 
-def _required(field: "dataclasses.Field[Any]") -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+def _convert(value: Any, hint: Any, where: str, default: Any = None) -> Any:
+    """Check `value` against the annotation and return it in the annotated type (lists become tuples).
 
-
-def _convert(value: Any, hint: Any, where: str) -> Any:
-    """Check `value` against the annotation and return it in the annotated type (lists become tuples)."""
+    A config's fields that `value` leaves out are those of the default, where that is such a config.
+    """
     origin = get_origin(hint)
     if hint is Any:
         return value
     if origin in (typing.Union, types.UnionType):
-        return _convert_union(value, get_args(hint), where)
+        return _convert_union(value, get_args(hint), where, default)
     if origin is Literal:
         if value not in get_args(hint):
             raise UserError(f"{where} is {value!r}; {suggest(str(value), [str(a) for a in get_args(hint)])}")
         return value
     if dataclasses.is_dataclass(hint):
-        return from_dict(typing.cast(type, hint), value, where)
+        base = default if type(default) is hint else None
+        return from_dict(typing.cast(type, hint), value, where, base=base)
     if origin is tuple:
         return _convert_tuple(value, get_args(hint), where)
     if origin in (dict, Mapping) or (origin is not None and issubclass(origin, Mapping)):
@@ -135,14 +145,15 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     return _convert_scalar(value, hint, where)
 
 
-def _convert_union(value: Any, options: tuple[Any, ...], where: str) -> Any:
+def _convert_union(value: Any, options: tuple[Any, ...], where: str, default: Any) -> Any:
     if value is None and type(None) in options:
         return None
     errors = []
-    for option in options:
+    fitting = [option for option in options if isinstance(value, list | tuple) and len(get_args(option)) == len(value)]
+    for option in fitting or options:  # of tuples the one of that length, so that its error says what is wrong inside
         if option is not type(None):
             try:
-                return _convert(value, option, where)
+                return _convert(value, option, where, default)
             except UserError as error:
                 errors.append(error)
     raise errors[0]

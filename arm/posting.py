@@ -9,9 +9,6 @@ from typing import Any
 
 from arm.errors import UserError
 
-REFUSING = (401, 403, 404)
-"""Statuses that every request would meet, and that asking on does not mend: a wrong key, address or model."""
-
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *arguments: Any) -> None:
@@ -25,6 +22,9 @@ def post(url: str, body: bytes, headers: Mapping[str, str], *, timeout_seconds: 
     """The reply's first `max_bytes`; urllib's HTTPError for a status that is no success, else OSError or HTTPException."""
     if not url.startswith(("http://", "https://")):
         raise UserError(f"The address {url!r} is neither http:// nor https://.")
+    for name, value in headers.items():
+        if not (value.isascii() and value.isprintable()):  # urllib's own error would show the key
+            raise UserError(f"The header {name} holds a line break or a letter beyond ASCII; check the key's end.")
     request = urllib.request.Request(url, data=body, headers=dict(headers), method="POST")
     with _OPENER.open(request, timeout=timeout_seconds) as reply:
         data: bytes = reply.read(max_bytes)

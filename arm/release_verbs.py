@@ -1,6 +1,6 @@
 """Verbs that ask the released model of a store; `arm.cli` lists them.
 
-    arm generate "two red circles" --output circles.png
+    arm generate "two red circles" --output circles.png --temperature 0.7 --guidance-text 2
     arm edit circles.png "make the left circle blue"
     arm ask edited.png "how many circles are there?"
 
@@ -8,22 +8,32 @@ Images are read, and names of outputs checked, before a model is loaded.
 """
 
 import argparse
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import PIL.Image
 
+from arm import config as configs
 from arm import manifest
+from arm.command_line import add_fields, collect
 from arm.errors import UserError
+from arm.evaluation.config import SamplingConfig
 from arm.launch import prepare_process
 from arm.recipes import folder_name
+
+if TYPE_CHECKING:
+    from arm.evaluation.inference import Release
 
 
 def run(verb: str, parser: argparse.ArgumentParser, arguments: list[str]) -> None:
     """Run one of COMMANDS; the parser has --store already."""
     text = "folder of a release (default: the newest one of the store)"
     parser.add_argument("--release", metavar="DIR", help=text)
+    types, text = ("auto", "bfloat16", "float32"), "type of the weights (default: %(default)s)"
+    parser.add_argument("--dtype", choices=types, default="float32", help=text)
     COMMANDS[verb](parser, arguments)
 
 
@@ -32,7 +42,10 @@ def generate(parser: argparse.ArgumentParser, arguments: list[str]) -> None:
     parser.add_argument("prompt", help="what the image shows")
     _add_image(parser, "generated.png")
     options = parser.parse_args(arguments)
-    output, release = _writable_image(options.output), _release(options)
+    sampling, output = _sampling(options), _writable_image(options.output)
+    if "guidance_image" in sampling:
+        raise UserError("--guidance-image has no effect without a source image: leave it out.")
+    release = _loaded(options, sampling=sampling, image_size=options.image_size)
     from arm.evaluation import inference
 
     inference.generate(release, options.prompt, seed=options.seed).save(output)
@@ -45,7 +58,8 @@ def edit(parser: argparse.ArgumentParser, arguments: list[str]) -> None:
     parser.add_argument("instruction", help="what to change")
     _add_image(parser, "edited.png")
     options = parser.parse_args(arguments)
-    image, output, release = _readable_image(options.image), _writable_image(options.output), _release(options)
+    sampling, image, output = _sampling(options), _readable_image(options.image), _writable_image(options.output)
+    release = _loaded(options, sampling=sampling, image_size=options.image_size)
     from arm.evaluation import inference
 
     inference.edit(release, image, options.instruction, seed=options.seed).save(output)
@@ -56,8 +70,10 @@ def ask(parser: argparse.ArgumentParser, arguments: list[str]) -> None:
     """Answer a question about an image."""
     parser.add_argument("image", help="the image that the question is about")
     parser.add_argument("question", help="the question")
+    parser.add_argument("--max-tokens", type=_at_least_1, default=32, help="longest answer (default: %(default)s)")
     options = parser.parse_args(arguments)
-    image, release = _readable_image(options.image), _release(options)
+    image = _readable_image(options.image)
+    release = _loaded(options, answer_tokens=options.max_tokens)
     from arm.evaluation import inference
 
     print(inference.ask(release, image, options.question))
@@ -66,6 +82,31 @@ def ask(parser: argparse.ArgumentParser, arguments: list[str]) -> None:
 def _add_image(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument("--output", default=name, help="where the image goes (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="another seed draws another image")
+    text = "side in pixels of the square whose area images have (default: what the encoder was trained at)"
+    parser.add_argument("--image-size", type=_at_least_1, metavar="N", help=text)
+    add_fields(parser, SamplingConfig)
+
+
+def _sampling(options: argparse.Namespace) -> dict[str, Any]:
+    """The flags of sampling that were given, checked."""
+    given: dict[str, Any] = json.loads(collect(SamplingConfig, "{}", vars(options)))
+    configs.from_dict(SamplingConfig, given)
+    return given
+
+
+def _loaded(options: argparse.Namespace, *, sampling: dict[str, Any] | None = None, **changes: Any) -> "Release":
+    """The release that is asked, with what was said of sampling."""
+    place = _release(options)
+    from arm.evaluation import inference
+
+    chosen = configs.from_dict(SamplingConfig, sampling or {})
+    return inference.load_release(place, sampling=chosen, dtype=options.dtype, **changes)
+
+
+def _at_least_1(word: str) -> int:
+    if not word.isdecimal() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"{word!r} is not a whole number of at least 1")
+    return int(word)
 
 
 def _release(options: argparse.Namespace) -> str:

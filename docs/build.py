@@ -5,7 +5,6 @@ docs/reference.md    every job with its inputs, and each field of its config
 """
 
 import ast
-import dataclasses
 import re
 import sys
 from pathlib import Path
@@ -77,16 +76,11 @@ def reference() -> str:
         inputs = ", ".join(f"{item.name}{' (optional)' if item.optional else ''}" for item in job.inputs) or "none"
         lines += [f"## {job.name}", "", job.purpose, "", f"Inputs: {inputs}. Makes: {job.makes}.", ""]
         lines += ["| field | default | meaning |", "|---|---|---|"]
-        for name, field, _, text in command_line.fields_of(config):
-            lines.append(f"| `{name}` | {_default(field)} | {' '.join(text.split()).replace('|', '∣')} |")
+        for name, default, _, text in command_line.fields_of(config):
+            shown = command_line.show_default(default)[:80].replace("|", "∣")
+            lines.append(f"| `{name}` | `{shown}` | {' '.join(text.split()).replace('|', '∣')} |")
         lines.append("")
     return "\n".join(lines)
-
-
-def _default(field: "dataclasses.Field[object]") -> str:
-    if field.default is not dataclasses.MISSING:
-        return f"`{field.default!r}`" if not dataclasses.is_dataclass(field.default) else "see below"
-    return "required" if field.default_factory is dataclasses.MISSING else f"`{field.default_factory()!r}`"[:80]
 
 
 def fill(text: str, mark: str, content: str) -> str:

@@ -157,7 +157,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--recipe", default="toy", help=", ".join(recipes.RECIPES))
+    parser.add_argument("--recipe", default="toy", help=f"{', '.join(recipes.RECIPES)}, or yours as module:CONSTANT")
     parser.add_argument("--pipeline", choices=PIPELINES, help="default: toy, or full where the recipe has no world")
     parser.add_argument(
         "--seed", type=int, help="of every training, of its data's order and of its evaluation (default: the recipe's)"

@@ -1,14 +1,14 @@
 """A judge behind an OpenAI-compatible endpoint, on the loopback, that answers and fails by script."""
 
-import http.server
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from http.server import ThreadingHTTPServer
 from typing import Any
 
+import loopback
 
-class Server(http.server.ThreadingHTTPServer):
+
+class Server(ThreadingHTTPServer):
     """Answers each call with the next script entry, the last one again and again: a status with headers, a reply, or a
     function of the request that gives one of both."""
 
@@ -23,30 +23,23 @@ class Server(http.server.ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}/v1"
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
+class Handler(loopback.JsonHandler):
     """One call."""
 
     server: Server
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = json.loads(self.read())
         self.server.calls.append(body)
         entry = self.server.script.pop(0) if len(self.server.script) > 1 else self.server.script[0]
         if callable(entry):
             entry = entry(body)
         if entry == "hang up":
             self.connection.close()
-            return
-        status, headers, content = (entry[0], entry[1], {}) if isinstance(entry, tuple) else (200, {}, answer(entry))
-        data = json.dumps(content).encode()
-        self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(data))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        elif isinstance(entry, tuple):
+            self.reply({}, *entry)
+        else:
+            self.reply(answer(entry))
 
 
 def answer(reply: Any) -> dict[str, Any]:
@@ -57,15 +50,6 @@ def answer(reply: Any) -> dict[str, Any]:
     return {"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage}
 
 
-@contextmanager
-def serving() -> Iterator[Server]:
+def serving() -> AbstractContextManager[Server]:
     """The server, answering."""
-    found = Server()
-    thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield found
-    finally:
-        found.shutdown()
-        thread.join()
-        found.server_close()
+    return loopback.serving(Server())

@@ -40,7 +40,8 @@ ALIASES = {
 }
 FOUNDATION = (
     "arm.manifest", "arm.records", "arm.storage", "arm.config", "arm.errors", "arm.progress", "arm.lock",
-    "arm.outside", "arm.children", "arm.device", "arm.tombstones", "arm.posting", "arm.earlier",
+    "arm.outside", "arm.children", "arm.device", "arm.tombstones", "arm.posting", "arm.retries",
+    "arm.earlier",
 )  # fmt: skip
 TOY_NAMERS = ("arm.toy", "arm.recipes.toy", "arm.recipes.tiny", "arm.recipes.proof")
 """Only these import the toy world, the recipes its config alone; `arm.jobs` names its jobs by string."""
@@ -178,6 +179,17 @@ def test_functions_fit_a_screen_and_files_stay_readable() -> None:
     assert not long
     longer = [str(path) for path in sources("arm", "components", "pipelines") if _lines(path) > MAX_FILE_LINES]
     assert not longer
+
+
+def test_what_numba_keeps_compiled_is_made_of_its_own_file_or_of_a_folder_that_it_watches() -> None:
+    """numba compiles a cached function anew when its own file changes: a constant of another would be stale for ever.
+    The loops of `wat_kernels` hold a digest of their folder instead."""
+    folder = ROOT / "arm/data/wat_kernels"
+    alone = [path for path in sources("arm") if "njit(cache=True)" in path.read_text() and path.parent != folder]
+    assert alone == [ROOT / "arm/training/plan/kernel.py"]
+    foreign = [name for path in alone for name in imports(path) if name.startswith("arm.")]
+    inside = [name for path in folder.glob("*.py") for name in imports(path) if name.startswith("arm.")]
+    assert foreign + [name for name in inside if not name.startswith("arm.data.wat_kernels")] == []
 
 
 def _lines(path: Path) -> int:

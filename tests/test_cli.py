@@ -4,13 +4,17 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import PIL.Image
 import pytest
 from made_up_jobs import MADE_UP, CountConfig
 
-from arm import cli, command_line, jobs
+from arm import cli, command_line, jobs, release_verbs
 from arm.config import from_json
+from arm.evaluation import inference
+from arm.evaluation.config import SamplingConfig
+from arm.tokenizer.config import DetokenizerConfig
 
 
 @pytest.fixture
@@ -73,6 +77,16 @@ def test_flags_go_over_the_json(tmp_path: Path, capsys: pytest.CaptureFixture[st
             ["generate", "a circle", "--output", "drawn"],
             "--output 'drawn' does not end like an image; give a name such as drawn.png.",
         ),
+        (["generate", "a circle", "--top-p", "2"], "SamplingConfig.top_p is 2.0; it must lie in (0, 1]."),
+        (["generate", "a circle", "--temperature", "hot"], "SamplingConfig.temperature must be float, not 'hot'."),
+        (
+            ["generate", "a circle", "--guidance-image", "2"],
+            "--guidance-image has no effect without a source image: leave it out.",
+        ),
+        (
+            ["generate", "a circle", "--image-size", "0"],
+            "Argument --image-size: '0' is not a whole number of at least 1; see `arm generate --help`.",
+        ),
         (
             ["generate", "a circle", "--output", "drawn.txt"],
             "--output 'drawn.txt' does not end like an image; give a name such as drawn.png.",
@@ -117,6 +131,34 @@ def test_images_are_checked_before_a_model_is_looked_for(
     assert failure(arguments, capsys) == sentence.format(folder=tmp_path) + "\n"
 
 
+def test_sampling_may_be_said_of_images_and_the_length_of_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is not said is the paper's; an edit is drawn at the temperature that was given, too."""
+    asked: list[tuple[SamplingConfig, dict[str, Any]]] = []
+
+    def load(place: str, *, sampling: SamplingConfig, **others: Any) -> str:
+        asked.append((sampling, others))
+        return "loaded"
+
+    picture = PIL.Image.new("RGB", (4, 4))
+    picture.save(tmp_path / "a.png")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(release_verbs, "_release", lambda options: "release")
+    monkeypatch.setattr(inference, "load_release", load)
+    for verb in ("generate", "edit"):
+        monkeypatch.setattr(inference, verb, lambda release, *_, seed: picture)
+    monkeypatch.setattr(inference, "ask", lambda *_: "two")
+    cli.main(["generate", "a circle", "--temperature", "0.7", "--top-k", "9", "--image-size", "64"])
+    cli.main(["edit", "a.png", "more", "--guidance-image", "2", "--dtype", "auto"])
+    cli.main(["ask", "a.png", "how many?", "--max-tokens", "4"])
+    assert asked == [
+        (SamplingConfig(temperature=0.7, top_k=9), {"dtype": "float32", "image_size": 64}),
+        (SamplingConfig(guidance_image=2.0), {"dtype": "auto", "image_size": None}),
+        (SamplingConfig(), {"dtype": "float32", "answer_tokens": 4}),
+    ]
+
+
 @pytest.mark.usefixtures("made_up_jobs")
 def test_an_input_without_manifest_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     message = failure(["count", "--output", str(tmp_path / "x"), "--source", str(tmp_path)], capsys)
@@ -153,6 +195,12 @@ def test_lineage_is_printed_a_line_an_artifact(tmp_path: Path, capsys: pytest.Ca
 def test_every_field_of_every_job_is_explained(job: jobs.Job) -> None:
     unexplained = [name for name, _, _, text in command_line.fields_of(jobs.resolve(job.config)) if len(text) < 5]
     assert unexplained == []
+
+
+def test_a_nested_field_is_shown_with_the_default_of_its_holder() -> None:
+    """FlowConfig's own width is 1024, that of DetokenizerConfig's flow 1152."""
+    shown = {name: default for name, default, _, _ in command_line.fields_of(DetokenizerConfig)}
+    assert shown["flow.width"] == 1152
 
 
 @pytest.mark.parametrize("job", jobs.JOBS, ids=lambda job: job.name)

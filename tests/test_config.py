@@ -11,12 +11,19 @@ from hypothesis import strategies as st
 
 from arm import config as configs
 from arm.errors import UserError
+from arm.tokenizer.config import DetokenizerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inner:
     size: int = 3
     workers: int = configs.operational(2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Middle:
+    inner: Inner
+    depth: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +36,8 @@ class Outer:
     pair: tuple[int, str] = (1, "x")
     table: dict[str, Inner] = field(default_factory=dict)
     inner: Inner = Inner()
+    other: Inner | None = Inner(size=5, workers=6)
+    deep: Middle = field(default_factory=lambda: Middle(inner=Inner(size=7)))
     fast: bool = False
 
     def __post_init__(self) -> None:
@@ -94,6 +103,17 @@ def test_an_operational_field_is_written_but_does_not_identify() -> None:
 )
 def test_a_config_comes_back_from_its_json(config: Outer) -> None:
     assert configs.from_json(Outer, configs.to_json(config)) == config
+
+
+def test_a_part_of_a_nested_config_leaves_the_rest_as_the_default_of_its_holder_has_it() -> None:
+    """Of other (size 5, workers 6) and deep.inner (size 7, workers 2) one field each is given."""
+    found = configs.from_json(Outer, '{"name": "x", "other": {"size": 1}, "deep": {"inner": {"workers": 9}}}')
+    assert found.other == Inner(size=1, workers=6)
+    assert found.deep == Middle(inner=Inner(size=7, workers=9))
+    assert configs.from_json(Outer, '{"name": "x", "table": {"a": {"size": 1}}}').table == {"a": Inner(size=1)}
+    assert configs.from_json(Outer, '{"name": "x", "other": null}').other is None
+    flow = configs.from_json(DetokenizerConfig, '{"flow": {"time_sampling": "logit_normal"}}').flow
+    assert (flow.time_sampling, flow.width, flow.patch) == ("logit_normal", 1152, 2)  # FlowConfig's own: 1024 and 16
 
 
 def test_the_text_does_not_depend_on_the_order_of_keys() -> None:

@@ -1,6 +1,8 @@
 """The recipes: complete, strict, and the paper's where they say so."""
 
 import dataclasses
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -216,3 +218,22 @@ def test_the_toys_learning_rate_warms_up_and_falls_in_the_last_stage_alone() -> 
 
 def test_arm_7b_keeps_its_rate_constant_after_the_warm_up() -> None:
     assert {_stage("arm_7b", stage).decay_fraction for stage in SHARES} == {0.0}
+
+
+def test_a_recipe_of_ones_own_is_named_by_its_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that docs/05-running.md shows, and what cannot be one."""
+    text = (Path(__file__).parents[1] / "docs/05-running.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "my_recipes_for_a_test.py").write_text(code + "NUMBER = 3\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = recipes.find("my_recipes_for_a_test:LONGER")
+    assert (found.name, found.config("train-model-pretrain").sequence_length) == ("longer", 32_768)
+    for name, sentence in (
+        ("my_recipes_for_a_test:SHORTER", "cannot be read .*put the module's folder in PYTHONPATH"),
+        ("no_such_module:X", "No module named 'no_such_module'"),
+        (":X", "cannot be read"),
+        ("my_recipes_for_a_test:NUMBER", "of type int, no Recipe"),
+        ("lager", "There is no recipe 'lager'; .* Yours is named by module:CONSTANT"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            recipes.find(name)

@@ -24,7 +24,7 @@ from arm.data.images import BadImageError, plain_image
 from arm.data.normalisation import DEFAULT_PORTS, canonical_url
 from arm.data.robots import ROBOTS_BYTES, Rules, RulesCache, forbidding_tag, product
 from arm.data.verdicts import VerdictLog
-from arm.storage.http import retry_after
+from arm.retries import retry_after
 
 REDIRECTS = (301, 302, 303, 307, 308)
 HOST_FAILURES = frozenset(

@@ -14,12 +14,11 @@ import hashlib
 import json
 import os
 import sqlite3
-import time
-import urllib.error
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -29,16 +28,15 @@ import pyarrow as pa  # type: ignore[import-untyped]
 from arm.data.config import RecaptionConfig
 from arm.data.normalisation import normalise_caption
 from arm.errors import UserError
-from arm.posting import REFUSING, post
+from arm.posting import post
 from arm.records import Image, Sample, Text
+from arm.retries import Retries, ShutOutError, UnansweredError
 
 CAPTIONS = pa.schema(
     [("uid", pa.string()), ("original", pa.string()), ("caption", pa.string()), ("failure", pa.string())]
 )
 MEDIA_TYPES = {"png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "webp": "image/webp"}
-RETRIED = (408, 409, 425, 429, 500, 502, 503, 504)
 MAX_REPLY_BYTES = 1 << 20
-MAX_WAIT_SECONDS = 60.0
 Row = dict[str, Any]
 
 
@@ -52,31 +50,27 @@ class Endpoint:
 
     url: str
     key: str = field(repr=False)
-    pause: Callable[[float], None] = time.sleep
+    retries: Retries = field(default_factory=Retries)
 
     def ask(self, sample: Sample, config: RecaptionConfig) -> str:
         """The caption of a sample's image; FailedError when there is none after all attempts."""
         body = json.dumps(_question(sample, config)).encode()
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
-        address, seconds = f"{self.url}/chat/completions", config.timeout_seconds
-        for attempt in range(config.attempts):
-            try:
-                data = post(address, body, headers, timeout_seconds=seconds, max_bytes=MAX_REPLY_BYTES)
-                return _caption_of(data, config)
-            except urllib.error.HTTPError as error:
-                reason, wait = f"http_{error.code}", _retry_after(error)
-                if error.code in REFUSING:
-                    raise UserError(
-                        f"{self.url} answers {error.code}; check ARM_CAPTION_ENDPOINT, ARM_CAPTION_KEY and "
-                        f"RecaptionConfig.model ({config.model!r})."
-                    ) from None
-                if error.code not in RETRIED:
-                    raise FailedError(reason) from None
-            except (OSError, ValueError) as error:  # no connection, time-out, an answer that breaks off
-                reason, wait = "timeout" if isinstance(error, TimeoutError) else "connection", None
-            if attempt + 1 < config.attempts:
-                self.pause(min(MAX_WAIT_SECONDS, wait if wait is not None else 2.0**attempt))
-        raise FailedError(reason)
+        call = partial(
+            post, f"{self.url}/chat/completions", body, headers,
+            timeout_seconds=config.timeout_seconds, max_bytes=MAX_REPLY_BYTES,
+        )  # fmt: skip
+        try:
+            data = replace(self.retries, attempts=config.attempts).ask(call)
+        except ShutOutError as error:
+            raise UserError(
+                f"{self.url} answers {error.status}; check ARM_CAPTION_ENDPOINT, ARM_CAPTION_KEY and "
+                f"RecaptionConfig.model ({config.model!r})."
+            ) from None
+        except UnansweredError as error:
+            silent = "timeout" if isinstance(error.__cause__, TimeoutError) else "connection"
+            raise FailedError(f"http_{error.status}" if error.status else silent) from None
+        return _caption_of(data, config)
 
 
 def find_endpoint() -> Endpoint:
@@ -172,8 +166,3 @@ def _caption_of(data: bytes, config: RecaptionConfig) -> str:
     if not config.min_characters <= len(caption) <= config.max_characters:
         raise FailedError("length")
     return caption
-
-
-def _retry_after(error: urllib.error.HTTPError) -> float | None:
-    value = error.headers.get("Retry-After", "") if error.headers else ""
-    return float(value) if value.isdigit() else None

@@ -2,7 +2,7 @@
 
     items that both scored       resampled together: prompts of GenEval, circles of MMBench, images of MME, else items
     items that one alone scored  counted
-    another protocol             no number: mode, judge, its prompts, revision, aggregation, data files must be the same
+    another protocol             no number: `arm/evaluation/protocols.py` says what must be the same
 
 Official benchmarks and our own; a subject meets the one of the same name, or the only one that the baseline has.
 """
@@ -22,15 +22,12 @@ from arm.evaluation.page.official.reading import Measured, read_measured
 from arm.evaluation.page.scores import REFERENCE, read_protocols
 from arm.evaluation.page.store import Step, read_lines
 from arm.evaluation.pairing import RESAMPLES, SEED, Mean, paired
+from arm.evaluation.protocols import CAUTIONS, OFFICIAL, OWN, Record, apart
 from arm.evaluation.statistics import Estimate, Weighting
 
 Rows = Sequence[Mapping[str, Any]]
 PERCEPTION = TASKS["Perception"]
-PROTOCOL = ("mode", "judge", "prompt_sha256", "prompt_style", "revision", "aggregation")
-OWN_PROTOCOL = ("dataset", "checker", "aggregation", "sampling")
-"""Fields of a protocol that must be the same; of official benchmarks the data files as well."""
-CAUTIONS = ("judge_date", "notes", "checked")
-"""Fields that may differ, and are named where they do."""
+THERE = "in the baseline"
 FEWEST = 5
 """Fewer items in common say nothing: their bootstrap interval is too narrow. Ours."""
 MAX_CATEGORIES = 40
@@ -56,9 +53,9 @@ class Entry:
     subject: str
     benchmark: str
     metric: str
-    protocol: Mapping[str, Any]
-    """What must be the same."""
-    cautions: Mapping[str, Any]
+    protocol: Record
+    fields: Sequence[str]
+    """Of the protocol: what must be the same."""
     rows: Callable[[], Rows]
     """One verdict an item."""
     mean: Mean
@@ -88,11 +85,10 @@ def entries_of(step: Step) -> Iterator[Entry]:
     """Our own benchmarks at every stage, then the official ones."""
     for subject, found in read_protocols(step).items():
         for name, record in found.items() if subject != REFERENCE else ():
-            weighting: Weighting = "macro" if record["aggregation"] == "mean of the group means" else "micro"
+            weighting: Weighting = "macro" if record.get("aggregation") == "mean of the group means" else "micro"
             yield Entry(
-                subject=subject, benchmark=name, metric=record["headline"], cautions={},
-                protocol={key: record[key] for key in OWN_PROTOCOL}, rows=_verdicts(step, subject, name),
-                mean=Mean(field="strict", weighting=weighting, factor=1.0),
+                subject=subject, benchmark=name, metric=str(record.get("headline", "")), protocol=record, fields=OWN,
+                rows=_verdicts(step, subject, name), mean=Mean(field="strict", weighting=weighting, factor=1.0),
             )  # fmt: skip
     for item in read_measured(step)[0]:
         yield _official(item)
@@ -106,15 +102,20 @@ def partner_of(entry: Entry, others: Sequence[Entry]) -> Entry | None:
 
 
 def _official(item: Measured) -> Entry:
-    protocol = {key: item.protocol.get(key, "") for key in PROTOCOL}
-    made = {entry.path.rpartition("/")[2] for entry in item.step.manifest.select(f"{item.folder}/results/")}
-    read = str(item.protocol.get("dataset", "")).split(", ")
-    files = [name for name in read if name.rpartition(" ")[0].rpartition("/")[2] not in made]
     return Entry(
         subject=item.subject, benchmark=item.benchmark, metric=str(item.record["headline"]), rows=lambda: item.items,
-        protocol=protocol | {"data files": files}, cautions={key: item.protocol.get(key) for key in CAUTIONS},
+        protocol=item.protocol, fields=OFFICIAL,
         mean=HEADLINES.get(item.benchmark, Mean(field="score", weighting="micro", factor=1.0)),
     )  # fmt: skip
+
+
+def _cautions(entry: Entry, other: Entry) -> Iterator[str]:
+    """What may differ in other authors' benchmarks; of two models of one name also what tells them apart."""
+    if entry.fields is not OFFICIAL:
+        return
+    models = [side.protocol.get("model") or {} for side in (entry, other)]
+    alike = models[0].get("name") == models[1].get("name")
+    yield from apart(entry.protocol, other.protocol, (*CAUTIONS, "model") if alike else CAUTIONS, THERE)
 
 
 def _verdicts(step: Step, subject: str, benchmark: str) -> Callable[[], Rows]:
@@ -128,13 +129,13 @@ def _verdicts(step: Step, subject: str, benchmark: str) -> Callable[[], Rows]:
 def _compare(entry: Entry, other: Entry, num_bootstraps: int, seed: int) -> Compared:
     new, old = ({str(row["uid"]): row for row in side.rows() if row["outcome"] == "ok"} for side in (entry, other))
     common = [uid for uid in new if uid in old]
-    apart = tuple(_apart(entry.protocol, other.protocol))
+    differing = tuple(apart(entry.protocol, other.protocol, entry.fields, THERE))
     result = Compared(
-        subject=entry.subject, other=other.subject, benchmark=entry.benchmark, apart=apart,
-        cautions=tuple(_apart(entry.cautions, other.cautions)), num_common=len(common), num_only_here=len(new) - len(common),
+        subject=entry.subject, other=other.subject, benchmark=entry.benchmark, apart=differing,
+        cautions=tuple(_cautions(entry, other)), num_common=len(common), num_only_here=len(new) - len(common),
         num_only_there=len(old) - len(common),
     )  # fmt: skip
-    if apart:
+    if differing:
         return result
     after, before = ([side[uid] for uid in common] for side in (new, old))
     found = differences(entry, before, after, num_bootstraps=num_bootstraps, seed=seed)
@@ -265,15 +266,3 @@ def _f1(answers: NDArray[np.float64], chosen: NDArray[np.int64]) -> NDArray[np.f
     both = said[chosen].sum(axis=1) + wanted[chosen].sum(axis=1)
     f1: NDArray[np.float64] = 2 * (said * wanted)[chosen].sum(axis=1) / np.maximum(both, 1)
     return f1
-
-
-def _apart(here: Mapping[str, Any], there: Mapping[str, Any]) -> Iterator[str]:
-    for name, value in here.items():
-        if value != there.get(name):
-            yield f"{name.replace('_', ' ')}: {_said(value)} here, {_said(there.get(name))} in the baseline"
-
-
-def _said(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {part}" for name, part in value.items()) or "nothing"
-    return "; ".join(map(str, value)) or "nothing" if isinstance(value, list | tuple) else str(value or "not stated")

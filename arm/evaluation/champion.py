@@ -5,7 +5,8 @@ A release carries the scores it was registered with, and the verdicts behind the
     evaluation/scores.json  protocols.json  items/<stage>/<benchmark>/*.verdicts.jsonl
     evaluation/benchmarks/<stage>/<benchmark>/scores.json  items.jsonl
 
-So a later release is compared item by item, whatever has become of the store that the champion was made in.
+So a later release is compared item by item, whatever has become of the store that the champion was made in; and not at
+all where `arm/evaluation/protocols.py` says that the two were not measured alike.
 """
 
 import json
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from arm.evaluation.pairing import paired_on
+from arm.evaluation.protocols import OFFICIAL, OWN, Record, apart
 from arm.evaluation.statistics import is_not_lower
 from arm.manifest import Manifest, Outcome
 from arm.storage import Folder
@@ -54,9 +56,12 @@ def _against(gate: Gate, champion: Manifest, evaluation: Manifest, old: Scores, 
     value, mine = (scores.get(gate.stage, {}).get(gate.metric) for scores in (old, new))
     if value is None or mine is None:
         return Against(digest=champion.digest, value=value)
-    if _evaluation_set(champion, RECORDED, gate) != _evaluation_set(evaluation, "", gate):
-        return Against(digest=champion.digest, value=None, why_not="was measured on another evaluation set")
     benchmark, _, metric = gate.metric.partition("/")
+    here, fields = read_protocol(evaluation, "", gate.stage, benchmark)
+    there, _ = read_protocol(champion, RECORDED, gate.stage, benchmark)
+    if differing := list(apart(here, there, fields, "there")):
+        why_not = f"was measured otherwise ({'; '.join(differing)}; measure both alike)"
+        return Against(digest=champion.digest, value=None, why_not=why_not)
     before = list(read_items(champion, RECORDED, gate.stage, benchmark))
     after = list(read_items(evaluation, "", gate.stage, benchmark))
     found = paired_on(metric, before, after, value, mine)
@@ -76,9 +81,10 @@ def read_items(manifest: Manifest, prefix: str, stage: str, benchmark: str) -> I
             yield from map(json.loads, lines)
 
 
-def _evaluation_set(manifest: Manifest, prefix: str, gate: Gate) -> str:
-    """Digest of the held-out items that the stages were asked; items of official sets meet by their uid."""
-    path = f"{prefix}protocols.json"
-    protocols = json.loads(manifest.local(path).read_text()) if manifest.select(path) else {}
-    record = protocols.get(gate.stage, {}).get(gate.metric.partition("/")[0], {})
-    return str(record.get("dataset", "")) if "sampling" in record else ""
+def read_protocol(manifest: Manifest, prefix: str, stage: str, benchmark: str) -> tuple[Record, Sequence[str]]:
+    """How a benchmark was measured at a stage, and the fields that must agree; empty where the artifact does not say."""
+    for entry in manifest.select(f"{prefix}benchmarks/{stage}/{benchmark}/scores.json"):
+        return json.loads(manifest.local(entry).read_text()).get("protocol", {}), OFFICIAL
+    for entry in manifest.select(f"{prefix}protocols.json"):
+        return json.loads(manifest.local(entry).read_text()).get(stage, {}).get(benchmark, {}), OWN
+    return {}, OFFICIAL

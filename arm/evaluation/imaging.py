@@ -37,6 +37,14 @@ def fit(pixels: Pixels, grid: Grid, stride: int) -> Pixels:
     return np.asarray(PIL.Image.fromarray(pixels).resize((width, height), how))
 
 
+def resize_like(pixels: Pixels, other: Pixels) -> Pixels:
+    """The image at the size of another, by Lanczos; the same image when it has it."""
+    height, width = other.shape[:2]
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    return np.asarray(PIL.Image.fromarray(pixels).resize((width, height), PIL.Image.Resampling.LANCZOS))
+
+
 def by_grid(grids: Sequence[Grid], batch_size: int) -> Iterator[tuple[Grid, list[int]]]:
     """Indexes of images of one grid, at most `batch_size` at once; grids in increasing order."""
     for grid in sorted(set(grids)):

@@ -39,15 +39,20 @@ class Release:
 
 
 def load_release(
-    url: str | Path, *, image_size: int | None = None, sampling: SamplingConfig | None = None, dtype: Dtype = "float32"
-) -> Release:
-    """Load a release by its folder; images have the size that the encoder was trained at, unless another is given."""
+    url: str | Path, *, image_size: int | None = None, sampling: SamplingConfig | None = None, dtype: Dtype = "float32",
+    answer_tokens: int = 32,
+) -> Release:  # fmt: skip
+    """Load a release by its folder; images have the size that the encoder was trained at, unless another is given. What is
+    said of sampling holds for images of texts and for edits."""
     from arm.model.generation import Generator
 
     folders = _folders(url)
+    sampling = sampling or SamplingConfig()
     config = EvaluateConfig(
         image_size=image_size or _trained_size(folders["tokenizer"]),
-        sampling=sampling or SamplingConfig(),
+        sampling=sampling,
+        edit_temperature=sampling.temperature,
+        answer_tokens=answer_tokens,
         dtype=dtype,
     )
     tools = Tools(tokenizer=folders["tokenizer"], detokenizer=folders["detokenizer"], encoder=None, config=config)

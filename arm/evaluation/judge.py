@@ -4,21 +4,20 @@
     judge.ask_all([Question(rubric, {"prompt": "two cats"}, (png,))])      one reply a question, in their order
 
 record asks what the ledger does not hold; replay never asks: what was not recorded is failed. A reply's key is the content
-of the question (model, rubric with version, text, pictures, settings), never the address. 429, 5xx, timeouts and broken
-connections are tried again after a random wait that doubles, or as long as the server says.
+of the question (model, rubric with version, text, pictures, settings), never the address. `arm.retries` says what is
+asked again, and when.
 """
 
 import base64
 import hashlib
-import http.client
 import json
 import os
 import threading
 import time
-import urllib.error
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from random import Random
 from typing import Any
 
@@ -26,10 +25,10 @@ from arm.errors import ServiceError, UserError
 from arm.evaluation.judge_config import JudgeConfig
 from arm.evaluation.judge_ledger import JudgeLedger, JudgeReply
 from arm.evaluation.rubric import Rubric, read_reply
-from arm.posting import REFUSING, post
+from arm.posting import post
+from arm.retries import Retries, ShutOutError, UnansweredError
 
 ADDRESS, KEY = "ARM_JUDGE_URL", "ARM_JUDGE_KEY"
-RETRIED = (408, 409, 425, 429, 500, 502, 503, 504, 529)
 MAX_REPLY_BYTES = 16 << 20
 
 
@@ -77,6 +76,10 @@ class Judge:
             raise UserError("A judge that records needs an endpoint; use mode='replay' to ask nobody.")
         self.config, self.ledger, self.endpoint = config, ledger, endpoint
         self.clock = clock or Clock()
+        self._retries = Retries(
+            attempts=config.max_attempts, first_wait_seconds=config.first_wait_seconds,
+            longest_wait_seconds=config.longest_wait_seconds, sleep=self.clock.sleep, chance=self.clock.random.random,
+        )  # fmt: skip
         self._lock, self._next = threading.Lock(), 0.0
         self._asking: dict[str, Future[JudgeReply]] = {}
 
@@ -125,40 +128,34 @@ class Judge:
 
     def _call(self, body: Mapping[str, Any]) -> tuple[dict[str, Any] | None, int, str]:
         """The endpoint's answer, the attempts it took, and why there is none."""
-        reason = ""
-        for attempt in range(self.config.max_attempts):
+        attempts = 0
+
+        def call() -> dict[str, Any]:
+            nonlocal attempts
+            attempts += 1
             self._wait_for_turn()
-            try:
-                return self._post(body), attempt + 1, ""
-            except urllib.error.HTTPError as error:
-                text = error.read(300).decode(errors="replace")
-                reason, pause = f"HTTP {error.code}: {text}", _seconds(error.headers.get("Retry-After"))
-                if error.code in REFUSING:
-                    raise ServiceError(f"The judge refused ({reason}); check {ADDRESS}, {KEY} and the model.") from None
-                if error.code not in RETRIED:
-                    return None, attempt + 1, reason
-            except (
-                OSError,
-                http.client.HTTPException,
-                ValueError,
-            ) as error:  # timeout, connection, answer that is no JSON
-                reason, pause = f"{type(error).__name__}: {error}", None
-            if attempt + 1 < self.config.max_attempts:
-                longest = min(self.config.longest_wait_seconds, self.config.first_wait_seconds * 2**attempt)
-                self.clock.sleep(pause if pause is not None else self.clock.random.uniform(0, longest))
-        return None, self.config.max_attempts, reason
+            return self._post(body)
+
+        try:
+            return self._retries.ask(call), attempts, ""
+        except ShutOutError as error:
+            raise ServiceError(f"The judge refused ({error}); check {ADDRESS}, {KEY} and the model.") from None
+        except UnansweredError as error:
+            return None, attempts, str(error)
 
     def _post(self, body: Mapping[str, Any]) -> dict[str, Any]:
         assert self.endpoint is not None
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.endpoint.key}"}
-        answer = json.loads(
-            post(
-                f"{self.endpoint.url}/chat/completions", json.dumps(body).encode(), headers,
-                timeout_seconds=self.config.timeout_seconds, max_bytes=MAX_REPLY_BYTES,
-            )
+        data = post(
+            f"{self.endpoint.url}/chat/completions", json.dumps(body).encode(), headers,
+            timeout_seconds=self.config.timeout_seconds, max_bytes=MAX_REPLY_BYTES,
         )  # fmt: skip
+        try:
+            answer = json.loads(data)
+        except ValueError:
+            answer = None
         if not isinstance(answer, dict):
-            raise ValueError("the answer is no object")
+            raise HTTPException(f"the answer is no JSON object: {data[:80]!r}")  # cut off: the next may be whole
         return answer
 
     def _wait_for_turn(self) -> None:
@@ -213,11 +210,3 @@ def read_answer(answer: Mapping[str, Any], rubric: Rubric) -> JudgeReply:
 def _tokens(answer: Mapping[str, Any]) -> tuple[int, int]:
     usage = answer.get("usage") or {}
     return int(usage.get("prompt_tokens", 0)), int(usage.get("completion_tokens", 0))
-
-
-def _seconds(text: str | None) -> float | None:
-    """`Retry-After` in seconds; a date is passed over."""
-    try:
-        return max(0.0, float(text)) if text else None
-    except ValueError:
-        return None

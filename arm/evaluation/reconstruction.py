@@ -6,42 +6,21 @@ from typing import Literal
 import numpy as np
 import torch
 
-from arm.evaluation.benchmark import Scores, aggregate_strict
-from arm.evaluation.checker import judge_prompts, parse_replies
-from arm.evaluation.evaluation_set import EvaluationSet
-from arm.evaluation.items import Item, Output, Pixels, Reply, Verdict
+from arm.evaluation.checked import CheckedBenchmark
+from arm.evaluation.items import Item, Output, Pixels
 from arm.evaluation.subject import Subject
 from arm.tokenizer.metrics import psnr
 
 
-class RealImages:
+class RealImages(CheckedBenchmark):
     """Share of real images that the checker reads right: the ceiling of every strict score."""
 
-    name = "real_images"
+    name, asks = "real_images", "images"
     subject: Literal["model", "reference"] = "reference"
-
-    def items(self, evaluation_set: EvaluationSet) -> list[Item]:
-        """The captioned images."""
-        return evaluation_set.require("images")
 
     def generate(self, items: Sequence[Item], subject: Subject) -> list[Output]:
         """The real image itself."""
         return [Output(uid=item.uid, image=item.source) for item in items]
-
-    def judge(self, items: Sequence[Item], outputs: Sequence[Output], subject: Subject) -> list[Reply]:
-        """Ask the checker."""
-        return judge_prompts(items, outputs, subject.tools.checker)
-
-    def parse(self, items: Sequence[Item], replies: Sequence[Reply]) -> list[Verdict]:
-        """Read the checker's replies."""
-        return parse_replies(items, replies)
-
-    def aggregate(self, verdicts: Sequence[Verdict], *, num_expected: int, num_bootstraps: int, seed: int) -> Scores:
-        """By category of the caption, and over all images."""
-        return aggregate_strict(
-            self.name, verdicts, weighting="micro", headline="strict",
-            num_expected=num_expected, num_bootstraps=num_bootstraps, seed=seed,
-        )  # fmt: skip
 
 
 class Reconstruction(RealImages):

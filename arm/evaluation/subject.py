@@ -31,21 +31,21 @@ class Tools:
 
     def __init__(self, *, tokenizer: Path, detokenizer: Path, encoder: Path | None, config: EvaluateConfig) -> None:
         self.config = config
-        self._tokenizer, self._detokenizer, self.encoder = tokenizer, detokenizer, encoder
+        self.tokenizer_folder, self.detokenizer_folder, self.encoder = tokenizer, detokenizer, encoder
 
     @cached_property
     def tokenizer(self) -> "ImageTokenizer":
         """Images to codes."""
         from arm.tokenizer.protocol import load_tokenizer
 
-        return load_tokenizer(self._tokenizer).to(rank_device())
+        return load_tokenizer(self.tokenizer_folder).to(rank_device())
 
     @cached_property
     def detokenizer(self) -> "ImageDetokenizer":
         """Codes to images."""
         from arm.tokenizer.loading import load_detokenizer
 
-        return load_detokenizer(self._detokenizer).to(rank_device())
+        return load_detokenizer(self.detokenizer_folder).to(rank_device())
 
     @cached_property
     def checker(self) -> Checker:

@@ -8,8 +8,9 @@
     interleaved_*     [image] t t [image] t <eos>                   learns texts and codes
 
 [image] = <|vision_start|> H W <|image_pad|> codes <|vision_end|>; <as>, <ae> = <|im_start|>, <|im_end|>. The frame of an
-image (shape, pad, end) is given or fixed by the grammar, so it is never learned under `targets`; under `all` every token
-but a document's first is learned, whatever the kind.
+image is given, where an image is asked for, or fixed by the grammar, so it is not learned under `targets`. A model that is
+to write texts and images as it likes must learn where an image opens, and of which shape: under `openings` interleaved
+documents teach <|vision_start|> H W, too. Under `all` every token but a document's first is learned, whatever the kind.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,8 +31,13 @@ TASKS_OF_KIND = {kind: (kind,) for kind in KINDS} | {
     "text_to_image": ("text_to_image", "caption"),
 }
 """Which samples a kind is made of: a captioned image serves in both directions."""
+INTERLEAVED = ("interleaved_video", "interleaved_web")
+"""Kinds in which the model itself opens images."""
 KEEP_ALL, DROP_TEXT, DROP_IMAGE, DROP_BOTH = range(4)
 """What a document has lost, for guidance."""
+
+OPENING = 3
+"""Tokens that open an image: <|vision_start|> H W. The pad after them is fixed by the grammar."""
 
 Ids = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -117,16 +123,26 @@ def strided(parts: Sequence[Part], stride: int) -> Sequence[Part]:
 
 
 def build(
-    kind: str, parts: Sequence[Part], drop: int, vocabulary: Vocabulary, encode: TextEncoder, *, learn_all: bool = False
+    kind: str,
+    parts: Sequence[Part],
+    drop: int,
+    vocabulary: Vocabulary,
+    encode: TextEncoder,
+    *,
+    loss_on: str = "targets",
 ) -> Document:
-    """The document of a sample; `drop` is one of KEEP_ALL, DROP_TEXT, DROP_IMAGE, DROP_BOTH."""
+    """The document of a sample; `drop` is one of KEEP_ALL, DROP_TEXT, DROP_IMAGE, DROP_BOTH; `loss_on`: targets, openings
+    or all."""
     texts = iter(encode([part.text for part in parts if part.codes is None]))
     made = [(part, _ids(part, vocabulary, texts)) for part in parts]
     pieces = _BUILDERS[kind](made, drop, vocabulary)
     ids = np.concatenate([piece for piece, _ in pieces])
-    if learn_all:
+    if loss_on == "all":
         return Document(ids, np.ones(len(ids), dtype=np.bool_), KINDS.index(kind))
-    learned = [_learned(piece, vocabulary) if learn else np.zeros(len(piece), np.bool_) for piece, learn in pieces]
+    opening = OPENING if loss_on == "openings" and kind in INTERLEAVED else 0
+    learned = [
+        _learned(piece, vocabulary, opening) if learn else np.zeros(len(piece), np.bool_) for piece, learn in pieces
+    ]
     return Document(ids, np.concatenate(learned), KINDS.index(kind))
 
 
@@ -193,10 +209,12 @@ def _split(made: Made) -> tuple[list[Ids], list[Ids]]:
     return [ids for part, ids in made if part.codes is not None], [ids for part, ids in made if part.codes is None]
 
 
-def _learned(ids: Ids, vocabulary: Vocabulary) -> Mask:
-    """Of a learned part: every token of a text, the codes of an image."""
+def _learned(ids: Ids, vocabulary: Vocabulary, opening: int) -> Mask:
+    """Of a learned part: every token of a text, the codes of an image and its first `opening` tokens."""
     if len(ids) and ids[0] == vocabulary.vision_start:
-        return vocabulary.is_code(ids)
+        learned = vocabulary.is_code(ids)
+        learned[:opening] = True
+        return learned
     return np.ones(len(ids), dtype=np.bool_)
 
 

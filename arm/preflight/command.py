@@ -15,7 +15,7 @@ from arm.preflight.plan import Plan, make_plan
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of the verb."""
-    parser.add_argument("--recipe", required=True, help="name of a recipe")
+    parser.add_argument("--recipe", required=True, help=f"{', '.join(recipes.RECIPES)}, or yours as module:CONSTANT")
     parser.add_argument("--world", type=_count, help="GPUs there are: a step takes as many of them as divide its rows")
     parser.add_argument("--gpu", help=f"one of {', '.join(hardware.GPUS)} (default: the recipe's)")
     parser.add_argument(

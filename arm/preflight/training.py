@@ -27,6 +27,7 @@ def plan_stage(setting: Setting, step: str) -> StepPlan:
     kinds = kinds_of(setting.recipe, config, encoder(setting.recipe).patch)
     plan.refusals += refusals(setting, step, config, model, kinds, ranks)
     _note_rows(plan, config.rows_per_step, ranks // group * config.rows_per_micro_batch)
+    _note_idle(setting, plan, config, group)
     _plan_memory(plan, config, model, num_codes(setting.recipe))
     _plan_data(plan, config, kinds)
     _plan_speed(setting, plan, config, model, kinds)
@@ -137,6 +138,17 @@ def _note_rows(plan: StepPlan, rows: int, at_once: int) -> None:
         plan.notes.append(
             f"{rows} rows a step do not divide among {at_once} that are read at once: {idle} places are padding, of which "
             f"nothing is learned; {_next(rows, at_once)} rows would fill them."
+        )
+
+
+def _note_idle(setting: Setting, plan: StepPlan, config: StageConfig, group: int) -> None:
+    """Say so when some of the GPUs there are have no part in the rows."""
+    there = setting.world
+    if there is not None and plan.gpus < there and there >= group:
+        fitting = _next(config.rows_per_step, there // group * config.rows_per_micro_batch)
+        plan.notes.append(
+            f"{plan.gpus} of the {there} GPUs work: {config.rows_per_step} rows a step divide among no more of them; "
+            f"{fitting} rows would divide among {there // group * group}."
         )
 
 

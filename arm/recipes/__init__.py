@@ -19,9 +19,22 @@ __all__ = ["BESIDE", "RECIPES", "STEPS", "Compute", "Recipe", "find", "folder_na
 
 
 def find(name: str) -> Recipe:
-    """The recipe of that name; an unknown name is a UserError with a suggestion."""
-    if name not in RECIPES:
-        raise UserError(f"There is no recipe {name!r}; {suggest(name, list(RECIPES))}")
-    module, _, constant = RECIPES[name].partition(":")
-    recipe: Recipe = getattr(importlib.import_module(module), constant)
+    """The recipe of that name, or one of yours: `module:CONSTANT`; what is not found is a UserError.
+
+    small                arm.recipes.small:SMALL
+    my_recipes:SMALLER   SMALLER of my_recipes.py, in a folder of PYTHONPATH
+    """
+    if name not in RECIPES and ":" not in name:
+        raise UserError(
+            f"There is no recipe {name!r}; {suggest(name, list(RECIPES))} Yours is named by module:CONSTANT."
+        )
+    module, _, constant = RECIPES.get(name, name).partition(":")
+    try:
+        recipe = getattr(importlib.import_module(module), constant)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"The recipe {name!r} cannot be read ({error}); put the module's folder in PYTHONPATH."
+        ) from None
+    if not isinstance(recipe, Recipe):
+        raise UserError(f"{name} is of type {type(recipe).__name__}, no Recipe; derive one: SMALL.derive(…).")
     return recipe

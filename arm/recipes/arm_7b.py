@@ -142,6 +142,7 @@ PRETRAIN = StageConfig(  # Table 1, PT
     weight_decay=0.0,  # Table 1
     gradient_clip=1.0,  # Table 1
     betas=(0.9, 0.95),  # Table 1
+    loss_on="openings",  # ours: free writing needs it
     **FITTING,
 )
 CONTINUE = StageConfig(  # Table 1, CT
@@ -156,6 +157,7 @@ CONTINUE = StageConfig(  # Table 1, CT
     weight_decay=0.0,  # Table 1
     gradient_clip=1.0,  # Table 1
     betas=(0.9, 0.95),  # Table 1
+    loss_on="openings",  # ours: free writing needs it
     **FITTING,
 )
 FINETUNE = StageConfig(  # Table 1, SFT
@@ -170,6 +172,7 @@ FINETUNE = StageConfig(  # Table 1, SFT
     weight_decay=0.0,  # Table 1
     gradient_clip=1.0,  # Table 1
     betas=(0.9, 0.95),  # Table 1
+    loss_on="openings",  # ours: free writing needs it
     **FITTING,
 )
 

@@ -20,12 +20,11 @@ import PIL.Image
 
 from arm.errors import ServiceError, UserError
 from arm.evaluation.benchmarks.result import Failure
-from arm.evaluation.imaging import encode_png
+from arm.evaluation.imaging import encode_png, resize_like
 from arm.evaluation.judge import Judge, Question, endpoint_from_environment
 from arm.evaluation.judge_config import JudgeConfig
 from arm.evaluation.judge_ledger import JudgeLedger
 from arm.evaluation.marks import check_readable, marks_of
-from arm.evaluation.official.judging import resized
 from arm.evaluation.rubric import Rubric, load_rubric
 from arm.rl.config import AskedRubric, RewardConfig, RubricConfig
 from arm.rl.rewards import Judgeable, Reward, combine
@@ -96,7 +95,7 @@ def shown(rubric: Rubric, item: Judgeable) -> tuple[bytes, ...]:
         return (item.image,)
     assert item.source is not None
     source, image = (np.asarray(PIL.Image.open(io.BytesIO(data)).convert("RGB")) for data in (item.source, item.image))
-    return item.source, encode_png(resized(image, (source.shape[1], source.shape[0])))
+    return item.source, encode_png(resize_like(image, source))
 
 
 def load_asked(task: str, config: RubricConfig) -> list[Rubric]:

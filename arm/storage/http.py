@@ -9,7 +9,6 @@ again, later each time and when Retry-After says; a body that breaks off goes on
 """
 
 import contextlib
-import email.utils
 import fcntl
 import functools
 import json
@@ -23,6 +22,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from arm.errors import ServiceError, UserError
+from arm.retries import retry_after
 from arm.storage import cache
 from arm.storage.folder import checked_name
 
@@ -264,17 +264,6 @@ def _check(answer: Any, url: str) -> None:
         asked = retry_after(answer.headers.get("Retry-After", ""), time.time())
         raise _AgainError(problem, min(MAX_WAIT_SECONDS, asked or 0.0), slow_down=True)
     raise ServiceError(f"{url} cannot be fetched: {problem}; check the address.")
-
-
-def retry_after(value: str, now: float) -> float | None:
-    """Seconds that a Retry-After header asks to wait, given as seconds or as a date; None when it says nothing."""
-    value = value.strip()
-    if value.isdecimal():
-        return float(value[:9])
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - now)
-    except (ValueError, TypeError, OverflowError):
-        return None
 
 
 @functools.lru_cache(maxsize=4)

@@ -23,7 +23,7 @@ class Gate:
     """The score must not be lower than this stage's, or with `champion` than that of the release that holds the alias
     now: for a benchmark's headline the paired bootstrap decides."""
     tolerance: float = 0.0
-    """How far below the other still counts as not lower, for a metric that the bootstrap does not compare."""
+    """How far below the other still counts as not lower: where the bootstrap compares, its interval must reach so far."""
 
     def __post_init__(self) -> None:
         if self.minimum is None and self.not_below is None:

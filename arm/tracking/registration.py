@@ -148,8 +148,8 @@ def _beside_champion(gate: Gate, value: float, champion: Against | None) -> tupl
         return [], " and no release holds the alias yet"
     if champion.value is None:
         return [f"the champion {champion.why_not}, so nothing shows that it is not lower"], ""
+    allowed = f" by more than {gate.tolerance:g}" if gate.tolerance else ""
     if champion.not_lower is None:
-        allowed = f" by more than {gate.tolerance:g}" if gate.tolerance else ""
         wrong = [f"it must not be lower than the champion's {champion.value:.3f}{allowed}"]
         return (
             ([], f", the champion's {champion.value:.3f}") if value >= champion.value - gate.tolerance else (wrong, "")
@@ -158,9 +158,9 @@ def _beside_champion(gate: Gate, value: float, champion: Against | None) -> tupl
         f"{champion.difference:+.3f}, 95% {champion.low:+.3f} to {champion.high:+.3f}, paired over "
         f"{champion.num_items:,} items"
     )
-    if champion.not_lower:
+    if _reaches(champion.not_lower, champion.high, gate):
         return [], f", the champion's {champion.value:.3f} ({paired})"
-    return [f"it must not be lower than the champion's {champion.value:.3f} ({paired})"], ""
+    return [f"it must not be lower than the champion's {champion.value:.3f}{allowed} ({paired})"], ""
 
 
 def judge_licence(refused: str, parts: dict[str, Manifest]) -> Verdict:
@@ -302,10 +302,10 @@ def _not_lower(gate: Gate, value: float, other: float, comparisons: list[dict[st
     wanted = (gate.metric, gate.not_below, gate.stage)
     for found in comparisons:
         if (found["metric"], found["before"], found["after"]) == wanted:
-            if gate.tolerance:
-                raise UserError(
-                    f"The gate on {gate.metric} of {gate.stage} has a tolerance of {gate.tolerance:g}, but the paired "
-                    f"bootstrap decides whether it is below {gate.not_below}; leave the tolerance out."
-                )
-            return bool(found["not_lower"])
+            return _reaches(bool(found["not_lower"]), found["high"], gate)
     return value >= other - gate.tolerance
+
+
+def _reaches(not_lower: bool, high: float, gate: Gate) -> bool:
+    """Whether the paired bootstrap's interval, up to `high`, reaches above 0, or down to the tolerance below it."""
+    return not_lower or (gate.tolerance > 0 and high >= -gate.tolerance)

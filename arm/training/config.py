@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from typing import Literal
 
-from arm.config import operational
+from arm.config import operational, suggest
 from arm.errors import UserError
 
 Shape = Literal["linear", "cosine", "constant"]
@@ -98,6 +98,9 @@ class MixtureConfig:
             raise UserError(f"The three drops of an edit are {drops}; they exclude each other and add up to at most 1.")
         if not 1 <= self.grid_sides[0] <= self.grid_sides[1]:
             raise UserError(f"MixtureConfig.grid_sides is {self.grid_sides}; give (shortest, longest).")
+        for kind in self.limits:
+            if kind not in (kinds := [item.name for item in fields(KindWeights)]):
+                raise UserError(f"MixtureConfig.limits has no kind of document {kind!r}; {suggest(kind, kinds)}")
         if self.window_rows < 1 or self.shuffle_shards < 1:
             raise UserError("MixtureConfig.window_rows and shuffle_shards must be at least 1.")
         if not self.frame_strides or not all(1 <= stride <= MAX_STRIDE for stride in self.frame_strides):
@@ -127,7 +130,7 @@ class KindWeights:
 
     def __post_init__(self) -> None:
         weights = vars(self)
-        if min(weights.values()) < 0 or not any(weights.values()):
+        if not all(weight >= 0 for weight in weights.values()) or not any(weights.values()):
             raise UserError(f"KindWeights are {weights}; none may be below 0, and one must be above.")
 
 
@@ -171,8 +174,9 @@ class StageConfig:
     """Learning rate of Muon's matrices (no effect with adamw)."""
     loss_rows: Literal["modality", "all"] = "modality"
     """Rows of the head that the softmax runs over: those of the target's modality (the paper's separate head), or all."""
-    loss_on: Literal["targets", "all"] = "targets"
-    """Learn what the model will be asked for (codes to draw, answers, interleaved parts), or every token (ours)."""
+    loss_on: Literal["targets", "openings", "all"] = "targets"
+    """Learn what the model will be asked for (codes to draw, answers, interleaved parts); that and where interleaved
+    documents open an image, which a model needs to write texts and images as it likes; or every token (ours)."""
     text_weight: float = 1.0
     """Weight of a text target in the loss (ours)."""
     code_weight: float = 1.0
@@ -232,29 +236,21 @@ class StageConfig:
     """Steps between entries of the curves; losses are means over them."""
 
     def __post_init__(self) -> None:
-        counts = ("steps", "sequence_length", "rows_per_step", "rows_per_micro_batch", "loss_chunk", "num_shapes")
-        for name in (
-            *counts,
-            "validate_every",
-            "checkpoint_every_steps",
-            "log_every",
-            "checkpoints_kept",
-            "spike_window",
-        ):
-            if getattr(self, name) < 1:
-                raise UserError(f"StageConfig.{name} is {getattr(self, name)}; it must be at least 1.")
-        for name in ("checkpoint_kept_every_steps", "max_skipped", "spike_deviations"):
-            if getattr(self, name) < 0:
-                raise UserError(f"StageConfig.{name} is {getattr(self, name)}; it must be at least 0.")
-        above_zero = ("learning_rate", "new_rows_learning_rate", "gradient_clip", "heartbeat_floor_seconds")
-        for name in (*above_zero, "heartbeat_first_seconds"):
-            if getattr(self, name) <= 0:
+        for bound, names in _LEAST.items():
+            for name in names:
+                if not getattr(self, name) >= bound:  # so that nan is refused, too
+                    raise UserError(f"StageConfig.{name} is {getattr(self, name)}; it must be at least {bound}.")
+        for name in _ABOVE_ZERO:
+            if not getattr(self, name) > 0:
                 raise UserError(f"StageConfig.{name} is {getattr(self, name)}; it must be above 0.")
-        if min(self.text_weight, self.code_weight, self.z_loss) < 0 or not self.text_weight + self.code_weight:
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise UserError(f"StageConfig.betas are {self.betas}; give two of 0 to below 1 (Table 1: 0.9, 0.95).")
+        if len(set(self.variants)) < len(self.variants):
             raise UserError(
-                f"text_weight, code_weight and z_loss are {self.text_weight}, {self.code_weight} and {self.z_loss}; none may "
-                "be below 0, and one of the first two must be above."
+                f"StageConfig.variants names one twice: {', '.join(self.variants)}; its samples would repeat."
             )
+        if not self.text_weight + self.code_weight:
+            raise UserError("StageConfig.text_weight and code_weight are both 0: nothing would be learned; raise one.")
         if not 0 <= self.decay_fraction <= 1:
             raise UserError(f"StageConfig.decay_fraction is {self.decay_fraction}; give 0 to 1.")
         if not 0 <= self.ema_decay < 1:
@@ -270,6 +266,22 @@ class StageConfig:
         if self.stage != "pretrain" and (self.added_layers or self.code_initialisation != "mean"):
             raise UserError(f"added_layers and code_initialisation have no effect in {self.stage}: leave them out.")
 
+
+_LEAST: dict[int, tuple[str, ...]] = {
+    1: (
+        "steps", "sequence_length", "rows_per_step", "rows_per_micro_batch", "loss_chunk", "num_shapes", "validate_every",
+        "checkpoint_every_steps", "log_every", "checkpoints_kept", "spike_window",
+    ),
+    0: (
+        "checkpoint_kept_every_steps", "max_skipped", "spike_deviations", "warmup_steps", "weight_decay", "added_layers",
+        "validation_documents", "seed", "text_weight", "code_weight", "z_loss",
+    ),
+}  # fmt: skip
+"""The least value of fields."""
+_ABOVE_ZERO = (
+    "learning_rate", "new_rows_learning_rate", "muon_learning_rate", "epsilon", "gradient_clip", "heartbeat_floor_seconds",
+    "heartbeat_first_seconds", "checkpoint_every_seconds",
+)  # fmt: skip
 
 SOURCES = ("text_only", "image_to_text", "text_to_image", "interleaved_video", "interleaved_web")
 """The five sources of Table 1."""

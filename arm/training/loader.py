@@ -78,14 +78,14 @@ class Loader:
         rows_per_micro_batch: int,
         rank: int = 0,
         num_ranks: int = 1,
-        learn_all: bool = False,
+        loss_on: str = "targets",
         prefetch: int = 2,
         refused: Collection[str] = (),
     ) -> None:
         self._withdrawn = Withdrawn(shards, refused)
         self._shards, self.plan, self._vocabulary, self._encode = shards, plan, vocabulary, encode
         self._rows_per_step, self._rows_per_micro_batch = rows_per_step, rows_per_micro_batch
-        self._rank, self._num_ranks, self._learn_all = rank, num_ranks, learn_all
+        self._rank, self._num_ranks, self._loss_on = rank, num_ranks, loss_on
         self._prefetch, self._coming = prefetch, dict[int, Future[list[Batch]]]()
         self._builder = ThreadPoolExecutor(1, thread_name_prefix="loader")
         self.shard_names = names_of(shards)
@@ -149,7 +149,7 @@ class Loader:
         documents = [
             padding_document(length, kind, self._vocabulary.end_of_text)
             if parts is None
-            else build(KINDS[kind], parts, drop, self._vocabulary, self._encode, learn_all=self._learn_all)
+            else build(KINDS[kind], parts, drop, self._vocabulary, self._encode, loss_on=self._loss_on)
             for kind, parts, drop, length in zip(kinds, samples, drops, lengths, strict=True)
         ]
         if [len(document.ids) for document in documents] != lengths:

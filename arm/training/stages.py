@@ -70,7 +70,7 @@ def train_model(
         with closing(trainer.loader):
             history = trainer.run()
     if config.ema_decay:
-        trainer.engine.use_average()
+        trainer.use_average()
     _publish_model(trainer, text_tokenizer, vocabulary, output)
     if rank() == 0:
         _publish_curves(history, output)
@@ -187,7 +187,7 @@ def _trainer(
         encode,
         rows_per_step=config.rows_per_step,
         rows_per_micro_batch=config.rows_per_micro_batch,
-        learn_all=config.loss_on == "all",
+        loss_on=config.loss_on,
         refused=refused,
         **here,
     )
@@ -266,7 +266,10 @@ def _publish_curves(history: History, output: Folder) -> None:
 
 def _outcome(trainer: Trainer, planned: PlanFiles, config: StageConfig) -> Outcome:
     history, read = trainer.history, trainer.meter.read
-    last = {name: value for record in history.curves[-2:] for name, value in record.items() if name != "step"}
+    last = {
+        name: value for record in history.curves if record["step"] == config.steps for name, value in record.items()
+    }
+    last.pop("step", None)
     counts = {
         "steps": config.steps,
         "documents": sum(consumed[0] for consumed in history.consumed),

@@ -18,6 +18,7 @@ import torch.distributed as dist
 Record = dict[str, float]
 
 PEAK_FLOPS = (
+    ("B200", 2_250e12),
     ("H100 PCIe", 756.5e12),
     ("H100 NVL", 835.5e12),
     ("H200 NVL", 835.5e12),
@@ -26,7 +27,7 @@ PEAK_FLOPS = (
     ("A100", 312e12),
 )
 """bfloat16 FLOP/s without sparsity by part of the device's name, first match: NVIDIA's data sheets, which state twice as
-much with sparsity (H100 and H200 SXM 1,979, NVL 1,671, PCIe 1,513, A100 624 teraFLOPS)."""
+much with sparsity (B200 4,500, H100 and H200 SXM 1,979, NVL 1,671, PCIe 1,513, A100 624 teraFLOPS)."""
 
 
 def peak_flops(device_name: str, dtype: str) -> float | None:

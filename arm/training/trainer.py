@@ -104,6 +104,11 @@ class Trainer:
         self.checkpoints.close()
         return self.history
 
+    def use_average(self) -> None:
+        """Put the averaged weights in the place of the last ones, and measure those that are published."""
+        self.engine.use_average()
+        self._validate(self.config.steps, prefix="held_out_average")
+
     def _heartbeat(self) -> Heartbeat:
         return Heartbeat(
             self.checkpoints.folder / f"stacks-rank-{rank()}.txt",
@@ -228,11 +233,11 @@ class Trainer:
         return peak and peak * num_ranks()
 
     @torch.no_grad()
-    def _validate(self, step: int) -> None:
+    def _validate(self, step: int, prefix: str = "held_out") -> None:
         """Held-out losses by kind of document and modality, over all ranks."""
         measured = [self._packed(batch).sums_DKC for batches in self.held_out.values() for batch in batches]
         total_DKC = reduced(torch.stack(measured).sum(dim=0) if measured else no_sums())
-        self._record({"step": step} | mean_losses(total_DKC, prefix="held_out"))
+        self._record({"step": step} | mean_losses(total_DKC, prefix=prefix))
 
     def _record(self, record: Mapping[str, float]) -> None:
         rounded = {name: value if name == "step" else round(value, 6) for name, value in record.items()}

@@ -18,7 +18,6 @@ from arm.data.addresses import CACHE_SECONDS, PublicResolver, Refused, is_public
 from arm.data.budget import Budget
 from arm.data.guard import Fetched, Guard, Policy
 from arm.data.images import encode_image
-from arm.storage.http import retry_after
 
 AGENT = "arm-platform/0.1 (test)"
 ANSWERS = {"mixed-answers.test": ("93.184.216.34", "10.0.0.1")}
@@ -144,22 +143,6 @@ def test_an_image_over_the_pixel_limit_is_not_decoded() -> None:
     fetch(36 * 36)
     with pytest.raises(Refused, match="too_many_pixels"):
         fetch(36 * 36 - 1)
-
-
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [
-        ("120", 120.0),
-        (" 5 ", 5.0),
-        ("Thu, 01 Jan 1970 00:20:00 GMT", 200.0),
-        ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0),
-        ("soon", None),
-        ("-1", None),
-        ("", None),
-    ],
-)
-def test_retry_after_is_seconds_or_a_date(value: str, seconds: float | None) -> None:
-    assert retry_after(value, now=1_000.0) == seconds
 
 
 class KeepingOpen(BaseHTTPRequestHandler):

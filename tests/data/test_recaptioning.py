@@ -1,16 +1,16 @@
 """New captions from an endpoint of the test's own: what answers, what fails, what is never asked twice."""
 
 import json
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from loopback import JsonHandler, serving
 from pictures import captioned, picture, shards
 
 from arm.data.config import CurateConfig, RecaptionConfig
@@ -19,6 +19,7 @@ from arm.data.recaptioning import Endpoint, recaption
 from arm.data.shards import read_shard
 from arm.errors import ArmError, UserError
 from arm.records import Text, make_uid
+from arm.retries import Retries
 from arm.storage import LocalFolder
 
 ANSWERS: dict[str, list[tuple[int, str]]] = {
@@ -48,43 +49,31 @@ class Server(ThreadingHTTPServer):
         self.last: dict[str, Any] = {}
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(JsonHandler):
     server: Server
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = json.loads(self.read())
         name = body["messages"][0]["content"][0]["text"].removeprefix("Better than ").removesuffix("?")
         answers = ANSWERS[name]
         status, text = answers[min(self.server.asked[name], len(answers) - 1)]
         self.server.asked[name] += 1
         self.server.last = body | {"key": self.headers["Authorization"], "path": self.path}
         choice = {"message": {"content": text}, "finish_reason": "length" if text == "cut" else "stop"}
-        data = b"<html>" if text == "junk" else json.dumps({"choices": [choice]}).encode()
-        self.send_response(status)
-        if status == 429:
-            self.send_header("Retry-After", "7")
-        if status == 307:
-            self.send_header("Location", "/elsewhere")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *arguments: object) -> None:
-        """Keep quiet."""
+        headers = {429: {"Retry-After": "7"}, 307: {"Location": "/elsewhere"}}
+        self.reply(b"<html>" if text == "junk" else {"choices": [choice]}, status, headers.get(status))
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server() as found:
-        thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
+    with serving(Server()) as found:
         yield found
-        found.shutdown()
-        thread.join()
 
 
 def endpoint_of(server: Server, waits: list[float]) -> Endpoint:
-    return Endpoint(f"http://127.0.0.1:{server.server_address[1]}/v1", "secret", waits.append)
+    return Endpoint(
+        f"http://127.0.0.1:{server.server_address[1]}/v1", "secret", Retries(sleep=waits.append, chance=lambda: 1.0)
+    )
 
 
 def test_each_image_gets_a_caption_or_a_reason_and_nothing_is_asked_twice(server: Server, tmp_path: Path) -> None:
@@ -98,7 +87,7 @@ def test_each_image_gets_a_caption_or_a_reason_and_nothing_is_asked_twice(server
     assert server.asked == {
         "fine": 1, "busy": 3, "down": 3, "refused": 1, "moved": 1, "short": 1, "cut": 1, "junk": 1,
     }  # fmt: skip
-    assert sorted(waits) == [1.0, 2.0, 2.0, 7.0]
+    assert sorted(waits) == [1.0, 2.0, 2.0, 8.0]
     again = list(recaption(SAMPLES[:2], endpoint_of(server, waits), CONFIG, tmp_path / "cache"))
     assert again == rows[:2]
     assert server.asked["fine"] == 1

@@ -17,6 +17,7 @@ from arm.evaluation.benchmarks.reading import open_files
 from arm.evaluation.imaging import encode_png
 from arm.evaluation.models.model import Failed, Question, Unable
 from arm.evaluation.official.config import OfficialConfig
+from arm.evaluation.official.identity import model_record
 from arm.evaluation.official.run import open_bench, run_answers, score
 from arm.manifest import Manifest
 from arm.storage import open_folder
@@ -99,7 +100,7 @@ def make_evaluation(
             _draw(bench.output, skill, weak)
         else:
             _edit(bench.output, skill)
-        score(bench)
+        score(bench, model_record("made up", Knowing(skill)))
     return publish(root, "evaluate-model", {"model": {"kind": "huggingface", "model": f"weights/{root.name}"}})
 
 
@@ -128,6 +129,14 @@ def prompts() -> list[dict[str, Any]]:
         {"tag": tag, "include": [{"class": "cow", "count": 1}], "prompt": f"a photo of a cow, {tag} {n}" if n else f"a photo of {HOSTILE}"}
         for place, tag in enumerate(TAGS) for n in range(PROMPTS_A_TAG + place)
     ]  # fmt: skip
+
+
+def save_weights(folder: Path, content: bytes = b"weights") -> Path:
+    """A folder that a digest can be taken of, and nothing else."""
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(content)
+    return folder
 
 
 def picture(seed: int, side: int = 24) -> bytes:

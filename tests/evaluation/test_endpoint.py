@@ -3,21 +3,21 @@
 import base64
 import io
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
 
 import numpy as np
 import PIL.Image
 import pytest
+from loopback import JsonHandler, serving
 
 from arm.errors import ServiceError, UserError
 from arm.evaluation.imaging import encode_png
 from arm.evaluation.models.config import ModelConfig
 from arm.evaluation.models.endpoint import Endpoint, load
-from arm.evaluation.models.http import Retries
 from arm.evaluation.models.model import Drawing, Failed, Question
+from arm.retries import Retries
 
 PICTURE = np.full((2, 3, 3), 7, dtype=np.uint8)
 
@@ -29,32 +29,19 @@ class Service(ThreadingHTTPServer):
     asked: list[tuple[str, dict[str, str], bytes]]
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(JsonHandler):
     def do_POST(self) -> None:
         server: Any = self.server
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        server.asked.append((self.path, dict(self.headers), body))
+        server.asked.append((self.path, dict(self.headers), self.read()))
         status, headers, reply = server.replies.pop(0)
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(reply if isinstance(reply, bytes) else json.dumps(reply).encode())
-
-    def log_message(self, *_: Any) -> None:
-        pass
+        self.reply(reply, status, headers)
 
 
 @pytest.fixture
 def service() -> Iterator[Service]:
-    server = Service(("127.0.0.1", 0), Handler)
-    server.asked, server.replies = [], []
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Service(("127.0.0.1", 0), Handler)) as server:
+        server.asked, server.replies = [], []
+        yield server
 
 
 WAITS: list[float] = []
@@ -103,7 +90,7 @@ def test_a_refused_request_is_a_failed_item_and_is_not_repeated(service: Service
     service.replies = [(400, {}, {"error": "content policy"}), said(None), said("ok")]
     first, second, third = endpoint.answer([Question(uid=str(i), text="?") for i in range(3)])
     assert isinstance(first, Failed)
-    assert first.reason == 'status 400: {"error": "content policy"}'
+    assert first.reason == 'HTTP 400: {"error": "content policy"}'
     assert isinstance(second, Failed)
     assert third == "ok"
 
@@ -112,7 +99,7 @@ def test_a_service_that_is_away_stops_the_run_and_no_message_holds_the_key(
     service: Service, endpoint: Endpoint
 ) -> None:
     service.replies = [(500, {}, b"down")] * 3
-    with pytest.raises(ServiceError, match="status 500: down") as caught:
+    with pytest.raises(ServiceError, match="HTTP 500: down") as caught:
         endpoint.answer([Question(uid="1", text="?")])
     assert "sk-secret" not in str(caught.value)
 
@@ -120,7 +107,7 @@ def test_a_service_that_is_away_stops_the_run_and_no_message_holds_the_key(
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_what_every_request_would_meet_stops_the_run_at_once(service: Service, endpoint: Endpoint, status: int) -> None:
     service.replies = [(status, {}, {"error": "no"})]
-    with pytest.raises(ServiceError, match=f"status {status}.*check the address, the key and the model") as error:
+    with pytest.raises(ServiceError, match=f"HTTP {status}.*check the address, the key and the model") as error:
         endpoint.answer([Question(uid="1", text="Is it red?", images=())])
     assert "sk-secret" not in str(error.value)
     assert len(service.asked) == 1

@@ -9,9 +9,10 @@ from made_up_models import Drawer, GreyDetokenizer, GreyTokenizer
 from made_up_store import add
 
 from arm.errors import UserError
-from arm.evaluation.config import EvaluateConfig
-from arm.evaluation.inference import Release, ask, edit, generate, load_release, read_image
+from arm.evaluation.config import EvaluateConfig, SamplingConfig
+from arm.evaluation.inference import PARTS, Release, ask, edit, generate, load_release, read_image
 from arm.evaluation.subject import Subject, Tools
+from arm.model.generation import Generator
 
 
 @pytest.fixture
@@ -57,6 +58,14 @@ def test_wrong_requests_are_one_sentence(release: Release, tmp_path: Path) -> No
         edit(release, tmp_path / "absent.png", "make it red")
     with pytest.raises(UserError, match="The prompt is empty"):
         generate(release, "  ")
+
+
+def test_what_is_said_of_sampling_holds_for_edits_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Generator, "from_pretrained", lambda *_: Drawer(0))
+    for name in PARTS:
+        (tmp_path / name).mkdir()
+    config = load_release(tmp_path, image_size=8, sampling=SamplingConfig(temperature=0.3)).subject.config
+    assert config.sampling.temperature == config.edit_temperature == 0.3
 
 
 def test_only_a_release_is_loaded(tmp_path: Path) -> None:

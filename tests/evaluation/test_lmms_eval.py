@@ -8,10 +8,9 @@ import io
 import json
 import os
 import subprocess
-import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import numpy as np
 import PIL.Image
 import pytest
 from lmms_tasks import REPLIES, mmbench_rows, mme_rows, pope_rows, seed_rows, write_rounds, write_task
+from loopback import JsonHandler, serving
 from tiny import make_language_model, visual_tokenizer
 from tiny_lmm import CODES, tiny_model
 from tiny_rivals import save_llava
@@ -65,33 +65,23 @@ class Service(ThreadingHTTPServer):
     asked: list[Row]
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(JsonHandler):
     def do_POST(self) -> None:
         server: Any = self.server
-        sent = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        sent = json.loads(self.read())
         server.asked.append(sent)
         image, text = sent["messages"][0]["content"]
         refused = any(word in text["text"] for word in server.refused)
         data = base64.b64decode(image["image_url"]["url"].partition(",")[2])
         says = REPLIES[PIL.Image.open(io.BytesIO(data)).getpixel((0, 0))[0]]  # type: ignore[index]
-        self.send_response(400 if refused else 200)
-        self.end_headers()
-        self.wfile.write(json.dumps({"choices": [{"message": {"content": says}}]}).encode())
-
-    def log_message(self, *_: Any) -> None:
-        pass
+        self.reply({"choices": [{"message": {"content": says}}]}, 400 if refused else 200)
 
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Service]:
-    server = Service(("127.0.0.1", 0), Handler)
-    server.asked = []
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Service(("127.0.0.1", 0), Handler)) as server:
+        server.asked = []
+        yield server
 
 
 class Run:
@@ -212,7 +202,7 @@ def test_a_failed_answer_gives_no_number_and_is_asked_for_again_alone(service: S
     address = f"http://127.0.0.1:{service.server_port}/v1"
     given = (["our_random"], "kind=openai,model=tiny", address, "--use_cache", str(tmp_path / "cache"))
     first = Run(tmp_path, *given)
-    assert "2 of 7 answers failed (status 400" in first.printed
+    assert "2 of 7 answers failed (HTTP 400" in first.printed
     assert not first.numbers
     service.refused, service.asked[:] = (), []
     second = Run(tmp_path, *given)

@@ -60,7 +60,7 @@ def test_a_declared_range_is_that_of_the_schema(name: str) -> None:
         ("viescore_quality", '{"score": [8, 11], "reasoning": ""}', "not all 0 to 10"),
         ("wise", "Consistency: 2\nRealism: 1", "the mark 'aesthetic_quality' is None, no number"),
         ("wise", "Consistency: 3\nRealism: 1\nAesthetic Quality: 0", "the mark 'consistency' is 3, outside 0 to 2"),
-        ("wise_verified", "Score: 0 or Score: 1", "no score of 0 or 1"),
+        ("wise_verified", "Score: 2", "no score of 0 or 1"),
         ("imgedit", "Prompt Compliance: 3", "not three scores"),
         ("editing", {"following": True, "preservation": 1, "quality": 1}, "the mark 'following' is True, no number"),
     ],

@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
+from made_up_benchmarks import save_weights
+from pope_questions import save_pope
 
 from arm import jobs
 from arm.errors import UserError
 from arm.evaluation.benchmarks.reading import Files, open_files
 from arm.evaluation.config import EvaluateConfig
 from arm.evaluation.detectors.config import DetectorConfig
-from arm.evaluation.imaging import encode_png
+from arm.evaluation.imaging import encode_png, resize_like
 from arm.evaluation.items import Pixels
 from arm.evaluation.judge_config import JudgeConfig
 from arm.evaluation.models.model import NO_CLOCK, Clock, Drawing, Failed, Question, Unable
@@ -66,22 +68,9 @@ def bench_of(name: str, root: Path, **options: Any) -> Any:
     return open_bench(name, "model", open_data(name, config), config, output, batch_size=2, num_bootstraps=100, seed=0)
 
 
-def pope(root: Path) -> None:
-    """Two questions in each set, one right answer yes, one no."""
-    folder = root / "data" / "pope"
-    folder.mkdir(parents=True)
-    PIL.Image.new("RGB", (8, 8)).save(folder / "a.jpg")
-    for name in ("random", "popular", "adversarial"):
-        rows = [
-            {"question_id": number, "image": "a.jpg", "text": "Is there a dog in the image?", "label": label}
-            for number, label in enumerate(("yes", "no"))
-        ]
-        (folder / f"coco_pope_{name}.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
 def test_a_model_that_always_says_yes_has_f1_two_thirds_in_pope(tmp_path: Path) -> None:
     """Of two questions one is right: precision 1/2, recall 1, F1 2/3. All three sets are asked, and nothing twice."""
-    pope(tmp_path)
+    save_pope(tmp_path / "data/pope", "a.jpg")
     model, bench = Yes(), bench_of("pope", tmp_path)
     run_answers(bench, model, "made up")
     result = score(bench)
@@ -103,7 +92,7 @@ def test_missing_data_are_named_with_where_to_get_them_and_their_licence(
         EvaluateConfig(benchmarks=("pope",), official=OfficialConfig(data=str(tmp_path / "data"))).outside_paths()
     with pytest.raises(UserError, match=r"give official.data or ARM_BENCHMARK_DATA, a folder that holds geneval/"):
         EvaluateConfig(benchmarks=("geneval",)).outside_paths()
-    pope(tmp_path)
+    save_pope(tmp_path / "data/pope", "a.jpg")
     monkeypatch.setenv("ARM_BENCHMARK_DATA", str(tmp_path / "data"))
     assert EvaluateConfig(benchmarks=("pope",)).outside_paths() == (str(tmp_path / "data/pope"),)
     with pytest.raises(UserError, match=f"{tmp_path}/other/pope holds no coco_pope_random.json"):
@@ -139,12 +128,15 @@ def test_geneval_draws_detects_and_scores_each_image(tmp_path: Path, monkeypatch
         return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
     monkeypatch.setattr(judging, "detect", detect)
-    model, bench = Yes(), bench_of("geneval", tmp_path, seeds=2, detector=DetectorConfig(model="weights/mask2former"))
+    detector = DetectorConfig(model=str(save_weights(tmp_path / "weights" / "mask2former")), threshold=0.2)
+    model, bench = Yes(), bench_of("geneval", tmp_path, seeds=2, detector=detector)
     run_images(bench, model, "made up")
     result = score(bench)
     numbers = result.scores.estimates
     assert (numbers["single_object"].value, numbers["counting"].value) == (1.0, 0.0)
     assert "2 images a prompt; the published protocol has 4" in result.protocol.notes
+    assert result.protocol.judge == "mask2former"
+    assert (result.protocol.judge_settings["kind"], result.protocol.judge_settings["threshold"]) == ("mask2former", 0.2)
     rows = [json.loads(line) for line in bench.output.read("items.jsonl").decode().splitlines()]
     assert rows[0]["image"] == "benchmarks/model/geneval/made/00000/samples/0000.png"
     assert (tmp_path / "out" / rows[3]["image"]).is_file()
@@ -224,7 +216,7 @@ def test_answers_to_mmmu_keep_the_letters_of_the_options() -> None:
 
 def test_pope_is_asked_for_a_word_and_mmbench_as_lmms_eval_does(tmp_path: Path) -> None:
     """What pandas takes for an empty cell is no option, whether it says nan or None."""
-    pope(tmp_path)
+    save_pope(tmp_path / "data/pope", "a.jpg")
     asked, bench = Yes(), bench_of("pope", tmp_path)
     run_answers(bench, asked, "made up")
     assert asked.heard[0] == "Is there a dog in the image?\nAnswer the question using a single word or phrase."
@@ -280,6 +272,9 @@ def test_the_judge_of_wise_is_asked_once_an_image_and_its_text_scored(
     assert re.search("an apple", texts[0])
     assert "rubric wise 1 is ours" in result.protocol.notes[-1]
     assert result.protocol.judge == "judge-1"
+    assert result.protocol.judge_settings == {
+        "kind": "endpoint", "temperature": 0.0, "max_tokens": 1024, "rubrics": "wise 1"
+    }  # fmt: skip
 
 
 LACKING: list[tuple[str, str, str, dict[str, Any], str]] = [
@@ -334,9 +329,7 @@ def test_weights_addresses_and_ledgers_are_looked_for_before_a_model_is_loaded(
 
 def test_images_in_the_folders_of_their_archives_are_asked_about_and_one_that_lacks_is_named(tmp_path: Path) -> None:
     """POPE's lie in val2014/ as COCO publishes them; MME has a file 1.jpg in two tasks, and means its own: 8 and 9 wide."""
-    pope(tmp_path)
-    (tmp_path / "data/pope/val2014").mkdir()
-    (tmp_path / "data/pope/a.jpg").rename(tmp_path / "data/pope/val2014/a.jpg")
+    save_pope(tmp_path / "data/pope", "val2014/a.jpg")
     asked, bench = Yes(), bench_of("pope", tmp_path)
     check_machine(bench.suite, bench.data, bench.config)
     run_answers(bench, asked, "made up")
@@ -360,5 +353,5 @@ def test_images_in_the_folders_of_their_archives_are_asked_about_and_one_that_la
 
 def test_an_edited_image_is_brought_to_the_size_of_its_source() -> None:
     small = np.zeros((4, 4, 3), dtype=np.uint8)
-    assert judging.resized(small, (6, 8)).shape == (8, 6, 3)
-    assert encode_png(judging.resized(small, (4, 4))) == encode_png(small)
+    assert resize_like(small, np.zeros((8, 6, 3), dtype=np.uint8)).shape == (8, 6, 3)
+    assert resize_like(small, small) is small

@@ -11,7 +11,7 @@ from typing import Any
 
 import PIL.Image
 import pytest
-from made_up_benchmarks import TAGS, make_data, make_evaluation, picture, publish, write_lines
+from made_up_benchmarks import TAGS, make_data, make_evaluation, picture, publish, save_weights, write_lines
 from made_up_store import HOSTILE
 from read_page import read, section_of
 
@@ -207,12 +207,13 @@ def test_other_judges_and_other_data_are_not_compared(tmp_path: Path, data: Path
         {"question_id": n, "image": "a.png", "text": f"Is there an object y{n}?", "label": "yes"} for n in range(20)
     ]
     write_lines(other / "pope" / "coco_pope_random.json", questions)
-    detector = DetectorConfig(model="weights/other-detector")
+    detector = DetectorConfig(model=str(save_weights(tmp_path / "other-detector")))
     make_evaluation(tmp_path / "new", other, {"model": 0.8}, names=("geneval", "pope", "mme"), detector=detector)
     page = write_report(str(tmp_path / "new"), str(before)).read_text()
     found = {item["benchmark"]: item for item in numbers_of(tmp_path / "new")["comparisons"]}
-    assert found["geneval"]["apart"] == ["judge: other-detector here, not stated in the baseline"]
-    assert found["pope"]["apart"][0].startswith("data files: ")
+    assert found["geneval"]["apart"][0] == "judge: other-detector here, not stated in the baseline"
+    assert found["geneval"]["apart"][1].startswith("judge settings: kind mask2former, files ")
+    assert found["pope"]["apart"][0].startswith("data files: coco_pope_random.json ")
     assert found["geneval"]["differences"] == found["pope"]["differences"] == []
     assert found["mme"]["apart"] == []
     assert found["gedit_en"]["alone"] == "the baseline alone was asked"
@@ -249,8 +250,33 @@ def test_a_store_of_a_pipeline_is_compared_on_its_own_benchmarks_too(tmp_path: P
     assert item["differences"][0]["difference"] == 1.0
 
 
+def test_models_of_one_name_are_told_apart_and_shown(here: Path, before: Path) -> None:
+    """Both are called `knowing`; their skill, .8 or .6 here and .7 before, is a setting."""
+    page = write_report(str(here), str(before)).read_text()
+    shown = text_of(section_of(page, "baseline"))
+    assert "GenEval, GEdit-Bench EN, POPE, MME perception : model: skill 0.8 here, 0.7 in the baseline" in shown
+    assert "kind made up, name knowing, skill 0.8" in text_of(section_of(page, "benchmarks"))
+    for subject in numbers_of(here)["subjects"].values():
+        assert all(found["protocol"]["model"]["name"] == "knowing" for found in subject["benchmarks"].values())
+
+
+def test_an_old_protocol_without_a_field_is_not_compared_and_says_which(tmp_path: Path) -> None:
+    for name, stated in (("old", {}), ("new", {"dataset": "d", "checker": "c", "aggregation": "mean over all items"})):
+        (tmp_path / name / "artifact").mkdir(parents=True)
+        record = {**stated, "sampling": {"seed": 0}}
+        (tmp_path / name / "artifact" / "protocols.json").write_text(json.dumps({"joint": {"text_to_image": record}}))
+        publish(tmp_path / name, "evaluate-model", {})
+    new, old = (read_store(str(tmp_path / name))[0] for name in ("new", "old"))
+    (found,) = compare_with(new, old)
+    assert found.apart == (
+        "dataset: d here, not stated in the baseline", "checker: c here, not stated in the baseline",
+        "aggregation: mean over all items here, not stated in the baseline",
+    )  # fmt: skip
+    assert found.differences == ()
+
+
 def entry(benchmark: str, mean: Mean) -> Entry:
-    return Entry(subject="m", benchmark=benchmark, metric="x", protocol={}, cautions={}, rows=list, mean=mean)
+    return Entry(subject="m", benchmark=benchmark, metric="x", protocol={}, fields=(), rows=list, mean=mean)
 
 
 def rows_of(scores: Mapping[str, float], group: str = "a") -> list[dict[str, Any]]:

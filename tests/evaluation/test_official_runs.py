@@ -11,6 +11,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from pope_questions import save_pope
 from test_detectors import save_clip, save_mask2former
 from test_judge import Server, server
 from test_storage import moto_address, new_bucket, use_s3
@@ -85,17 +86,6 @@ def save_image(path: Path, grey: int = 100, size: tuple[int, int] = (8, 8)) -> N
     PIL.Image.new("RGB", size, (grey,) * 3).save(path)
 
 
-def save_pope(folder: Path) -> None:
-    """Two questions in each set about one image of COCO."""
-    save_image(folder / "val2014/COCO_val2014_000000000001.jpg")
-    for name in ("random", "popular", "adversarial"):
-        rows = [
-            {"question_id": number, "image": "COCO_val2014_000000000001.jpg", "text": "Is there a dog?", "label": label}
-            for number, label in enumerate(("yes", "no"))
-        ]
-        (folder / f"coco_pope_{name}.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
 def save_dpg(folder: Path) -> None:
     """Two prompts with two questions each; the official program drops the first row."""
     folder.mkdir(parents=True)
@@ -159,9 +149,9 @@ def test_a_model_of_ours_draws_for_geneval_and_dpg_and_answers_for_pope(
 
 
 def test_imagenet_takes_the_class_that_is_nearest_to_what_the_codes_keep(release: Path, tmp_path: Path) -> None:
-    """The same as image by image through the towers."""
+    """The same as image by image through the towers; a class is its folder, of two of one name the first is taken."""
     rng = np.random.default_rng(0)
-    classes = {"n01": "red square", "n02": "blue square", "n03": "green square"}
+    classes = {"n01": "red square", "n02": "blue square", "n03": "red square"}
     shown = {}
     for number in range(6):
         path = tmp_path / f"bench/imagenet/val/n0{number % 3 + 1}/{number}.JPEG"
@@ -194,13 +184,15 @@ def test_imagenet_takes_the_class_that_is_nearest_to_what_the_codes_keep(release
     subject, benchmark = Subject(name="reference", tools=tools), TokenizerZeroShot()
     texts_KD = class_vectors(benchmark.encoder(subject).embed_texts, list(classes.values()), TEMPLATES)
     nearest = [
-        list(classes.values())[int((benchmark.embed([tools.fit(read_image(path))], subject) @ texts_KD.T).argmax())]
+        list(classes)[int((benchmark.embed([tools.fit(read_image(path))], subject) @ texts_KD.T).argmax())]
         for _, path in sorted(shown.items())
     ]
     assert [item["answer"] for item in items] == nearest
     right = [item["group"] == name for item, name in zip(items, nearest, strict=True)]
     scores = json.loads((tmp_path / "out/benchmarks/reference/imagenet/scores.json").read_text())
     assert scores["estimates"]["mean_of_classes"]["value"] == pytest.approx(sum(right) / 6)  # two of each class
+    assert scores["protocol"]["data_files"].keys() == {"classes.json"}
+    assert scores["protocol"]["model"]["files"].keys() == {"tokenizer", "encoder"}
     assert scores["refused"] == "49994 of 50000 items have no score (0 failed)"
 
 
@@ -223,6 +215,10 @@ def test_each_image_of_dpg_is_asked_about_by_the_questioner(
     }
     scores = json.loads(made.read("benchmarks/model/dpg/scores.json"))
     assert scores["protocol"]["judge"] == "llava"
+    judge = scores["protocol"]["judge_settings"]
+    assert (judge["kind"], judge["max_tokens"], len(judge["files"])) == ("huggingface", 2, 32)
+    model = scores["protocol"]["model"]
+    assert (model["kind"], model["name"], model["images_a_prompt"]) == ("folder", "drawn", crops)
     assert ("1 images a prompt; the published protocol has 4" in scores["protocol"]["notes"]) == (crops == 1)
     (item,) = (row for row in rows_of(made, "benchmarks/model/dpg/items.jsonl") if row["outcome"] == "ok")
     assert len(item["numbers"]) == crops

@@ -82,6 +82,19 @@ def test_an_interleaved_document_holds_several_images_and_texts_in_their_order()
     assert learned == [41, A, RED, 42, A, 41, 0]
 
 
+@pytest.mark.parametrize("kind", ["interleaved_web", "caption", "text_to_image", "edit"])
+def test_where_an_image_opens_is_learned_in_interleaved_documents_alone(kind: str) -> None:
+    """<|vision_start|> and both sides; the pad and the end are the grammar's, and elsewhere an image is asked for."""
+    parts = [Part(text="a"), IMAGE] if kind == "interleaved_web" else PARTS.get(kind, [IMAGE, Part(text="a")])
+    some, openings = (
+        build(kind, parts, KEEP_ALL, VOCABULARY, TextEncoder(TOKENIZER), loss_on=loss_on)
+        for loss_on in ("targets", "openings")
+    )
+    more = openings.ids[openings.learned & ~some.learned].tolist()
+    assert more == ([3, 32, 32] if kind == "interleaved_web" else [])
+    assert openings.learned[some.learned].all()
+
+
 PARTS = {
     "text": [Part(text="a red")],
     "question": [IMAGE, Part(text="a"), Part(text="red", is_answer=True)],
@@ -95,8 +108,8 @@ def test_every_token_of_any_kind_can_be_learned_instead(kind: str) -> None:
     """`all` changes what is learned and nothing that is read; a document knows its kind either way."""
     parts = PARTS.get(kind, [IMAGE, Part(text="a")])
     some, every = (
-        build(kind, parts, KEEP_ALL, VOCABULARY, TextEncoder(TOKENIZER), learn_all=learn_all)
-        for learn_all in (False, True)
+        build(kind, parts, KEEP_ALL, VOCABULARY, TextEncoder(TOKENIZER), loss_on=loss_on)
+        for loss_on in ("targets", "all")
     )
     assert every.ids.tolist() == some.ids.tolist()
     assert every.learned.all()

@@ -176,6 +176,17 @@ def test_rows_that_do_not_divide_are_noted_with_rows_that_do() -> None:
     ) in step.notes
 
 
+def test_gpus_that_have_no_part_in_a_step_are_noted_with_rows_that_give_them_one() -> None:
+    """400 rows divide among 100 of 199 GPUs; 597 = 3 x 199. Of 200 all work."""
+    step = planned("arm_7b", STAGES[0], world=199)
+    assert step.gpus == 100
+    assert (
+        "100 of the 199 GPUs work: 400 rows a step divide among no more of them; 597 rows would divide among 199."
+        in step.notes
+    )
+    assert not [note for note in planned("arm_7b", STAGES[0], world=200).notes if "GPUs work" in note]
+
+
 def test_a_share_without_data_is_refused() -> None:
     sources = recipes.find("arm_7b").config("import-samples-training").sources
     recipe = changed(

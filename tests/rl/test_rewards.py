@@ -2,14 +2,14 @@
 
 import base64
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from loopback import JsonHandler, serving
 
 from arm.errors import ServiceError, UserError
 from arm.rl.config import RewardConfig
@@ -30,32 +30,21 @@ def judge(answer: Answer) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """Serve `answer(request, number of calls so far with this prompt)`; yields the address and what was received."""
     received: list[dict[str, Any]] = []
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(JsonHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            request = json.loads(self.read())
             before = sum(other["prompt"] == request["prompt"] for other in received)
             received.append(request)
             status, reply = answer(request, before)
-            body = reply if isinstance(reply, bytes) else json.dumps(reply).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
             with suppress(BrokenPipeError):
-                self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
+                self.reply(reply, status)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    try:
+    with serving(server):
         yield f"http://127.0.0.1:{server.server_port}", received
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def item(prompt: str = "a circle", source: bytes | None = None) -> Judgeable:

@@ -47,12 +47,17 @@ def artifact(folder: Path, kind: str, files: dict[str, str]) -> Manifest:
     return made
 
 
-def evaluation(folder: Path, strict: str, *, refused: str = "", recorded: float | None = None) -> Manifest:
+PROTOCOL = {"mode": "official", "judge": "mask2former", "data_files": {"evaluation_metadata.jsonl": "5c48e0813e81"}}
+
+
+def evaluation(
+    folder: Path, strict: str, *, refused: str = "", recorded: float | None = None, **protocol: Any
+) -> Manifest:
     """An evaluation with GenEval's items, its overall score in scores.json unless it is refused."""
     value = strict.count("1") / len(strict) if recorded is None else recorded
     scores = {"joint_policy": {} if refused else {"geneval/overall": value}}
     rows = "".join(json.dumps(row) + "\n" for row in items(strict))
-    own = {"benchmark": "geneval", "headline": "overall", "refused": refused or None}
+    own = {"benchmark": "geneval", "headline": "overall", "refused": refused or None, "protocol": PROTOCOL | protocol}
     return artifact(folder, "evaluation", {
         "scores.json": json.dumps(scores), "benchmarks/joint_policy/geneval/items.jsonl": rows,
         "benchmarks/joint_policy/geneval/scores.json": json.dumps(own),
@@ -133,6 +138,58 @@ def test_a_champion_that_recorded_no_such_score_shows_nothing(tmp_path: Path) ->
     verdict = judge(gate, {"joint_policy": {"geneval/overall": 0.5}}, [], champion=found)
     assert not verdict.holds
     assert "the champion recorded no such score, so nothing shows that it is not lower" in verdict.sentence
+
+
+@pytest.mark.parametrize(
+    ("protocol", "why"),
+    [
+        ({"judge": "grounding-dino"}, "judge: grounding-dino here, mask2former there"),
+        ({"mode": "corrected"}, "mode: corrected here, official there"),
+        ({"judge_settings": {"threshold": 0.5}}, "judge settings: threshold 0.5 here, not stated there"),
+        ({"data_files": {"evaluation_metadata.jsonl": "93bb00000000"}},
+         "data files: evaluation_metadata.jsonl 93bb00000000 here, 5c48e0813e81 there"),
+        ({"data_files": {}}, "data files: not stated here, evaluation_metadata.jsonl 5c48e0813e81 there"),
+    ],
+)  # fmt: skip
+def test_what_was_not_measured_alike_is_not_held_against_the_champion(
+    tmp_path: Path, protocol: dict[str, Any], why: str
+) -> None:
+    """All right against all wrong: no number shows it, and the sentence names the field with both values."""
+    register(tmp_path, "first", "0" * 40, [GATE])
+    assert champion_of(tmp_path)
+    release = register(tmp_path, "other", "1" * 40, [GATE], **protocol)
+    assert not release["alias_moves"]
+    assert release["gates"][0]["sentence"] == (
+        "geneval/overall of joint_policy is 1.000, but the champion was measured otherwise "
+        f"({why}; measure both alike), so nothing shows that it is not lower."
+    )
+
+
+def test_our_own_benchmarks_too_must_have_been_measured_alike(tmp_path: Path) -> None:
+    record = {"dataset": "d", "checker": "verifier", "sampling": {"guidance_text": 1.5}, "headline": "mean"}
+    gate = Gate(metric="text_to_image/mean", stage="joint_policy", not_below="champion")
+
+    def holder(name: str, prefix: str, **other: Any) -> Manifest:
+        protocols = {"joint_policy": {"text_to_image": record | other}}
+        scores = {"joint_policy": {"text_to_image/mean": 0.5}}
+        files = {f"{prefix}scores.json": json.dumps(scores), f"{prefix}protocols.json": json.dumps(protocols)}
+        return artifact(tmp_path / name, "release" if prefix else "evaluation", files)
+
+    champion = holder("old", "evaluation/")
+    assert compare_with(champion, holder("same", ""), [gate])[gate].value == 0.5
+    other = compare_with(champion, holder("other", "", sampling={"guidance_text": 3.0}), [gate])[gate]
+    assert "(sampling: guidance_text 3.0 here, 1.5 there; measure both alike)" in other.why_not
+
+
+def test_a_drop_within_the_tolerance_is_not_lower_than_the_champion(tmp_path: Path) -> None:
+    """Of 40 items 4 are wrong that were right: -.1, an interval wholly below 0."""
+    before, after = "1" * 40, "1" * 36 + "0" * 4
+    register(tmp_path, "first", before, [GATE])
+    assert champion_of(tmp_path)
+    assert not register(tmp_path, "lower", after, [{**GATE, "tolerance": 0.001}])["alias_moves"]
+    release = register(tmp_path, "lower", after, [{**GATE, "tolerance": 0.1}])
+    assert release["alias_moves"]
+    assert "paired over 40 items): the gate holds." in release["gates"][0]["sentence"]
 
 
 def test_a_gate_on_a_refused_headline_says_that_it_was_refused_and_why(tmp_path: Path) -> None:

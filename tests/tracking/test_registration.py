@@ -112,7 +112,9 @@ def test_a_gate_is_held_to_the_scores(gate: Gate, holds: bool) -> None:
 
 def test_the_bootstrap_decides_where_it_compared_the_metric_of_two_stages() -> None:
     gate = Gate(metric="text_to_image/mean", stage="t2i_policy", not_below="finetuned")
-    compared = {"metric": "text_to_image/mean", "before": "finetuned", "after": "t2i_policy", "not_lower": True}
+    compared = {
+        "metric": "text_to_image/mean", "before": "finetuned", "after": "t2i_policy", "not_lower": True, "high": 0.01
+    }  # fmt: skip
     assert judge(gate, SCORES, [compared]).holds
     assert not judge(gate, SCORES, [{**compared, "not_lower": False}]).holds
     assert not judge(gate, SCORES, [{**compared, "before": "continued"}]).holds
@@ -127,11 +129,15 @@ def test_a_part_of_a_benchmark_is_judged_by_its_own_numbers() -> None:
     assert judge(dataclasses.replace(gate, tolerance=0.4), scores, [compared]).holds
 
 
-def test_a_tolerance_beside_the_bootstrap_is_refused() -> None:
-    compared = {"metric": "text_to_image/mean", "before": "finetuned", "after": "t2i_policy", "not_lower": True}
-    gate = Gate(metric="text_to_image/mean", stage="t2i_policy", not_below="finetuned", tolerance=0.02)
-    with pytest.raises(UserError, match=r"has a tolerance of 0\.02, but the paired bootstrap decides"):
-        judge(gate, SCORES, [compared])
+def test_with_a_tolerance_the_interval_must_reach_no_further_than_that_below() -> None:
+    """The interval ends at -.015: lower, but not by more than .02. An interval that reaches above 0 is never lower."""
+    compared = {
+        "metric": "text_to_image/mean", "before": "finetuned", "after": "t2i_policy", "not_lower": False, "high": -0.015
+    }  # fmt: skip
+    gate = Gate(metric="text_to_image/mean", stage="t2i_policy", not_below="finetuned")
+    assert not judge(gate, SCORES, [compared]).holds
+    assert not judge(dataclasses.replace(gate, tolerance=0.01), SCORES, [compared]).holds
+    assert judge(dataclasses.replace(gate, tolerance=0.02), SCORES, [compared]).holds
     with pytest.raises(UserError, match="tolerance without effect"):
         Gate(metric="text_to_image/mean", minimum=0.4, tolerance=0.02)
 

@@ -111,8 +111,10 @@ def test_weights_of_a_target_are_its_modalitys_times_its_kinds() -> None:
 def test_weights_below_zero_or_all_zero_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(UserError, match="none may be below 0"):
         KindWeights(**wrong)
-    with pytest.raises(UserError, match="none may be below 0"):
+    with pytest.raises(UserError, match=r"z_loss is -0\.1; it must be at least 0"):
         StageConfig(z_loss=-0.1)
+    with pytest.raises(UserError, match="both 0: nothing would be learned"):
+        StageConfig(text_weight=0.0, code_weight=0.0)
 
 
 def test_the_first_token_of_a_document_is_never_a_target() -> None:

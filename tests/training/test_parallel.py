@@ -69,8 +69,13 @@ def test_an_average_is_published_in_place_of_the_last_weights(trained: Path) -> 
         AutoModelForCausalLM.from_pretrained(trained / run / "model").lm_head.weight for run in ("zero-1", "average")
     )
     assert 0 < float((last - average).abs().max()) < 0.01
-    curves = [(trained / run / "curves.jsonl").read_text() for run in ("zero-1", "average")]
-    assert curves[0] == curves[1]  # the average only watches
+    last, average = ((trained / run / "curves.jsonl").read_text().splitlines() for run in ("zero-1", "average"))
+    assert last == average[:-1]  # the average only watches
+    held_out, published = (json.loads(line) for line in average[-2:])
+    assert {name.replace("held_out", "held_out_average") for name in held_out} == published.keys()
+    assert all(
+        held_out[name] != published[name.replace("held_out", "held_out_average")] for name in held_out.keys() - {"step"}
+    )
 
 
 def test_a_stage_that_a_source_stops_verifies_and_asks_for_the_shares_of_the_declared_one(trained: Path) -> None:

@@ -27,7 +27,7 @@ def test_parameters_of_the_layers_leave_out_embedding_and_head() -> None:
 @pytest.mark.parametrize(
     ("name", "dtype", "peak"),
     [
-        ("NVIDIA H100 80GB HBM3", "bfloat16", 989.5e12), ("NVIDIA H100 PCIe", "bfloat16", 756.5e12),
+        ("NVIDIA B200", "bfloat16", 2_250e12), ("NVIDIA H100 80GB HBM3", "bfloat16", 989.5e12), ("NVIDIA H100 PCIe", "bfloat16", 756.5e12),
         ("NVIDIA H100 NVL", "bfloat16", 835.5e12), ("NVIDIA H200", "bfloat16", 989.5e12),
         ("NVIDIA A100-SXM4-80GB", "bfloat16", 312e12), ("NVIDIA A100-SXM4-80GB", "float32", None), ("CPU", "bfloat16", None),
     ],

@@ -112,8 +112,8 @@ def _letter_lmms(answer: str) -> str | None:
 
 def _by_text(answer: str, options: Mapping[str, str], *, bounded: bool) -> str | None:
     """The only option whose text stands in the answer; VLMEvalKit passes over answers twice as long as all options."""
-    if bounded and len(answer) > 2 * sum(len(text) for text in options.values()):
-        return None
     lower = answer.lower()
+    if bounded and len(lower) > 2 * sum(len(text) for text in options.values()):
+        return None
     held = [letter for letter, text in options.items() if text.lower() in lower]
     return held[0] if len(held) == 1 else None

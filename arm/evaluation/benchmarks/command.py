@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> None:
     )  # fmt: skip
     registry.find(options.benchmark)
     results = open_files(options.results)
-    data = open_files(options.data) if options.data else results
+    data = open_files(options.data or options.results)
     result = registry.score(options.benchmark, results, data, config)
     print(table(result))
     print(write(result, options.output))
@@ -64,11 +64,12 @@ def table(result: Result) -> str:
 
 
 def write(result: Result, output: str) -> str:
-    """Write both files and return their folder."""
+    """Write both files and return their folder; half an emoji, which a model may say, becomes a question mark."""
     folder = open_folder(output).child(result.scores.benchmark)
     rows = "".join(json.dumps(item_row(item), ensure_ascii=False) + "\n" for item in result.items)
-    folder.write("items.jsonl", rows.encode())
-    folder.write("scores.json", (json.dumps(scores_row(result), indent=1, ensure_ascii=False) + "\n").encode())
+    scores = json.dumps(scores_row(result), indent=1, ensure_ascii=False) + "\n"
+    folder.write("items.jsonl", rows.encode(errors="replace"))
+    folder.write("scores.json", scores.encode(errors="replace"))
     return folder.url
 
 

@@ -39,7 +39,7 @@ RESULTS = Source(
     what="the VQA model's answer a crop and question", names=("*_detail.txt", "*answers*.json", "*.json"),
     where="compute_dpg_bench.py, or a VQA model of your own", licence="yours",
 )  # fmt: skip
-DETAIL = re.compile(r"(?P<image>.*?), (?P<crop>\(\d+, \d+, \d+, \d+\)), (?P<question>.*), (?P<answer>[^,]*)")
+DETAIL = re.compile(r"(?P<image>.*?), (?P<crop>\(\d+, \d+, \d+, \d+\)), (?P<question>.*\?|.*), (?P<answer>.*)")
 Answers = Mapping[str, Mapping[str, Sequence[str]]]
 """Item -> question -> the answers of its crops."""
 
@@ -136,21 +136,26 @@ def score(results: Files, data: Files, config: ScoreConfig) -> Result:
     notes += [f"{size} images a prompt; the published protocol has {CROPS}" for size in sizes]
     return make_result(
         PUBLISHED, config, items=items, estimates=aggregate(items, questions, Intervals(config)), notes=notes,
-        num_expected=len(questions) - dropped, dataset=", ".join(filter(None, (data.dataset, results.dataset))),
+        num_expected=len(questions) - dropped,
     )  # fmt: skip
 
 
 def read_answers(results: Files) -> Answers:
-    """The VQA model's answers from the official detail file or from JSON."""
+    """The VQA model's answers from the official detail file or from JSON.
+
+    The file has a line a crop and question: one that an item asks twice has two a crop, of which the last stays.
+    """
     name = results.find(RESULTS)
     if not name.endswith(".txt"):
         found: Answers = results.json(name)
         return found
-    items: dict[str, dict[str, list[str]]] = {}
+    items: dict[str, dict[str, dict[str, str]]] = {}
     for number, line in enumerate(results.text(name).splitlines()):
         read = DETAIL.fullmatch(line)
         if not read:
             raise UserError(f"Line {number + 1} of {name} is not `image, (crop), question, answer`: {line[:80]!r}.")
         item = read["image"].rpartition("/")[2].split(".")[0]
-        items.setdefault(item, {}).setdefault(read["question"], []).append(read["answer"])
-    return items
+        items.setdefault(item, {}).setdefault(read["question"], {})[read["crop"]] = read["answer"]
+    return {
+        item: {question: list(crops.values()) for question, crops in asked.items()} for item, asked in items.items()
+    }

@@ -30,6 +30,10 @@ GROUPS = (
 MEASURES = {"semantics": "SC", "quality": "PQ", "overall": "O"}
 SUFFIX = "_gpt_score.csv"
 INTERSECTION = "intersection"
+NONE = "nan, nan, nan"
+"""What numpy prints for the means of nothing."""
+FALSE = ("none", "false", "0", "0.0")
+"""What the program takes for false in `intersection_exist`; an empty cell, which pandas reads as nan, is true there."""
 PER_LANGUAGE = 606
 LANGUAGES = {"en": ("en",), "cn": ("cn", "zh")}
 """The program's flag is called zh, the data say cn."""
@@ -52,7 +56,7 @@ def judge(row: Row, number: int = 0) -> Scored:
     ]
     if group not in GROUPS:
         return failed(uid, group, f"there is no group {group!r}")
-    flags = (INTERSECTION,) if str(row.get("intersection_exist")).lower() in ("true", "1") else ()
+    flags = () if str(row.get("intersection_exist")).lower() in FALSE else (INTERSECTION,)
     found = judge_pair(uid, values[0], values[1], group)
     return found if found.outcome != "ok" else Scored(
         uid=uid, group=group, outcome="ok", score=found.score, answer=found.answer, numbers=found.numbers, flags=flags
@@ -94,8 +98,7 @@ def score(results: Files, data: Files, config: ScoreConfig, language: str = "en"
     )  # fmt: skip
     return make_result(
         published, config, items=items, estimates=estimates, num_expected=max(len(items) + len(absent), PER_LANGUAGE),
-        dataset=results.dataset, details={"printed": printed(estimates)},
-        notes=[f"no edits of {group}" for group in absent],
+        details={"printed": printed(estimates)}, notes=[f"no edits of {group}" for group in absent],
     )  # fmt: skip
 
 
@@ -104,14 +107,15 @@ score_cn = partial(score, language="cn")
 
 
 def printed(estimates: dict[str, Estimate]) -> list[str]:
-    """The table that the official program prints: group, then the average, SC, PQ, O to three decimals; twice."""
+    """The table that the official program prints: group, then the average, SC, PQ, O to three decimals; twice.
+
+    A group without edits, or without edits of the intersection, is nan there, and so is the average.
+    """
     lines: list[str] = []
     for prefix, title in (("", "Average"), (f"{INTERSECTION}/", "Average Intersection")):
-        for group in GROUPS:
-            if f"{prefix}overall/{group}" in estimates:
-                lines.append(f"{group}: {_three(estimates, prefix, f'/{group}')}")
-        if f"{prefix}overall" in estimates:
-            lines.append(f"{title}: {_three(estimates, prefix, '')}")
+        lines += [f"{group}: {_three(estimates, prefix, f'/{group}')}" for group in GROUPS]
+        whole = all(f"{prefix}overall/{group}" in estimates for group in GROUPS)
+        lines.append(f"{title}: {_three(estimates, prefix, '') if whole else NONE}")
     return lines
 
 
@@ -138,4 +142,5 @@ def _value(row: Row, name: str, reply: str) -> float | Failure:
 
 
 def _three(estimates: dict[str, Estimate], prefix: str, suffix: str) -> str:
-    return ", ".join(f"{estimates[f'{prefix}{measure}{suffix}'].value:.3f}" for measure in MEASURES)
+    found = [estimates.get(f"{prefix}{measure}{suffix}") for measure in MEASURES]
+    return ", ".join(f"{one.value:.3f}" for one in found if one) or NONE

@@ -101,7 +101,7 @@ def score(results: Files, data: Files, config: ScoreConfig) -> Result:
     return make_result(
         PUBLISHED, config, items=items, estimates=aggregate(items, Intervals(config)),
         num_expected=max(len(prompts) or PROMPTS, len(images)) * a_prompt,
-        dataset=", ".join(filter(None, (data.dataset, results.dataset))), notes=_notes(a_prompt, prompts),
+        notes=_notes(a_prompt, prompts),
     )  # fmt: skip
 
 

@@ -72,7 +72,6 @@ def score(results: Files, data: Files, config: ScoreConfig) -> Result:
     items = [judge(uid, question, predictions[uid]) for uid, question in balanced.items() if uid in predictions]
     return make_result(
         PUBLISHED, config, items=items, estimates=aggregate(items, Intervals(config)), num_expected=len(balanced),
-        dataset=", ".join(filter(None, (data.dataset, results.dataset))),
     )  # fmt: skip
 
 

@@ -1,12 +1,15 @@
 """ImageNet zero-shot: 50,000 validation images, top-1 of the nearest of 1,000 class vectors.
 
-results     *predictions*.jsonl     {"image": "ILSVRC2012_val_00000001.JPEG", "label": "tench", "prediction": "goldfish"}
+results     *predictions*.jsonl     {"image": "ILSVRC2012_val_00000001.JPEG", "label": "n01440764", "prediction": "n01443537"}
+classes     classes.json            {"n01440764": "tench", "n01443537": "goldfish", …}, where it is given: for what is read
+
+Label and prediction are ids: CLIP's names of the classes have one twice ("sunglasses"), and by name either would be right.
 
 A class vector is made of 80 prompts, normalised, averaged and normalised again (`arm.tokenizer.metrics.class_vectors`); the
 benchmark `tokenizer_zero_shot` of `evaluate-model` and the job `evaluate-tokenizer` make the predictions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from arm.evaluation.benchmarks.config import ScoreConfig
 from arm.evaluation.benchmarks.intervals import Intervals
@@ -30,16 +33,17 @@ RESULTS = Source(
     what="a prediction an image", names=("*predictions*.jsonl", "*predictions*", "*.jsonl", "*.csv", "*.parquet"),
     where="the classifier, as rows with image, label, prediction", licence="yours",
 )  # fmt: skip
+CLASSES = ("classes.json",)
 
 
-def judge(uid: str, label: object, prediction: object) -> Scored:
-    """One image."""
+def judge(uid: str, label: object, prediction: object, names: Mapping[str, str]) -> Scored:
+    """One image; the reason has the names of the classes."""
     if label is None or prediction is None:
-        return failed(uid, "all", "no prediction" if label is not None else "no label", str(label or ""))
+        return failed(uid, "all", "no prediction" if label is not None else "no label", _named(label or "", names))
     right = str(prediction) == str(label)
     return Scored(
-        uid=uid, group=str(label), outcome="ok", strict=right, score=float(right), answer=prediction, wanted=str(label),
-        reasons=() if right else (f"took {label} for {prediction}",),
+        uid=uid, group=str(label), outcome="ok", strict=right, score=float(right), answer=prediction, wanted=_named(label, names),
+        reasons=() if right else (f"took {_named(label, names)} for {_named(prediction, names)}",),
     )  # fmt: skip
 
 
@@ -61,8 +65,15 @@ def score(results: Files, data: Files, config: ScoreConfig) -> Result:
     rows: dict[str, Row] = only(results.rows(name), "image", name)
     for row in rows.values():
         need(row, ("label", "prediction"), name)
-    items = [judge(uid, row["label"], row["prediction"]) for uid, row in rows.items()]
+    classes = data.matching(CLASSES)
+    names: dict[str, str] = data.json(classes[0]) if classes else {}
+    items = [judge(uid, row["label"], row["prediction"], names) for uid, row in rows.items()]
     return make_result(
         PUBLISHED, config, items=items, estimates=aggregate(items, Intervals(config)),
-        num_expected=max(len(items), PUBLISHED.published_items), dataset=results.dataset,
+        num_expected=max(len(items), PUBLISHED.published_items),
     )  # fmt: skip
+
+
+def _named(label: object, names: Mapping[str, str]) -> str:
+    """n01440764  ->  tench (n01440764)"""
+    return f"{names[str(label)]} ({label})" if str(label) in names else str(label)

@@ -81,15 +81,15 @@ def aggregate(items: Sequence[Scored], intervals: Intervals) -> dict[str, Estima
 
 
 def score(results: Files, data: Files, config: ScoreConfig) -> Result:
-    """Score the judge's text of every edit."""
+    """Score the judge's text of every edit, in the order of the replies: a type's mean may lie between two hundredths, and
+    then the order of its sum decides which way it is rounded."""
     edits, replies = _read(results, data)
     items = [
-        judge(uid, str(edit.get("edit_type", "unknown")), replies[uid], config.mode)
-        for uid, edit in edits.items() if uid in replies
+        judge(uid, str(edits[uid].get("edit_type", "unknown")), reply, config.mode)
+        for uid, reply in replies.items() if uid in edits
     ]  # fmt: skip
     return make_result(
         PUBLISHED, config, items=items, estimates=aggregate(items, Intervals(config)), num_expected=len(edits),
-        dataset=", ".join(filter(None, (data.dataset, results.dataset))),
     )  # fmt: skip
 
 

@@ -34,7 +34,7 @@ MISSING = frozenset((
     "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
     "NULL", "NaN", "None", "n/a", "nan", "null",
 ))  # fmt: skip
-"""What pandas, with which both programs read the table, takes for no option."""
+"""What pandas, with which both programs read the table, takes for an empty cell: no option, and an answer of `nan`."""
 
 
 def options_of(row: Row) -> dict[str, str]:
@@ -53,7 +53,7 @@ def judge(row: Row) -> Scored:
     reply, wanted = row.get("prediction"), str(row.get("answer") or "")
     if reply is None or not wanted:
         return failed(uid, group, "no answer" if reply is None else "the row's right answer is not known", wanted)
-    text, options = str(reply), options_of(row)
+    text, options = "nan" if str(reply) in MISSING else str(reply), options_of(row)
     answer = parse(text, options)
     found = REFUSED if isinstance(answer, Failure) else answer
     right = found == wanted
@@ -109,7 +109,6 @@ def score(results: Files, data: Files, config: ScoreConfig) -> Result:
     return make_result(
         PUBLISHED, config, items=items, estimates=aggregate(items, Intervals(config), categories),
         num_expected=len(expected.keys() | rows.keys()) if expected else _rows_of_circles(rows),
-        dataset=", ".join(filter(None, (data.dataset, results.dataset))),
     )  # fmt: skip
 
 
@@ -122,8 +121,8 @@ def _rows_of_circles(rows: Mapping[str, Row]) -> int:
     """A question with n options has n rotations: rows that lack are expected all the same."""
     circles = Counter(int(uid) % CIRCLE for uid in rows)
     sizes = {int(uid) % CIRCLE: len(options_of(row)) for uid, row in rows.items()}
-    if any(size < 2 for size in sizes.values()):
-        raise UserError("A row of MMBench has fewer than 2 options; give the data set's TSV as --data.")
+    if max(sizes.values(), default=0) < 2:  # one alone may have options that pandas takes for empty: "None", "N/A"
+        raise UserError("No row of MMBench has 2 options; give the data set's TSV as --data.")
     return sum(max(count, sizes[number]) for number, count in circles.items())
 
 

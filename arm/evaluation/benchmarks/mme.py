@@ -62,13 +62,16 @@ def read_line(line: str, task: str, number: int) -> tuple[str, str] | Failure:
 
 
 def aggregate(items: Sequence[Scored], intervals: Intervals) -> tuple[dict[str, Estimate], dict[str, Any]]:
-    """Each task's score and the two sums. An image is worth 50, 100 for both, and 100 more for both together."""
+    """Each task's score and the two sums. An image is worth 50, 100 for both, and 100 more for both together; one with a
+    failed line is not right in both, as in the official program."""
     images: dict[str, dict[str, list[bool]]] = {}
     for item in items:
-        if item.outcome == "ok":
-            images.setdefault(item.group, {}).setdefault(item.uid.rpartition("/")[0], []).append(item.strict)
+        answers = images.setdefault(item.group, {}).setdefault(item.uid.rpartition("/")[0], [])
+        answers += [item.strict] if item.outcome == "ok" else []
+    images = {task: found for task, found in images.items() if any(found.values())}
     worth = {
-        task: [100 * (sum(both) / len(both) + all(both)) for both in found.values()] for task, found in images.items()
+        task: [100 * (sum(both) / max(1, len(both)) + _is_plus(both)) for both in found.values()]
+        for task, found in images.items()
     }
     exact = {task: _task_score(list(found.values())) for task, found in images.items()}
     estimates = {task: intervals.mean(worth[task], value=exact[task]) for task in worth}
@@ -114,7 +117,7 @@ def score(results: Files, data: Files, config: ScoreConfig) -> Result:
         missing = [task for task in missing if task in TASKS["Perception"]]
     estimates, details = aggregate(items, Intervals(config))
     return make_result(
-        published, config, items=items, estimates=estimates, details=details, dataset=results.dataset,
+        published, config, items=items, estimates=estimates, details=details,
         num_expected=len(items) + len(set(missing) & set(TASKS["Perception"])),
         notes=[f"no answers for {task}" for task in missing],
     )  # fmt: skip
@@ -137,5 +140,9 @@ def _judge_task(text: str, task: str) -> list[Scored]:
 
 def _task_score(images: Sequence[Sequence[bool]]) -> float:
     answers = [right for both in images for right in both]
-    accuracy, plus = sum(answers) / len(answers), sum(map(all, images)) / len(images)
+    accuracy, plus = sum(answers) / len(answers), sum(map(_is_plus, images)) / len(images)
     return accuracy * 100 + plus * 100
+
+
+def _is_plus(both: Sequence[bool]) -> bool:
+    return len(both) == 2 and all(both)

@@ -107,17 +107,26 @@ def score(results: Files, data: Files, config: ScoreConfig) -> Result:
     estimates = aggregate(items, Intervals(config))
     return make_result(
         PUBLISHED, config, items=items, estimates=estimates, num_expected=num_expected,
-        dataset=", ".join(filter(None, (data.dataset, results.dataset))), details={"printed": printed(estimates)},
+        details={"printed": printed(estimates)},
     )  # fmt: skip
 
 
 def printed(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, float]]:
-    """The table that the official program prints: subjects below their domains, three decimals."""
+    """The table that the official program prints: subjects below their domains, three decimals.
+
+    It sums accuracy times number, subject by subject in the order of their names, and prints a domain without answers as 0.
+    """
+    every = {
+        subject: estimates[f"subject/{subject}"]
+        for subject in sorted(subject for subjects in DOMAINS.values() for subject in subjects)
+        if f"subject/{subject}" in estimates
+    }
     table: dict[str, dict[str, float]] = {}
     for domain, subjects in DOMAINS.items():
-        rows = [(f"Overall-{domain}", f"domain/{domain}"), *((subject, f"subject/{subject}") for subject in subjects)]
-        table |= {title: _cell(estimates[name]) for title, name in rows if name in estimates}
-    return table | ({"Overall": _cell(estimates["overall"])} if "overall" in estimates else {})
+        own = {subject: every[subject] for subject in subjects if subject in every}
+        table[f"Overall-{domain}"] = _cell(list(own.values()))
+        table |= {subject: _cell([found]) for subject, found in own.items()}
+    return table | {"Overall": _cell(list(every.values()))}
 
 
 def said(wanted: Any) -> str:
@@ -131,7 +140,7 @@ def subject_of(uid: str) -> str:
 
 
 def _responses(results: Files, names: Sequence[str], config: ScoreConfig) -> list[Scored]:
-    """Rows in the order in which the official program draws: files by subject, rows as they stand."""
+    """Rows in the order in which the official program draws: by subject, within one as they stand."""
     chosen = [name for name in names if name.rpartition("/")[2] == "output.json"] or names[:1]
     rows: list[Row] = []
     for name in chosen:
@@ -142,12 +151,16 @@ def _responses(results: Files, names: Sequence[str], config: ScoreConfig) -> lis
                 need(row, ("all_choices", "index2ans"), name)
         rows += found
     random = Random(SEED) if config.mode == "official" else None
-    return [judge(row, random) for row in only(rows, "id", chosen[0]).values()]
+    return [judge(row, random) for uid, row in sorted(only(rows, "id", chosen[0]).items(), key=_subject)]
 
 
 def _parsed(results: Files, data: Files) -> tuple[list[Scored], int]:
     answers, truths = results.json(results.find(RESULTS)), data.json(data.find(DATA))
     return [judge_parsed(uid, truths[uid], answers[uid]) for uid in truths if uid in answers], len(truths)
+
+
+def _subject(entry: tuple[str, Row]) -> str:
+    return subject_of(entry[0])
 
 
 def _scored(uid: str, right: bool, answer: Any, wanted: Any, flags: tuple[str, ...] = ()) -> Scored:
@@ -157,5 +170,6 @@ def _scored(uid: str, right: bool, answer: Any, wanted: Any, flags: tuple[str, .
     )  # fmt: skip
 
 
-def _cell(found: Estimate) -> dict[str, float]:
-    return {"num": found.num_items, "acc": round(found.value, 3)}
+def _cell(found: Sequence[Estimate]) -> dict[str, float]:
+    number = sum(one.num_items for one in found)
+    return {"num": number, "acc": round(sum(one.value * one.num_items for one in found) / max(1, number), 3)}

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from arm.errors import UserError
 from arm.evaluation.benchmarks.config import ScoreConfig
 from arm.evaluation.benchmarks.intervals import Intervals
-from arm.evaluation.benchmarks.reading import Files, Row, Source, need
+from arm.evaluation.benchmarks.reading import Files, Row, Source, need, only
 from arm.evaluation.benchmarks.result import CHECKED, NOT_CHECKED, Published, Result, Scored, failed, make_result
 from arm.evaluation.statistics import Estimate
 
@@ -115,10 +115,7 @@ def score(results: Files, data: Files, config: ScoreConfig) -> Result:
         items += _judge_set(name, questions, answers)
         num_expected += len(questions)
     estimates, details = aggregate(items, Intervals(config))
-    return make_result(
-        PUBLISHED, config, items=items, estimates=estimates, num_expected=num_expected, details=details,
-        dataset=f"{data.dataset}, {results.dataset}",
-    )  # fmt: skip
+    return make_result(PUBLISHED, config, items=items, estimates=estimates, num_expected=num_expected, details=details)
 
 
 def _judge_set(name: str, questions: Sequence[Row], answers: Sequence[Row]) -> list[Scored]:
@@ -128,7 +125,7 @@ def _judge_set(name: str, questions: Sequence[Row], answers: Sequence[Row]) -> l
         raise UserError(
             f"POPE {name} has {len(questions)} questions and {len(answers)} answers without question_id; give one each."
         )
-    by_id = {str(row["question_id"]) if numbered else str(n): row for n, row in enumerate(answers)}
+    by_id = only(answers, "question_id", f"POPE {name}") if numbered else {str(n): row for n, row in enumerate(answers)}
     found = []
     for number, question in enumerate(questions):
         uid = str(question["question_id"]) if numbered else str(number)

@@ -43,9 +43,9 @@ class Files:
         self.digests: dict[str, str] = {}
 
     @property
-    def dataset(self) -> str:
-        """`coco_pope_random.json 1f0a9c11b2de` for each file that was read."""
-        return ", ".join(f"{name} {digest[:12]}" for name, digest in sorted(self.digests.items()))
+    def versions(self) -> dict[str, str]:
+        """{"coco_pope_random.json": "1f0a9c11b2de"}: each file that was read, with the first digits of its sha256."""
+        return {name: digest[:12] for name, digest in sorted(self.digests.items())}
 
     def matching(self, patterns: Sequence[str]) -> list[str]:
         """The names that match a pattern in their last part, those of earlier patterns first."""

@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import cast
 
 from arm.config import suggest
@@ -33,6 +34,8 @@ SCORERS: dict[str, str] = {
 """Name -> function in this package. Generation, editing, understanding, tokenizer."""
 CORRECTED = ("dpg", "imgedit", "mmmu", "seed", "vqav2")
 """The benchmarks whose official program is faulty, and which therefore have a second mode."""
+FAULTS = (ValueError, TypeError, KeyError, AttributeError, IndexError, ArithmeticError, RecursionError)
+"""What files made by anybody may cause."""
 
 
 def find(name: str) -> Scorer:
@@ -44,16 +47,17 @@ def find(name: str) -> Scorer:
 
 
 def score(name: str, results: Files, data: Files, config: ScoreConfig) -> Result:
-    """Score results; `corrected` where there is nothing to correct is a UserError."""
+    """Score results and say which files were read; `corrected` where there is nothing to correct is a UserError."""
     scorer = find(name)
     if config.mode == "corrected" and name not in CORRECTED:
         raise UserError(
             f"{name} has no corrected mode: its official program has no fault; only {', '.join(CORRECTED)} do."
         )
     try:
-        return scorer(results, data, config)
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:  # files made by anybody
+        result = scorer(results, data, config)
+    except FAULTS as error:
         raise UserError(
             f"{results.folder.url} is not in the layout of {name} ({type(error).__name__}: {error}); "
             f"see arm/evaluation/benchmarks/{SCORERS[name].partition(':')[0]}.py."
         ) from error
+    return replace(result, protocol=replace(result.protocol, data_files=data.versions, results=results.versions))

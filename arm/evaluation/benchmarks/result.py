@@ -50,8 +50,6 @@ class Protocol:
 
     benchmark: str
     mode: str
-    dataset: str
-    """The files that were read, with the first digits of their sha256."""
     revision: str
     judge: str
     judge_date: str
@@ -71,6 +69,14 @@ class Protocol:
     """Flag -> items that carry it."""
     notes: tuple[str, ...] = ()
     """What makes this number another one than the published."""
+    data_files: Mapping[str, str] = field(default_factory=dict)
+    """The data set's files that were read -> first digits of their sha256; images in files of their own are not listed."""
+    results: Mapping[str, str] = field(default_factory=dict)
+    """The same of the results that were scored."""
+    judge_settings: Mapping[str, Any] = field(default_factory=dict)
+    """What fixes the judge's answers beside its name: kind, digest of its weights, thresholds, rubrics with their versions."""
+    model: Mapping[str, Any] = field(default_factory=dict)
+    """Who was asked: kind, name, digest of its weights, settings; empty where nobody said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +119,6 @@ def make_result(
     items: Sequence[Scored],
     estimates: Mapping[str, Estimate],
     num_expected: int,
-    dataset: str,
     details: Mapping[str, Any] | None = None,
     notes: Iterable[str] = (),
 ) -> Result:
@@ -125,8 +130,8 @@ def make_result(
     )  # fmt: skip
     size = f"{num_expected:,} items; the published set has {benchmark.published_items:,}"
     protocol = Protocol(
-        benchmark=benchmark.name, mode=config.mode, dataset=dataset, revision=config.revision,
-        judge=config.judge, judge_date=config.judge_date, prompt_sha256=prompt_hash(config.prompt),
+        benchmark=benchmark.name, mode=config.mode, revision=config.revision, judge=config.judge,
+        judge_date=config.judge_date, prompt_sha256=prompt_hash(config.prompt),
         aggregation=benchmark.aggregation, num_expected=num_expected, num_scored=outcomes["ok"],
         num_failed=outcomes["failed"], num_missing=max(0, num_expected - outcomes["ok"] - outcomes["failed"]),
         checked=benchmark.checked,

@@ -1,14 +1,16 @@
 """SEED-Bench-1: 14,233 questions about images and 3,764 about videos, four options, accuracy.
 
 results     GPT-4V.json        {"question_id": "101669", "prediction": "A", "gt_answer": "A"}, one a line
+            results.json       {"q_id": "101669", "prediction": "A", "gt": "A", "q_type_id": 1}, as eval.py writes them
 questions   SEED-Bench.json    {"questions": [{"question_id": ..., "answer": "A", "data_type": "image", "question_type_id": 1}, ...],
                                 "question_type": {"Scene Understanding": 1, ...}}
 
 official compares prediction and answer as they stand; corrected reads a letter out of "(A)", "A." or "A. a dog" and calls
 anything else failed. Some ids come twice, in the authors' own results too; the second is `4312#2` here.
 
-headline    with the questions `image`, the number of most papers: videos are expected only where some are answered, and
-            only then there are `video` and `all`. Results alone do not say which question is which: `all` of the 17,997.
+headline    `image`, the number of most papers, where questions or dimensions are known: those up to 9 are of images. Videos
+            are expected only where some are answered, and only then there are `video` and `all`.
+            `all` of the 17,997 where results do not say which question is which
 """
 
 import dataclasses
@@ -28,12 +30,16 @@ PUBLISHED = Published(
     name="seed", headline="all", aggregation="share of right letters", published_items=IMAGES + VIDEOS,
     checked={"all": NOT_CHECKED},
 )  # fmt: skip
-"""Of results without the questions."""
+"""Where questions and dimensions are not known."""
 RESULTS = Source(
     what="a prediction a question", names=("*seed-bench-1*", "*prediction*", "*result*.json*", "*.jsonl", "*.json", "*.parquet"),
     where="the model, in the layout of github.com/AILab-CVC/SEED-Bench, evaluate_result/", licence="yours",
 )  # fmt: skip
 QUESTIONS = ("SEED-Bench.json",)
+NAMES = {"q_id": "question_id", "gt": "gt_answer", "q_type_id": "question_type_id"}
+"""What eval.py calls the fields of its results."""
+LAST_OF_IMAGES = 9
+"""The dimensions 1 to 9 are asked of images, 10 to 12 of videos."""
 LETTER = re.compile(r"\(?([A-D])\)?(?:[.:)]|\s|$)")
 
 
@@ -81,36 +87,37 @@ def score(results: Files, data: Files, config: ScoreConfig) -> Result:
     for row in predictions.values():
         need(row, ("prediction",) if questions else ("prediction", "gt_answer"), name)
     items = [
-        judge(uid, _answer(questions.get(uid), row), row["prediction"], group=_group(questions.get(uid)), mode=config.mode)
+        judge(uid, _answer(questions.get(uid), row), row["prediction"], group=_group(questions.get(uid, row)), mode=config.mode)
         for uid, row in predictions.items() if uid in questions or not questions
     ]  # fmt: skip
     published, num_expected, note = _expected(questions, predictions)
     return make_result(
         published, config, items=items, estimates=aggregate(items, Intervals(config)), notes=filter(None, (note,)),
         num_expected=num_expected,
-        dataset=", ".join(filter(None, (data.dataset, results.dataset))),
     )  # fmt: skip
 
 
 def _expected(questions: Mapping[str, Row], predictions: Mapping[str, Row]) -> tuple[Published, int, str]:
     """What the headline is, how many questions were to be answered, and a note on those that were not."""
-    if not questions:
+    answered = {_kind(questions.get(uid, row)) for uid, row in predictions.items()}
+    if not questions and "all" in answered:
         note = f"image ({IMAGES:,}) and video ({VIDEOS:,}) apart need SEED-Bench.json as --data"
         return PUBLISHED, max(PUBLISHED.published_items, len(predictions)), note
-    videos = {uid for uid, question in questions.items() if _kind(question) != "image"}
+    videos = sum(_kind(row) == "video" for row in questions.values()) if questions else VIDEOS
+    num_questions = len(questions) or max(PUBLISHED.published_items, len(predictions))
     published = dataclasses.replace(PUBLISHED, headline="image")
-    if not videos or videos & predictions.keys():
-        return published, len(questions), ""
+    if "video" in answered or not videos:
+        return published, num_questions, ""
     published = dataclasses.replace(published, published_items=IMAGES)
-    note = f"questions about videos were not asked ({len(videos):,}): no number of videos, none of all questions"
-    return published, len(questions) - len(videos), note
+    note = f"questions about videos were not asked ({videos:,}): no number of videos, none of all questions"
+    return published, num_questions - videos, note
 
 
 def by_id(rows: Sequence[Row], name: str) -> dict[str, Row]:
     """Rows by id: 7, 7, 8 -> 7, 7#2, 8"""
     found: dict[str, Row] = {}
     seen: Counter[str] = Counter()
-    for row in rows:
+    for row in ({NAMES.get(key, key): value for key, value in row.items()} for row in rows):
         need(row, ("question_id",), name)
         uid = str(row["question_id"])
         seen[uid] += 1
@@ -138,9 +145,14 @@ def _answer(question: Mapping[str, Any] | None, row: Row) -> str:
     return str(question["answer"] if question else row["gt_answer"])
 
 
-def _group(question: Mapping[str, Any] | None) -> str:
-    return f"{_kind(question)}/{question['dimension']}" if question else "all"
+def _group(row: Mapping[str, Any]) -> str:
+    kind = _kind(row)
+    return kind if kind == "all" else f"{kind}/{row.get('dimension', row.get('question_type_id', ''))}"
 
 
-def _kind(question: Mapping[str, Any]) -> str:
-    return str(question.get("data_type", "image"))
+def _kind(row: Mapping[str, Any]) -> str:
+    """image or video of a question, or of a result that names its dimension; else `all`."""
+    dimension = str(row.get("question_type_id", ""))
+    if "data_type" in row or not dimension.isdecimal():
+        return str(row.get("data_type", "all"))
+    return "image" if int(dimension) <= LAST_OF_IMAGES else "video"

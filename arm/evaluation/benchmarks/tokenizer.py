@@ -82,7 +82,7 @@ def score(results: Files, data: Files, config: ScoreConfig) -> Result:
     if not items and not details.keys() - {"psnr_infinite"}:
         results.find(IMAGES)
     return make_result(
-        PUBLISHED, config, items=items, estimates=estimates, num_expected=len(items), dataset=results.dataset,
+        PUBLISHED, config, items=items, estimates=estimates, num_expected=len(items),
         details=details,
     )  # fmt: skip
 

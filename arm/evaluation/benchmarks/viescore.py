@@ -45,7 +45,8 @@ PQ = Source(
 def parse(reply: str) -> dict[str, Any] | Failure:
     """The judge's reply as {"score": [...], "reasoning": ...}.
 
-    {"score": [8, 7], …} in prose or a code block; {score: 7, …} unquoted; [6, 0] alone; 7 alone.
+    {"score": [8, 7], …} in prose or a code block; {score: 7, …} unquoted; [6, 0] alone; 7 alone. An object without a score,
+    {} or {"marks": 7}, passes as it does there; `minimum` fails it.
     """
     if reply == RATE_LIMIT:
         return Failure("rate limit exceeded")
@@ -56,7 +57,10 @@ def parse(reply: str) -> dict[str, Any] | Failure:
         return _read(reply[start:end]) if start != end else Failure("no score")
     listed = reply[reply.find("[") : reply.rfind("]") + 1]
     if LIST_OF_TWO.fullmatch(listed):
-        return {"score": json.loads(listed), "reasoning": "System: output is simply a list of scores"}
+        try:
+            return {"score": json.loads(listed), "reasoning": "System: output is simply a list of scores"}
+        except ValueError:  # [07, 1]: the program stops
+            return Failure(f"the list {listed[:60]} is not JSON")
     try:
         number = int(reply)
     except ValueError:
@@ -70,7 +74,9 @@ def minimum(parsed: Mapping[str, Any] | Failure) -> float | Failure:
     """The lowest score of a reply that was parsed; scores that are no numbers, or none, or outside 0 to 10 fail."""
     if isinstance(parsed, Failure):
         return parsed
-    scores = parsed.get("score")
+    if "score" not in parsed:
+        return Failure(f"no score among {list(parsed)}")
+    scores = parsed["score"]
     scores = scores if isinstance(scores, list) else [scores]
     if not scores:
         return Failure("the list of scores is empty")
@@ -124,7 +130,6 @@ def score(results: Files, data: Files, config: ScoreConfig) -> Result:
         details["root_of_means"] = math.sqrt(estimates["semantics"].value * estimates["quality"].value)
     return make_result(
         PUBLISHED, config, items=items, estimates=estimates, num_expected=len(uids), details=details,
-        dataset=results.dataset,
     )  # fmt: skip
 
 
@@ -146,13 +151,13 @@ def _read(text: str) -> dict[str, Any] | Failure:
         if not isinstance(value["score"], list):
             value["score"] = [value["score"]]
         return dict(value)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         pass
     try:
         value = json.loads(repair(text))
-    except ValueError:
+    except (ValueError, RecursionError):
         return Failure(f"no JSON with a score in {text[:60]!r}")
-    return value if isinstance(value, dict) and "score" in value else Failure(f"no score in {text[:60]!r}")
+    return value if isinstance(value, dict) else Failure(f"no object in {text[:60]!r}")
 
 
 def repair(text: str) -> str:

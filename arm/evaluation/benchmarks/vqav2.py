@@ -99,7 +99,7 @@ def score(results: Files, data: Files, config: ScoreConfig) -> Result:
     types = {uid: str(entry["question_type"]) for uid, entry in annotations.items() if "question_type" in entry}
     return make_result(
         PUBLISHED, config, items=items, estimates=aggregate(items, Intervals(config), types),
-        num_expected=len(annotations), dataset=", ".join(filter(None, (data.dataset, results.dataset))),
+        num_expected=len(annotations),
     )  # fmt: skip
 
 

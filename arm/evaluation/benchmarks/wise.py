@@ -35,7 +35,8 @@ PROMPTS = 1_000
 NAMES = ("consistency", "realism", "aesthetic_quality")
 LABELLED = re.compile(r"\*{0,2}(Consistency|Realism|Aesthetic Quality)\*{0,2}\s*:?\s*(\d)", re.IGNORECASE)
 BARE_LINE = re.compile(r"(?m)^\s*([0-2])\s*$")
-BINARY = re.compile(r"\*{0,2}Score\*{0,2}\s*:\s*\*{0,2}\s*([01])(?![\d.])", re.IGNORECASE)
+BINARY = re.compile(r"\*{0,2}Score\*{0,2}\s*:?\s*([01])\b", re.IGNORECASE)
+BARE_BINARY = re.compile(r"(?m)^\s*([01])\s*$")
 RESULTS = Source(
     what="the judge's scores or text a prompt", names=("*scores*.jsonl", "*.jsonl", "*scores*.json", "*.json"),
     where="the official gpt_eval.py, or a judge of your own", licence="yours",
@@ -85,9 +86,9 @@ def parse(reply: str) -> dict[str, float]:
 
 
 def parse_verified(reply: str) -> int | Failure:
-    """Verified: `Score: 0` or `Score: 1`; two that contradict each other are no score."""
-    found = set(BINARY.findall(reply))
-    return int(found.pop()) if len(found) == 1 else Failure(f"no score of 0 or 1 in {reply[:60]!r}")
+    """Verified: the first `Score: 0` or `Score: 1`, else the only line that is a bare 0 or 1; `**Score:** 1` is nothing."""
+    found = BINARY.findall(reply)[:1] or BARE_BINARY.findall(reply)
+    return int(found[0]) if len(found) == 1 else Failure(f"no score of 0 or 1 in {reply[:60]!r}")
 
 
 def category_of(prompt: int, version: Version) -> str | None:
@@ -147,7 +148,7 @@ def score(results: Files, data: Files, config: ScoreConfig, version: Version = L
     items = [judge(row, version) for row in rows.values()]
     estimates = aggregate(items, Intervals(config), version)
     return make_result(
-        version.published, config, items=items, estimates=estimates, num_expected=PROMPTS, dataset=results.dataset,
+        version.published, config, items=items, estimates=estimates, num_expected=PROMPTS,
         details={"printed": printed(estimates)},
     )  # fmt: skip
 

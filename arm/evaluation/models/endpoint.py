@@ -22,15 +22,22 @@ import numpy as np
 import PIL.Image
 
 from arm.data.images import flatten
-from arm.errors import UserError
+from arm.errors import ServiceError, UserError
 from arm.evaluation.imaging import encode_png
 from arm.evaluation.items import Pixels
 from arm.evaluation.models.config import ModelConfig
-from arm.evaluation.models.http import Refused, Retries, post
 from arm.evaluation.models.model import NO_CLOCK, Clock, Drawing, Failed, Question, Unable
+from arm.posting import post
+from arm.retries import RefusedError, Retries, ShutOutError, UnansweredError
 
 Made = TypeVar("Made")
 MAX_PIXELS = 50_000_000
+MAX_REPLY_BYTES = 256 << 20
+TIMEOUT_SECONDS = 300.0
+
+
+class UnusableError(Exception):
+    """A reply came, and holds no answer."""
 
 
 class Endpoint(Unable):
@@ -64,7 +71,7 @@ class Endpoint(Unable):
         def one(item: Any) -> Made | Failed:
             try:
                 return ask(item)
-            except Refused as error:
+            except (RefusedError, UnusableError) as error:
                 return Failed(str(error))
 
         with ThreadPoolExecutor(self.config.batch_size) as pool:
@@ -85,7 +92,7 @@ class Endpoint(Unable):
         except (LookupError, TypeError):
             text = None
         if not isinstance(text, str):
-            raise Refused(f"the reply holds no text: {json.dumps(reply)[:120]}")
+            raise UnusableError(f"the reply holds no text: {json.dumps(reply)[:120]}")
         return text.strip()
 
     def _draw(self, drawing: Drawing) -> Pixels:
@@ -113,7 +120,18 @@ class Endpoint(Unable):
         headers = {"Content-Type": content_type, "User-Agent": "arm-platform"}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
-        return post(f"{self._address}/{path}", body, headers, self.retries)
+        url = f"{self._address}/{path}"
+        call = partial(post, url, body, headers, timeout_seconds=TIMEOUT_SECONDS, max_bytes=MAX_REPLY_BYTES)
+        try:
+            return _object(self.retries.ask(call))
+        except RefusedError:
+            raise  # this item alone fails
+        except ShutOutError as error:
+            raise ServiceError(
+                f"{url} refuses to answer anything ({error}); check the address, the key and the model."
+            ) from None
+        except UnansweredError as error:
+            raise ServiceError(f"{url} gave no answer in {error.attempts} attempts (the last: {error}).") from None
 
 
 def load(config: ModelConfig, retries: Retries | None = None) -> Endpoint:
@@ -124,6 +142,16 @@ def load(config: ModelConfig, retries: Retries | None = None) -> Endpoint:
     return Endpoint(config, address, os.environ.get("OPENAI_API_KEY", ""), retries or Retries())
 
 
+def _object(data: bytes) -> dict[str, Any]:
+    try:
+        values = json.loads(data)
+    except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        raise UnusableError(f"the reply is no JSON object: {data[:80]!r}")
+    return values
+
+
 def _image(reply: Mapping[str, Any]) -> Pixels:
     try:
         data = base64.b64decode(reply["data"][0]["b64_json"], validate=True)
@@ -132,7 +160,7 @@ def _image(reply: Mapping[str, Any]) -> Pixels:
                 raise ValueError(f"{picture.width}×{picture.height} pixels")
             return np.asarray(flatten(picture))
     except (LookupError, TypeError, ValueError, binascii.Error, OSError, PIL.Image.DecompressionBombError) as error:
-        raise Refused(f"the reply holds no image in b64_json ({error}): {json.dumps(reply)[:80]}") from None
+        raise UnusableError(f"the reply holds no image in b64_json ({error}): {json.dumps(reply)[:80]}") from None
 
 
 def _base64(pixels: Pixels) -> str:

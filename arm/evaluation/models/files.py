@@ -1,14 +1,12 @@
 """Folders of weights: nothing is fetched here, and weights are safetensors alone."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 from arm.errors import UserError
+from arm.outside import content_digest
 
 WEIGHTS = ".safetensors"
-SETTINGS = (".json", ".txt", ".jinja", ".model")
-"""Files beside the weights that are small and read in full."""
 SAFE: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
 """How every `from_pretrained` is called."""
 
@@ -29,16 +27,5 @@ def model_folder(path: str, marker: str) -> Path:
 
 
 def files_digest(folder: Path) -> str:
-    """A digest of a model's folder: names and sizes of all files, and the bytes of the small ones.
-
-    Weights are not hashed: they take minutes at 7B. Two checkpoints of one shape differ by it only where a config does.
-    """
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        name = path.relative_to(folder).as_posix()
-        if any(part.startswith(".") for part in name.split("/")):
-            continue
-        digest.update(f"{name} {path.stat().st_size}\n".encode())
-        if path.suffix in SETTINGS and path.stat().st_size < 1 << 24:
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:32]
+    """A digest of a model's folder: names and bytes of all files, of which large ones are read once on a machine."""
+    return content_digest(str(folder), None)[:32]

@@ -27,7 +27,10 @@ IMAGES = (".jpeg", ".jpg", ".png", ".webp")
 
 
 def classify(data: Files, classes: str, subject: Subject, scratch: Path) -> bytes:
-    """One row an image: {"uid", "image", "label", "prediction"}; what was classified before is kept."""
+    """One row an image: {"uid", "image", "label", "prediction"}, classes by folder, since CLIP's names have one twice.
+
+    What was classified before is kept.
+    """
     names: dict[str, str] = data.json(classes)
     labelled = images_by_class(data.names, names)
     benchmark, journal = TokenizerZeroShot(), Journal(scratch / "predictions.jsonl")
@@ -35,8 +38,8 @@ def classify(data: Files, classes: str, subject: Subject, scratch: Path) -> byte
     progress = Progress("classify images", total=len(labelled), done=len(labelled) - len(missing))
     if missing:
         encoder = benchmark.encoder(subject)
-        listed = list(names.values())
-        texts_KD = class_vectors(encoder.embed_texts, listed, TEMPLATES)
+        listed = list(names)
+        texts_KD = class_vectors(encoder.embed_texts, list(names.values()), TEMPLATES)
     for start in range(0, len(missing), BATCH):
         some = missing[start : start + BATCH]
         nearest = (embed(benchmark, data, some, subject) @ texts_KD.T).argmax(dim=1).tolist()
@@ -53,14 +56,14 @@ def classify(data: Files, classes: str, subject: Subject, scratch: Path) -> byte
 
 
 def images_by_class(names: Sequence[str], classes: dict[str, str]) -> dict[str, str]:
-    """Image -> the name of its class: val/n01440764/x.JPEG -> tench."""
+    """Image -> the folder of its class: val/n01440764/x.JPEG -> n01440764."""
     found = {}
     for name in names:
         folder = name.rpartition("/")[0].rpartition("/")[2]
         if name.lower().endswith(IMAGES):
             if folder not in classes:
                 raise UserError(f"{name} lies in the folder {folder!r}, which classes.json does not name.")
-            found[name] = classes[folder]
+            found[name] = folder
     if not found:
         raise UserError("imagenet/ holds no images; they lie at val/<class>/<image>.JPEG.")
     return found

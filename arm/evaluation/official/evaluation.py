@@ -12,6 +12,7 @@ from arm.evaluation.config import EvaluateConfig
 from arm.evaluation.models.kinds import find, load
 from arm.evaluation.models.model import Model
 from arm.evaluation.official.classifying import classify
+from arm.evaluation.official.identity import model_record, tools_digests, tools_record
 from arm.evaluation.official.readiness import check_machine, open_data
 from arm.evaluation.official.run import RESULTS, Bench, open_bench, run_answers, run_images, score
 from arm.evaluation.official.suites import SUITES
@@ -43,9 +44,10 @@ def run_on(subject: Subject, identity: Mapping[str, str], data: Mapping[str, Fil
         return {name: _classified(_bench(name, subject.name, data, subject.config, output), subject) for name in names}
     from arm.evaluation.models.ours import Ours
 
-    return _ask(
-        names, subject.name, ("ours", Ours(subject, subject.name, dict(identity))), data, subject.config, output
+    model = Ours(
+        subject, subject.name, {**identity, "files": tools_digests(subject.tools, ("tokenizer", "detokenizer"))}
     )
+    return _ask(names, subject.name, ("ours", model), data, subject.config, output)
 
 
 def run_elsewhere(data: Mapping[str, Files], config: EvaluateConfig, output: Folder) -> Found:
@@ -66,7 +68,8 @@ def _ask(
     for name in names:
         bench = _bench(name, subject, data, config, output)
         (run_answers if bench.suite.task == "answer" else run_images)(bench, model, kind)
-        results[name] = score(bench)
+        seeds = {"images_a_prompt": bench.num_seeds} if bench.suite.task == "generate_images" else {}
+        results[name] = score(bench, model_record(kind, model) | seeds)
     return results
 
 
@@ -75,7 +78,7 @@ def _classified(bench: Bench, subject: Subject) -> Result:
     (classes,) = bench.suite.names(bench.data)
     if not bench.output.exists(name):
         bench.output.write(name, classify(bench.data, classes, subject, bench.scratch))
-    return score(bench)
+    return score(bench, tools_record(subject))
 
 
 def _bench(name: str, subject: str, data: Mapping[str, Files], config: EvaluateConfig, output: Folder) -> Bench:

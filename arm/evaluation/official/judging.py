@@ -10,13 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import PIL.Image
-
 from arm.errors import UserError
 from arm.evaluation.benchmarks import dpg
 from arm.evaluation.benchmarks.reading import Files
-from arm.evaluation.imaging import encode_png
+from arm.evaluation.imaging import encode_png, resize_like
 from arm.evaluation.inference import read_image
 from arm.evaluation.items import Pixels
 from arm.evaluation.judge import Judge, Question, endpoint_from_environment
@@ -137,7 +134,7 @@ def question_of(
     shown: tuple[Pixels, ...] = (drawn,)
     if rubric.images == 2:
         source = read_picture(request.source, images)
-        shown = (source, resized(drawn, (source.shape[1], source.shape[0])))
+        shown = (source, resize_like(drawn, source))
     return Question(rubric, _fields(rubric, request, rows[request.uid]), tuple(encode_png(image) for image in shown))
 
 
@@ -147,13 +144,6 @@ def _fields(rubric: Rubric, request: Request, row: Row) -> dict[str, str]:
         "edit_type": str(row.get("edit_type", "")),
     }  # fmt: skip
     return {name: every[name] for name in rubric.fields() if name in every}
-
-
-def resized(image: Pixels, size: tuple[int, int]) -> Pixels:
-    """The image at (width, height)."""
-    if (image.shape[1], image.shape[0]) == size:
-        return image
-    return np.asarray(PIL.Image.fromarray(image).resize(size, PIL.Image.Resampling.LANCZOS))
 
 
 def write_marks(suite: Suite, marks: Sequence[Row], rows: Mapping[str, Row]) -> bytes:

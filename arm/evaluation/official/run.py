@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from arm.evaluation.benchmarks import registry
 from arm.evaluation.benchmarks.config import ScoreConfig
@@ -17,6 +18,7 @@ from arm.evaluation.models.model import Model
 from arm.evaluation.official import judging
 from arm.evaluation.official.answering import write_answers
 from arm.evaluation.official.config import OfficialConfig
+from arm.evaluation.official.identity import judge_record
 from arm.evaluation.official.suites import SUITES, Suite
 from arm.evaluation.production.answers import answer_questions
 from arm.evaluation.production.images import make_images
@@ -133,24 +135,26 @@ def run_answers(bench: Bench, model: Model, kind: str) -> None:
         bench.output.write(f"{RESULTS}/{suite.result}", write_answers(suite.name, gathered))
 
 
-def score(bench: Bench) -> Result:
-    """Parse and aggregate what was judged, as `arm score` does, and write items and scores."""
+def score(bench: Bench, model: Mapping[str, Any] | None = None) -> Result:
+    """Parse and aggregate what was judged, as `arm score` does, and write items and scores; `model` says who was asked."""
     suite, config = bench.suite, bench.config
+    asked = [row for part in bench.rows.values() for row in part]  # read here: the protocol names the files that were
     folder = bench.output.child(RESULTS)
     rubrics = [load_rubric(name) for name in suite.rubrics]
     mode = config.mode if suite.name in registry.CORRECTED else "official"
+    judge, judge_settings = judge_record(suite, config)
     settings = ScoreConfig(
-        mode=mode, judge=config.judge.model if rubrics else judge_of(bench), judge_date=config.judge_date,
+        mode=mode, judge=judge, judge_date=config.judge_date,
         prompt="\n".join(rubric.prompt for rubric in rubrics), num_bootstraps=bench.num_bootstraps, seed=bench.seed,
     )  # fmt: skip
     result = registry.score(suite.name, Files(folder, folder.list()), bench.data, settings)
     notes = [OURS.format(f"{rubric.name} {rubric.version}") for rubric in rubrics if rubric.source.startswith("ours")]
     protocol = replace(
         result.protocol, notes=(*result.protocol.notes, *notes),
-        prompt_style=suite.style if suite.task == "answer" else "",
+        prompt_style=suite.style if suite.task == "answer" else "", judge_settings=judge_settings, model=model or {},
     )  # fmt: skip
     result = replace(result, protocol=protocol)
-    drawn = drawn_for(bench)
+    drawn = drawn_for(bench, asked)
     rows = [item_row(item) | drawn.get(item.uid, {}) for item in result.items]
     bench.output.write("items.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
     scores = json.dumps(scores_row(result), indent=1, ensure_ascii=False) + "\n"
@@ -158,18 +162,12 @@ def score(bench: Bench) -> Result:
     return result
 
 
-def judge_of(bench: Bench) -> str:
-    """Which model looked at the images, by the last part of its folder."""
-    looked = {"objects": bench.config.detector.model, "questions": bench.config.questioner.model}
-    return looked.get(bench.suite.judged, "").rstrip("/").rpartition("/")[2]
-
-
-def drawn_for(bench: Bench) -> dict[str, dict[str, str]]:
+def drawn_for(bench: Bench, rows: list[Row]) -> dict[str, dict[str, str]]:
     """The scorer's uid of an item -> its prompt, and its image from the artifact's folder on; empty where none was drawn."""
     if bench.suite.task not in ("generate_images", "edit"):
         return {}
     made, found = set(bench.output.child(MADE).list()), {}
-    for picture in bench.lay_out([row for part in bench.rows.values() for row in part]):
+    for picture in bench.lay_out(rows):
         if picture.path in made:
             request = picture.requests[0]
             uid = f"{request.uid}/{request.number:04d}" if bench.suite.layout == "geneval" else request.uid

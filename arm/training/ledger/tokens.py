@@ -58,7 +58,7 @@ def _loader(run: Run, others: Sequence[Manifest]) -> Iterator[Loader]:
             TextEncoder(AutoTokenizer.from_pretrained(model)),
             rows_per_step=config.rows_per_step,
             rows_per_micro_batch=config.rows_per_micro_batch,
-            learn_all=config.loss_on == "all",
+            loss_on=config.loss_on,
             refused=tokens.tombstones,
         )
         with closing(loader):

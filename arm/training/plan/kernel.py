@@ -6,7 +6,8 @@
     interleave  draw from open shards in proportion to what is left in them
     shuffle     the keyed order of a shard's documents
 
-Compiled once per machine (some seconds) and kept beside the source or in NUMBA_CACHE_DIR.
+Compiled once per machine (some seconds) and kept beside the source or in NUMBA_CACHE_DIR. numba compiles anew when this
+file changes and looks at no other: so nothing of ours is imported here, and `unit`, a share of 1, is an argument.
 """
 
 from typing import Any
@@ -14,8 +15,6 @@ from typing import Any
 import numba
 import numpy as np
 import numpy.typing as npt
-
-from arm.training.plan.shares import UNIT
 
 Integers = npt.NDArray[np.int64]
 Number = Any
@@ -27,7 +26,6 @@ TOKENS, TICK, NUM_OPEN, NEXT_ROW, NUM_PUT, CHOSEN = range(6)
 SPACE_SHIFT = 42
 """An open row is one number: tokens left, then when it was put down. The smallest that is large enough is the best fit."""
 MAX_SEQUENCE_LENGTH = 1 << 20
-_UNIT = np.int64(UNIT)
 NEVER = 1 << 62
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _M1, _M2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
@@ -36,6 +34,7 @@ _S30, _S27, _S31 = np.uint64(30), np.uint64(27), np.uint64(31)
 
 @numba.njit(cache=True)
 def advance(
+    unit: Number,
     shares: Integers,
     edges: Integers,
     lags: Integers,
@@ -60,7 +59,7 @@ def advance(
     while num_closed < want:
         if num_documents == len(kinds_out):
             return NO_ROOM, num_documents, num_closed
-        kind = _next_kind(shares[clock[TICK]], lags, lengths, places, ends, active)
+        kind = _next_kind(unit, shares[clock[TICK]], lags, lengths, places, ends, active)
         if places[kind] == ends[kind]:
             clock[CHOSEN] = kind
             return RUN_DRY, num_documents, num_closed
@@ -72,7 +71,7 @@ def advance(
                 num_closed += 1
             continue  # the document is chosen again, unless these rows were enough
         _pass(shares, edges, lags, clock, length)
-        lags[kind] -= _UNIT * length
+        lags[kind] -= unit * length
         kinds_out[num_documents], places_out[num_documents] = kind, places[kind]
         places[kind] += 1
         if slot < 0:
@@ -171,6 +170,7 @@ def _draw(key: np.uint64, number: Number) -> np.uint64:
 
 @numba.njit(cache=True)
 def _next_kind(
+    unit: Number,
     shares: Integers,
     lags: Integers,
     lengths: npt.NDArray[np.int32],
@@ -187,16 +187,16 @@ def _next_kind(
         if active[kind] and (lags[kind] > 0 or (lags[kind] == 0 and shares[kind] > 0)):
             if places[kind] == ends[kind]:
                 return kind
-            end = _finish(np.int64(lengths[kind, places[kind]]), lags[kind], shares[kind])
+            end = _finish(unit, np.int64(lengths[kind, places[kind]]), lags[kind], shares[kind])
             if chosen < 0 or end < earliest:
                 chosen, earliest = kind, end
     return chosen if chosen >= 0 else _laggard(lags, active)
 
 
 @numba.njit(cache=True)
-def _finish(length: Number, lag: Number, share: Number) -> int:
+def _finish(unit: Number, length: Number, lag: Number, share: Number) -> int:
     """Tokens from now, in 32nds, until the schedule has passed a kind's next document."""
-    owed = _UNIT * length - lag
+    owed = unit * length - lag
     if share == 0:
         return NEVER if owed > 0 else -NEVER
     return int((owed << 5) // share)

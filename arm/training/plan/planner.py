@@ -152,7 +152,7 @@ class Planner:
         """One call of the compiled loop: the columns of what it chose."""
         closed = np.empty(want + self._max_open, np.int64)
         why, num_documents, num_closed = kernel.advance(
-            self._shares, self._edges, self._lags, self._lengths, self._places, self._ends, self._active,
+            UNIT, self._shares, self._edges, self._lags, self._lengths, self._places, self._ends, self._active,
             self._open_keys, self._open_rows, self._clock, self._stage.sequence_length, self._max_open,
             self._stage.segment_rows, want, self._kinds_out, self._places_out, self._rows_out, closed,
         )  # fmt: skip

@@ -71,6 +71,16 @@ def test_official_loses_the_first_row_and_corrected_does_not(tmp_path: Path) -> 
     assert corrected.scores.estimates["level 2/entity - whole"].value == pytest.approx(100 / 3)
 
 
+def test_a_question_asked_twice_and_an_answer_with_a_comma_are_read(tmp_path: Path) -> None:
+    rows = ["x,t,,1,0,e,w,entity - whole (x),Is it x?"] + [f"a,t,,{n},0,e,w,entity - whole (b),\"Is it red, or not?\"" for n in (1, 2)]  # fmt: skip
+    (tmp_path / "dpg_bench.csv").write_text(HEAD + "\n".join(rows) + "\n")
+    lines = [f"out/a.png, ({x}, 0, {x + 8}, 8), Is it red, or not?, {said}\n" * 2 for x, said in ((0, "yes"), (8, "yes, it is"))]  # fmt: skip
+    (tmp_path / "results_detail.txt").write_text("".join(lines))
+    files = open_files(str(tmp_path))
+    assert dpg.read_answers(files) == {"a": {"Is it red, or not?": ["yes", "yes, it is"]}}
+    assert [item.score for item in dpg.score(files, files, ScoreConfig()).items] == [0.5]
+
+
 def test_only_the_word_yes_is_yes_and_a_missing_answer_fails(tmp_path: Path) -> None:
     assert [dpg.parse(reply) for reply in ("yes", "Yes", "yes.", "", "no")] == [1, 0, 0, 0, 0]
     questions = dpg.Questions({1: "Is it night?"}, {1: "global"}, {1: []})

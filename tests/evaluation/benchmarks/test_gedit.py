@@ -40,6 +40,21 @@ def test_groups_weigh_the_same_however_many_edits_they_have(tmp_path: Path) -> N
     assert found.scores.refused == "603 of 606 items have no score (0 failed)"
 
 
+def test_a_group_without_edits_of_the_intersection_makes_its_average_nan(tmp_path: Path) -> None:
+    """An empty cell is true: pandas reads it as nan. False and 0 are false."""
+    head = (
+        "source_image,edited_image,instruction,sementics_score,quality_score,intersection_exist,instruction_language\n"
+    )
+    for number, group in enumerate(gedit.GROUPS):
+        exists = ("", "True", "1", "False", "0")[min(number, 4)]
+        (tmp_path / f"model_{group}_gpt_score.csv").write_text(head + f"s.png,{group}.png,i,4,9,{exists},en\n")
+    found = gedit.score(open_files(str(tmp_path)), open_files(str(tmp_path)), ScoreConfig())
+    printed = found.details["printed"]
+    assert printed[10:13] == ["tone_transfer: 4.000, 9.000, 6.000", "Average: 4.000, 9.000, 6.000", "background_change: 4.000, 9.000, 6.000"]  # fmt: skip
+    assert [line.endswith(": 4.000, 9.000, 6.000") for line in printed[12:]] == [True] * 3 + [False] * 9
+    assert printed[-2:] == ["tone_transfer: nan, nan, nan", "Average Intersection: nan, nan, nan"]
+
+
 def test_a_reply_that_does_not_parse_is_failed_not_drawn_at_random(tmp_path: Path) -> None:
     rows = [
         {"uid": "a", "group": "ps_human", "language": "en", "sc_reply": "[6, 9]", "pq_reply": '{"score": [6]}'},

@@ -41,6 +41,21 @@ def test_corrected_needs_three_scores_from_1_to_5(reply: str) -> None:
     assert isinstance(imgedit.parse(reply, "corrected"), Failure)
 
 
+def test_a_type_is_summed_in_the_order_of_the_replies(tmp_path: Path) -> None:
+    """4, 3.33, 4.5, 4.5, 4.33 and 1.33 have the mean 3.665: the program prints 3.66 forwards and 3.67 backwards."""
+    scores = ([4], [1, 4, 5], [4, 5], [4, 5], [3, 5, 5], [1, 1, 2])
+    texts = ["\n".join(f"a: {value}" for value in values) for values in scores]
+    edits = {str(number): {"edit_type": "add"} for number in range(len(texts))}
+    (tmp_path / "basic_edit.json").write_text(json.dumps(edits))
+    values = []
+    for order in (1, -1):
+        replies = dict(list(zip(edits, texts, strict=True))[::order])
+        (tmp_path / "result.json").write_text(json.dumps(replies))
+        files = open_files(str(tmp_path))
+        values.append(imgedit.score(files, files, ScoreConfig()).scores.estimates["type/add"].value)
+    assert values == [3.66, 3.67]
+
+
 def test_two_files_in_the_official_layout(tmp_path: Path) -> None:
     edits = {
         uid: {"id": "x", "prompt": "p", "edit_type": kind} for uid, kind in (("1", "add"), ("2", "add"), ("3", "style"))

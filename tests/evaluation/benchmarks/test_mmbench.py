@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from arm.errors import UserError
 from arm.evaluation.benchmarks import mmbench
 from arm.evaluation.benchmarks.choices import extract_lmms, infer_lmms, infer_vlmevalkit
 from arm.evaluation.benchmarks.config import ScoreConfig
@@ -55,6 +56,7 @@ def test_every_row_every_circle_and_every_share_is_the_official_one(shared: Path
         ("Cannot determine the answer: B", "Z", "B"),
         ("Failed to obtain answer via API B", None, None),
         ("red " * 9, None, "A"),  # 36 characters are more than twice the options' 3 + 5 + 4
+        ("İİİİİİ a dog İİİİİ", None, "B"),  # 18 characters, but 29 in lower case: more than twice 12
         ("D", None, "D"),  # lmms-eval looks for A to E, whichever options there are
     ],
 )
@@ -76,6 +78,28 @@ def test_inference_by_hand(reply: str, vlmevalkit: str | None, lmms: str | None)
 )
 def test_static_extraction_takes_the_surest_shape(reply: str, letter: str | None) -> None:
     assert extract_lmms(reply, "ABC") == letter
+
+
+@pytest.mark.parametrize(("reply", "answer"), [("None", "Z"), ("none", "A"), ("", "Z"), ("N/A", "Z")])
+def test_an_answer_that_pandas_takes_for_empty_is_nan(reply: str, answer: str) -> None:
+    row = {"index": "1", "A": "none", "B": "n/a", "answer": "A", "prediction": reply}
+    assert mmbench.judge(row).answer == answer
+
+
+def test_one_question_whose_option_pandas_takes_for_empty_does_not_stop_the_others(tmp_path: Path) -> None:
+    head = "index\tquestion\tA\tB\tC\tD\tanswer\tprediction\n"
+    rows = [
+        "1\tq\tx\tNone\t\t\tA\tA",
+        "1000001\tq\tNone\tx\t\t\tB\tB",
+        "2\tq\tx\ty\t\t\tA\tA",
+        "1000002\tq\ty\tx\t\t\tB\tB",
+    ]
+    (tmp_path / "predictions.tsv").write_text(head + "\n".join(rows) + "\n")
+    found = mmbench.score(open_files(str(tmp_path)), open_files(str(tmp_path)), ScoreConfig())
+    assert (found.scores.refused, found.scores.estimates["circular"].value) == (None, 1.0)
+    (tmp_path / "predictions.tsv").write_text(head + rows[0] + "\n")
+    with pytest.raises(UserError, match="No row of MMBench has 2 options"):
+        mmbench.score(open_files(str(tmp_path)), open_files(str(tmp_path)), ScoreConfig())
 
 
 def test_a_circle_is_right_when_every_rotation_is_and_lacks_rows_without_one(tmp_path: Path) -> None:

@@ -28,6 +28,15 @@ def test_an_answer_counts_in_the_first_four_characters(reply: str, answer: str) 
     assert mme.parse(reply) == answer
 
 
+def test_an_image_with_a_line_that_cannot_be_read_is_not_right_in_both(tmp_path: Path) -> None:
+    """Of three lines that are read all are right, of two images one: accuracy 1, accuracy+ 1/2."""
+    lines = ["a\tq\tYes\tyes", "a\tq\tNo\tno", "b\tq\tYes\tyes", "b\tq\tNo"]
+    (tmp_path / "existence.txt").write_text("\n".join(lines) + "\n")
+    found = mme.score(open_files(str(tmp_path)), open_files(str(tmp_path)), ScoreConfig())
+    assert found.scores.estimates["existence"].value == 150
+    assert found.protocol.num_failed == 1
+
+
 def test_a_task_is_worth_accuracy_and_accuracy_plus(tmp_path: Path) -> None:
     """Image 1 both right, image 2 one: accuracy 3/4, accuracy+ 1/2: 125. Nine tasks lack: the headline is refused."""
     lines = ["a\tq\tYes\tyes", "a\tq\tNo\tno", "b\tq\tYes\tyes", "b\tq\tNo\tyes"]

@@ -83,6 +83,25 @@ def test_the_random_fallback_draws_as_the_official_program_does() -> None:
     assert [mmmu.judge(row, random).answer for _ in range(6)] == [official.choice(["A", "B"]) for _ in range(6)]
 
 
+def test_subjects_are_drawn_for_in_the_order_of_their_names_and_one_without_answers_is_0(tmp_path: Path) -> None:
+    row = {
+        "question_type": "multiple-choice",
+        "answer": "B",
+        "all_choices": list("ABCDEFGH"),
+        "index2ans": {},
+        "response": "?",
+    }
+    names = ("validation_Music_1", "validation_Art_2", "validation_Art_1")
+    (tmp_path / "responses.jsonl").write_text("".join(json.dumps({**row, "id": name}) + "\n" for name in names))
+    found = mmmu.score(open_files(str(tmp_path)), open_files(str(tmp_path)), ScoreConfig())
+    random = Random(42)
+    assert [(item.uid, item.answer) for item in found.items] == [
+        (names[n], random.choice("ABCDEFGH")) for n in (1, 2, 0)
+    ]
+    assert found.details["printed"]["Overall-Business"] == {"num": 0, "acc": 0}
+    assert found.details["printed"]["Overall"]["num"] == 3
+
+
 def test_open_answers_are_tails_texts_and_numbers() -> None:
     # line 1: the shortest tail behind `is` and `so`; line 2 is the last, so `=` counts; then the numbers in both tails
     assert parse_open("So it is 1,234.5 kg\nx = .5") == ["1,234.5 kg", 0.5, 1234.0, 234.5]

@@ -56,6 +56,14 @@ def test_three_sets_give_the_mean_of_their_f1(tmp_path: Path) -> None:
     assert found.scores.refused is None
 
 
+def test_an_answer_that_comes_twice_is_named(tmp_path: Path) -> None:
+    for name in pope.SETS:
+        (tmp_path / f"coco_pope_{name}.json").write_text('{"question_id": 1, "label": "yes"}\n')
+        (tmp_path / f"answers_{name}.jsonl").write_text('{"question_id": 1, "answer": "yes"}\n' * 2)
+    with pytest.raises(UserError, match=r"POPE random holds question_id '1' twice; leave one of them\."):
+        pope.score(open_files(str(tmp_path)), open_files(str(tmp_path)), ScoreConfig())
+
+
 def test_missing_questions_are_named_with_where_to_get_them(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("{}")
     with pytest.raises(UserError, match=r"holds no coco_pope_random.json .* get it from github.com/AoiDragon/POPE"):

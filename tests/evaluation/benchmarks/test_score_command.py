@@ -35,6 +35,13 @@ def test_scores_and_items_are_written_with_their_protocol(tmp_path: Path, capsys
     assert items[0]["reasons"] == ["answered 'A', expected 'B'"]
 
 
+def test_half_an_emoji_in_an_answer_is_written_as_a_question_mark(tmp_path: Path) -> None:
+    row = {"question_id": "1", "prediction": "half \ud83d", "gt_answer": "A"}
+    (tmp_path / "predictions.jsonl").write_text(json.dumps(row) + "\n")
+    cli.main(["score", "--benchmark", "seed", "--results", str(tmp_path), "--output", str(tmp_path / "out")])
+    assert json.loads((tmp_path / "out/seed/items.jsonl").read_text())["answer"] == "half ?"
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

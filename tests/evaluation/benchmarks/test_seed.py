@@ -33,6 +33,19 @@ def test_corrected_fails_without_a_letter_in_front(reply: str) -> None:
     assert isinstance(seed.parse(reply, "corrected"), Failure) == (reply != "(D dog")
 
 
+def test_the_results_of_eval_py_name_the_dimension_of_each_answer(tmp_path: Path) -> None:
+    rows = [{"q_id": str(n), "prediction": "A", "gt": "AB"[n % 2], "q_type_id": (1, 9, 10)[n]} for n in range(3)]
+    (tmp_path / "results.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = seed.score(open_files(str(tmp_path)), open_files(str(tmp_path)), ScoreConfig())
+    names = ("all", "image", "video", "dimension/1", "dimension/9", "dimension/10")
+    assert [found.scores.estimates[name].value for name in names] == [pytest.approx(2 / 3), 0.5, 1, 1, 0, 1]
+    assert not any("SEED-Bench.json" in note for note in found.protocol.notes)
+    (tmp_path / "results.json").write_text("".join(json.dumps(row) + "\n" for row in rows[:2]))
+    found = seed.score(open_files(str(tmp_path)), open_files(str(tmp_path)), ScoreConfig())
+    assert found.scores.headline == "image"
+    assert found.scores.refused == "14231 of 14233 items have no score (0 failed)"
+
+
 def test_images_and_videos_apart_where_the_questions_are_known(tmp_path: Path) -> None:
     questions = [
         {"question_id": uid, "answer": "A", "data_type": kind, "question_type_id": 1}

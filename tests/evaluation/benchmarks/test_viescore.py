@@ -44,10 +44,20 @@ def test_scores_are_found_in_prose_code_and_broken_json(reply: str, scores: list
 
 
 @pytest.mark.parametrize(
-    "reply", ["11", "-1", "[6]", "[6, 0, 1]", "{}", "} {", "7.5", '["a", 1]', "||V^=^V||||V^=^V||"]
-)
+    "reply",
+    ["11", "-1", "[6]", "[6, 0, 1]", "} {", "7.5", '["a", 1]', "||V^=^V||||V^=^V||", "||V^=^V||[1, 2]||V^=^V||", "[07, 1]",
+     "||V^=^V||" + "[" * 100_000 + "||V^=^V||"],
+)  # fmt: skip
 def test_what_holds_no_scores_is_a_failure(reply: str) -> None:
     assert isinstance(viescore.parse(reply), Failure)
+
+
+@pytest.mark.parametrize(
+    ("reply", "parsed"), [("{}", {}), ('{"marks": 7}', {"marks": [7]}), ("{marks: 7}", {"marks": [7]})]
+)
+def test_an_object_without_a_score_passes_the_parser_and_fails_the_item(reply: str, parsed: dict[str, Any]) -> None:
+    assert viescore.parse(reply) == parsed
+    assert isinstance(viescore.minimum(parsed), Failure)
 
 
 @pytest.mark.parametrize("scores", [[], ["8", "7"], [8, 11], [-1, 2], [True, 1], [{"a": 1}]])

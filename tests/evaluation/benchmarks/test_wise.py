@@ -50,13 +50,17 @@ def test_verified_weighs_culture_04_and_the_rest_012(tmp_path: Path) -> None:
     assert "not checked" in found.protocol.checked["all"]
 
 
-@pytest.mark.parametrize("reply", ["", "Score: 2", "Score: 0.5", "Score: 1\nScore: 0", "1"])
-def test_verified_fails_without_one_binary_score(reply: str) -> None:
+@pytest.mark.parametrize("reply", ["", "Score: 2", "Score: 10", "**Score:** 1", "1\n0", "Score： 1", "it is 1"])
+def test_verified_fails_without_a_binary_score(reply: str) -> None:
     assert isinstance(wise.parse_verified(reply), Failure)
 
 
-@pytest.mark.parametrize(("reply", "score"), [("Score: 1", 1), ("**Score:** 0", 0), ("good.\nscore:1\n", 1)])
-def test_verified_reads_a_binary_score(reply: str, score: int) -> None:
+@pytest.mark.parametrize(
+    ("reply", "score"),
+    [("Score: 1", 1), ("**Score**: 0", 0), ("good.\nscore:1\n", 1), ("SCORE 1", 1), (" 1 ", 1), ("so\n0\n", 0),
+     ("Score: 1\nScore: 0", 1), ("Score: 0.5", 0), ("1\nScore: 0", 0)],
+)  # fmt: skip
+def test_verified_takes_the_first_score_or_a_lone_bare_line(reply: str, score: int) -> None:
     assert wise.parse_verified(reply) == score
 
 

@@ -74,9 +74,10 @@ def render_comparisons(compared: Sequence[Compared] | None, evaluation: Step | N
     why = "Nothing could be compared." if compared else "The two have no benchmark in common."
     nothing = tag("p", why, class_="refused") if not found else None
     rows = [row for item in compared for row in _rows(item, evaluation, baseline)]
-    cautions = [
-        tag("li", tag("b", title_of(item.benchmark)), f": {text}") for item in compared for text in item.cautions
-    ]
+    alike: dict[str, list[str]] = {}
+    for title, text in ((title_of(item.benchmark), text) for item in compared for text in item.cautions):
+        alike.setdefault(text, []).append(title)
+    cautions = [tag("li", tag("b", ", ".join(dict.fromkeys(titles))), f": {text}") for text, titles in alike.items()]
     folded = [_categories(item, evaluation) for item in compared if len(item.differences) > 1]
     return section(
         "Baseline", note, verdict, nothing, _table(rows), tag("ul", *cautions, class_="notes") if cautions else None,

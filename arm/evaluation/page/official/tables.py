@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from arm.evaluation.page.markup import Markup, count, details, join, section, table, tag
+from arm.evaluation.page.markup import Markup, Node, count, details, join, section, table, tag
 from arm.evaluation.page.official.published import PUBLISHED, UNSTATED, Published
 from arm.evaluation.page.official.reading import Measured, name_of, subjects_of
 from arm.evaluation.page.official.targets import GROUPS, Group, Measure, Target, departures
+from arm.evaluation.protocols import said
 
 NOTE = (
     "Official data and official scorers. Below each number its 95% interval and how many of the expected items were scored; while "
@@ -139,14 +140,29 @@ def _notes(measured: Sequence[Measured], columns: Sequence[Column]) -> Markup | 
 
 def _protocols(measured: Sequence[Measured]) -> Markup:
     """As the artifact records them."""
-    rows = []
-    for item in measured:
-        record = item.protocol
-        judge = " ".join(filter(None, (str(record.get("judge", "")), str(record.get("judge_date", ""))))) or "none"
-        rows.append((
-            join([item.target.title, tag("small", f" {name_of(item.subject, item.step)}")]), str(record.get("mode", "")), judge,
-            str(record.get("aggregation", "")), str(record.get("interval", "")), str(record.get("revision") or "not stated"),
-            ", ".join(f"{number} × {flag}" for flag, number in dict(record.get("flags", {})).items()), tag("code", str(record.get("dataset", ""))),
-        ))  # fmt: skip
-    head = ("Benchmark", "Mode", "Judge", "Aggregation", "Interval", "Revision", "Flags", "Files")
-    return details("Protocols of this run", table(head, rows))
+    head = (
+        "Benchmark",
+        "Asked",
+        "Mode",
+        "Judge",
+        "Aggregation",
+        "Interval",
+        "Revision",
+        "Flags",
+        "Data files",
+        "Results",
+    )
+    return details("Protocols of this run", table(head, map(_protocol, measured)))
+
+
+def _protocol(item: Measured) -> list[Node]:
+    record = item.protocol
+    judge = " ".join(filter(None, (str(record.get("judge", "")), str(record.get("judge_date", ""))))) or "none"
+    settings = record.get("judge_settings")
+    flags = ", ".join(f"{number} × {flag}" for flag, number in dict(record.get("flags", {})).items())
+    return [
+        join([item.target.title, tag("small", f" {name_of(item.subject, item.step)}")]), said(record.get("model") or None),
+        str(record.get("mode", "")), join([judge, tag("small", f" {said(settings)}") if settings else ""]),
+        str(record.get("aggregation", "")), str(record.get("interval", "")), str(record.get("revision") or "not stated"),
+        flags, *(tag("code", said(record.get(name) or None)) for name in ("data_files", "results")),
+    ]  # fmt: skip

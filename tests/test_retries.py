@@ -1,0 +1,101 @@
+"""Which failures are worth another attempt, how long is waited before it, and what is said in the end."""
+
+import io
+import urllib.error
+from collections.abc import Callable
+from email.message import Message
+from http.client import IncompleteRead
+
+import pytest
+
+from arm.errors import UserError
+from arm.posting import post
+from arm.retries import RefusedError, Retries, ShutOutError, UnansweredError, retry_after
+
+
+def status(code: int, text: str = "", **headers: str) -> urllib.error.HTTPError:
+    """What urllib raises for it."""
+    message = Message()
+    for name, value in headers.items():
+        message[name.replace("_", "-")] = value
+    return urllib.error.HTTPError("http://a.test", code, "its phrase", message, io.BytesIO(text.encode()))
+
+
+def failing(*errors: Exception) -> Callable[[], str]:
+    """A call that raises these in turn and then answers."""
+    left = list(errors)
+
+    def call() -> str:
+        if left:
+            raise left.pop(0)
+        return "an answer"
+
+    return call
+
+
+def test_waits_double_at_random_on_top_of_what_the_service_asks_for_and_end_at_the_longest() -> None:
+    """Of .5 × (1, 2, 4, 8): the second comes on top of 7 seconds, the third on top of 20 from now, the fourth is cut."""
+    waits: list[float] = []
+    retries = Retries(attempts=5, longest_wait_seconds=25, sleep=waits.append, chance=lambda: 0.5, now=lambda: 1_000.0)
+    date = "Thu, 01 Jan 1970 00:17:00 GMT"
+    errors = (OSError(), status(429, Retry_After="7"), status(503, Retry_After=date), status(500, Retry_After="3600"))
+    assert retries.ask(failing(*errors)) == "an answer"
+    assert waits == [0.5, 8.0, 22.0, 25.0]
+
+
+@pytest.mark.parametrize(
+    ("error", "problem", "code"),
+    [
+        (status(408), "HTTP 408: its phrase", 408),
+        (status(529, "overloaded\n"), "HTTP 529: overloaded", 529),
+        (TimeoutError("timed out"), "TimeoutError: timed out", None),
+        (urllib.error.URLError(TimeoutError("no route")), "TimeoutError: no route", None),
+        (IncompleteRead(b"half"), "IncompleteRead: IncompleteRead(4 bytes read)", None),
+    ],
+)  # fmt: skip
+def test_what_may_pass_is_asked_again_to_the_end(error: Exception, problem: str, code: int | None) -> None:
+    waits: list[float] = []
+    with pytest.raises(UnansweredError) as caught:
+        Retries(attempts=2, sleep=waits.append).ask(failing(OSError(), error))
+    found = caught.value
+    assert (type(found), str(found), found.status, found.attempts) == (UnansweredError, problem, code, 2)
+    assert (found.__cause__, len(waits)) == (error, 1)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [(302, RefusedError), (400, RefusedError), (401, ShutOutError), (403, ShutOutError), (404, ShutOutError)],
+)
+def test_what_would_be_refused_again_is_not_asked_again(code: int, kind: type[UnansweredError]) -> None:
+    with pytest.raises(kind, match=f"HTTP {code}: no") as caught:
+        Retries(sleep=pytest.fail).ask(failing(status(code, "no")))
+    assert caught.value.attempts == 1
+
+
+def test_other_errors_pass() -> None:
+    with pytest.raises(UserError, match="neither http:// nor https://"):
+        Retries().ask(lambda: post("ftp://a.test", b"", {}, timeout_seconds=1, max_bytes=1))
+
+
+def test_a_key_with_a_line_break_is_not_shown() -> None:
+    headers = {"Authorization": "Bearer sk-secret\n"}
+    with pytest.raises(UserError, match="Authorization holds a line break") as caught:
+        post("http://127.0.0.1:1", b"", headers, timeout_seconds=1, max_bytes=1)
+    assert "sk-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("120", 120.0),
+        (" 0.5 ", 0.5),
+        ("Thu, 01 Jan 1970 00:20:00 GMT", 200.0),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0),
+        ("soon", None),
+        ("-1", None),
+        ("inf", None),
+        ("", None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(value: str, seconds: float | None) -> None:
+    assert retry_after(value, now=1_000.0) == seconds
