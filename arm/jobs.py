@@ -165,7 +165,7 @@ JOBS: tuple[Job, ...] = (
         inputs=(Input("model", "init"), Input("prompts"), Input("tokenizer", "init"), Input("detokenizer", "judge")),
     ),
     Job(
-        name="evaluate-model", phase="release", makes="evaluation", version=5, output="evaluation/evaluate-model",
+        name="evaluate-model", phase="release", makes="evaluation", version=6, output="evaluation/evaluate-model",
         purpose="Score every training stage, or a model from elsewhere, on held-out items and on published benchmarks.",
         function="arm.evaluation.evaluate:evaluate_model", config="arm.evaluation.config:EvaluateConfig",
         inputs=(
@@ -175,7 +175,7 @@ JOBS: tuple[Job, ...] = (
         ),
     ),
     Job(
-        name="register-model", phase="release", makes="release", version=2,
+        name="register-model", phase="release", makes="release", version=3,
         purpose="Check the gates, gather a self-contained release and register it in MLflow.",
         function="arm.evaluation.champion:register_model", config="arm.tracking.config:RegisterConfig",
         finds="arm.tracking.alias:find_champion",

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from arm.tracking.spool import EVENTS, database_folder, tracking_folder
+from arm.tracking.spool import EVENTS, SENT, database_folder, progress_of, tracking_folder
 
 TICK_SECONDS = 2.0
 PAUSE_AFTER_FAILURE_SECONDS = 10.0
@@ -100,7 +100,7 @@ class Sender:
         """Send one spool from where it stopped; remove it when its writer is gone and all is told."""
         with (folder / EVENTS).open("rb") as stream:
             gone = _writer_is_gone(stream.fileno())
-            sent, run = _progress(folder)
+            sent, run = progress_of(folder)
             stream.seek(sent)
             lines = stream.read().split(b"\n")[:-1]
         for batch in _batches(lines):
@@ -277,7 +277,7 @@ def _batches(lines: list[bytes]) -> Iterator[list[bytes]]:
 
 
 def _unsent(folder: Path) -> bool:
-    return _progress(folder)[0] < (folder / EVENTS).stat().st_size or _is_unlocked(folder)
+    return progress_of(folder)[0] < (folder / EVENTS).stat().st_size or _is_unlocked(folder)
 
 
 def _is_unlocked(folder: Path) -> bool:
@@ -294,19 +294,10 @@ def _writer_is_gone(handle: int) -> bool:
     return True
 
 
-def _progress(folder: Path) -> tuple[int, str]:
-    """Bytes already sent, and the run that they went to."""
-    path = folder / "sent"
-    if not path.is_file():
-        return 0, ""
-    values = json.loads(path.read_text())
-    return values["bytes"], values["run"]
-
-
 def _save_progress(folder: Path, sent: int, run: str) -> None:
     temporary = folder / ".sent"
     temporary.write_text(json.dumps({"bytes": sent, "run": run}))
-    temporary.replace(folder / "sent")
+    temporary.replace(folder / SENT)
 
 
 def main() -> None:

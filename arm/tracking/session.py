@@ -3,8 +3,8 @@
     with session("store", pipeline="full", recipe="toy"):
         ...                      jobs of this process and its children
 
-The follower dies with the process that opened the session. At the end it has a bounded time to finish; what it could
-not send stays in the spool for the next session, or for `arm tracking flush`.
+The follower dies with the process that opened the session. At the end it has as long as it gets on with sending; what it
+could not send stays in the spool for the next session, or for `arm tracking flush`.
 """
 
 import contextlib
@@ -18,10 +18,11 @@ from typing import Any
 
 from arm.children import start_child
 from arm.tracking.recording import pipeline as current_pipeline
-from arm.tracking.spool import Spool, tracking_folder
+from arm.tracking.spool import Spool, tracking_folder, unsent_bytes
 
 OPEN = "ARM_TRACKING_SESSION"
-END_SECONDS = 20.0
+PATIENCE_SECONDS = 20.0
+"""Without anything sent; importing MLflow takes 6 to 9 of them."""
 
 
 @contextlib.contextmanager
@@ -42,7 +43,7 @@ def session(store: str, *, pipeline: str = "", recipe: str = "") -> Iterator[Non
         _tell_pipeline(store, status)
         for name in names:
             os.environ.pop(name, None)
-        _end(follower)
+        _end(follower, store)
 
 
 def _pipeline_names(store: str, pipeline: str, recipe: str) -> dict[str, str]:
@@ -66,17 +67,26 @@ def _tell_pipeline(store: str, status: str) -> None:
         spool.close()
 
 
-def _end(follower: "subprocess.Popen[Any]") -> None:
-    """Close the follower's stdin and give it a bounded time to send the rest."""
+def _end(follower: "subprocess.Popen[Any]", store: str) -> None:
+    """Close the follower's stdin and wait while what is left to send grows less."""
     assert follower.stdin is not None
     with contextlib.suppress(OSError):
         follower.stdin.close()
-    try:
-        follower.wait(END_SECONDS)
-    except subprocess.TimeoutExpired:
+    left = unsent_bytes(store)
+    while True:
+        try:
+            follower.wait(PATIENCE_SECONDS)
+            return
+        except subprocess.TimeoutExpired:
+            before, left = left, unsent_bytes(store)
+            if left == 0 or left >= before:
+                break
+            print(f"MLflow is still being told of this run: {left:,} bytes to go.", flush=True)
+    follower.kill()
+    follower.wait()
+    if left:
         print(
-            f"The tracking server has not taken everything within {END_SECONDS:.0f} s; the rest is sent by the next run, "
-            "or by `arm tracking flush`."
+            f"MLflow has taken nothing for {PATIENCE_SECONDS:.0f} s, and does not show all of this run yet. Nothing is lost: "
+            f"{left:,} bytes wait for the next run, or for `arm tracking flush --store {store}`; errors, if any, stand in "
+            f"{tracking_folder(store) / 'sender.log'}."
         )
-        follower.kill()
-        follower.wait()

@@ -24,7 +24,7 @@ from typing import Any
 from arm.storage import LocalFolder, open_folder
 from arm.storage.disk import is_full
 
-EVENTS = "events.jsonl"
+EVENTS, SENT = "events.jsonl", "sent"
 
 
 def store_of(output: str) -> str:
@@ -46,6 +46,24 @@ def tracking_folder(store: str) -> Path:
 def database_folder(store: str) -> Path:
     """Where the sqlite files of MLflow and lineage lie: the store itself, or the cache folder of a remote one."""
     return tracking_folder(store) if "://" in store else Path(store).absolute()
+
+
+def progress_of(spool: Path) -> tuple[int, str]:
+    """Bytes of a spool's events that are sent, and the run that they went to."""
+    path = spool / SENT
+    if not path.is_file():
+        return 0, ""
+    values = json.loads(path.read_text())
+    return values["bytes"], values["run"]
+
+
+def unsent_bytes(store: str) -> int:
+    """How much the spools of a store still have to tell; a sender may be at work on them."""
+    left = 0
+    for events in (tracking_folder(store) / "spool").glob(f"*/{EVENTS}"):
+        with contextlib.suppress(FileNotFoundError):  # told, and removed meanwhile
+            left += events.stat().st_size - progress_of(events.parent)[0]
+    return left
 
 
 class Spool:

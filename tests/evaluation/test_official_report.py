@@ -26,7 +26,7 @@ from arm.evaluation.page.official.beside import WAYS
 from arm.evaluation.page.official.published import PUBLISHED
 from arm.evaluation.page.official.reading import is_record, read_measured
 from arm.evaluation.page.official.samples import Budget, choose, clip, shrunk, verdict_of, wanted_of
-from arm.evaluation.page.official.targets import TARGETS, departures
+from arm.evaluation.page.official.targets import NOTHING, TARGETS, departures
 from arm.evaluation.page.store import read_lines, read_store
 from arm.evaluation.pairing import Mean
 from arm.evaluation.report import write_report
@@ -159,6 +159,7 @@ def test_a_regression_is_red_and_has_a_word_and_a_sign(here: Path, before: Path)
     rows = {text_of(row): row for row in baseline.split("<tr")}
     worse = [row for text, row in rows.items() if "counting" in text and "▼ regression" in text]
     assert worse
+    assert any("GEdit-Bench EN GEdit-EN O" in text for text in rows)
     assert all('class="regression"' in row and 'class="bad"' in row for row in worse)
     numbers = {(item["subject"], item["benchmark"]): item for item in numbers_of(here)["comparisons"]}
     geneval = {found["category"]: found for found in numbers["model", "geneval"]["differences"]}
@@ -386,9 +387,30 @@ def test_verdicts_are_words() -> None:
     assert verdict_of(item, graded=True) == ("part", "70% of the marks")
     assert verdict_of({**item, "score": 0.0}, graded=True) == ("bad", "wrong")
     assert verdict_of({**item, "outcome": "failed"}, graded=True) == ("bad", "failed")
-    assert wanted_of({"label": "yes", "answer": "No.", "prediction": "No."}) == "yes"
-    assert wanted_of({"answer": "red", "prediction": "red"}) == ""  # VQAv2 has the model's own words there
     assert clip("a\n b" + "x" * 500) == "a b" + "x" * 397 + "…"
+
+
+def test_the_right_answer_stands_beside_every_question(here: Path) -> None:
+    """Also where the model gave it; a letter with its option, however the benchmark names options."""
+    assert wanted_of({"wanted": "yes"}, {"prediction": "yes"}) == "yes"
+    assert wanted_of({"wanted": "B"}, {"A": "a cat", "B": "a dog"}) == "B. a dog"  # MMBench
+    assert wanted_of({"wanted": "B"}, {"choice_a": "a cat", "choice_b": "a dog"}) == "B. a dog"  # SEED-Bench
+    assert wanted_of({"wanted": "B"}, {"options": "['a cat', 'a dog']"}) == "B. a dog"  # MMMU
+    table = section_of(write_report(str(here)).read_text(), "samples").partition('class="asked"')[2]
+    rows = [re.findall("<td[^>]*>(.*?)</td>", row) for row in table.split("</table>")[0].split("<tr")[2:]]
+    assert len(rows) == 8
+    assert {cells[0] for cells in rows} == {"yes", "no"}
+
+
+def test_bars_say_what_they_measure_which_is_what_the_paper_reports(here: Path) -> None:
+    shown = text_of(section_of(write_report(str(here)).read_text(), "categories"))
+    for said in ("GEdit-Bench EN O, the mean of √(SC · PQ), 0 to 10", "POPE F1 of yes, 0 to 100"):
+        assert said in shown
+    assert TARGETS["mmbench"].category_of("vanilla/logic_reasoning") == "logic_reasoning"
+    assert TARGETS["mmbench"].category_of("circular/logic_reasoning") is None
+    assert TARGETS["mme"].category_of("count") == "count"
+    assert TARGETS["mme"].category_of("code_reasoning") is None  # the headline is of perception
+    assert all(target.bars for target in TARGETS.values() if target.categories != NOTHING)
 
 
 def test_a_large_picture_is_shown_smaller_and_a_full_page_shows_no_more(here: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from arm.tracking import session as sessions
 from arm.tracking.recording import record_reuse
 from arm.tracking.sender import Sender, connect, flat, mlflow_address, plain_name
 from arm.tracking.session import session
-from arm.tracking.spool import Spool, database_folder, store_of, tracking_folder
+from arm.tracking.spool import Spool, database_folder, store_of, tracking_folder, unsent_bytes
 
 
 @pytest.fixture(autouse=True)
@@ -231,7 +232,7 @@ def test_a_spool_that_cannot_be_written_fails_no_job(tmp_path: Path, capsys: pyt
 
 def test_a_session_sends_while_it_lasts_and_cleans_up(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ARM_TRACKING_SESSION")
-    monkeypatch.setattr(sessions, "END_SECONDS", 300.0)  # what is sent is asked here, not how fast
+    monkeypatch.setattr(sessions, "PATIENCE_SECONDS", 300.0)  # what is sent is asked here, not how fast
     with session(str(store), pipeline="toy", recipe="tiny"):
         key = os.environ["ARM_PIPELINE_KEY"]
         count(store)
@@ -239,6 +240,31 @@ def test_a_session_sends_while_it_lasts_and_cleans_up(store: Path, monkeypatch: 
     assert spools(store) == []
     parents = [run for run in runs(store) if run.data.tags.get("arm.pipeline_key") == key]
     assert [run.info.status for run in parents] == ["FINISHED"]
+
+
+def test_the_end_waits_while_less_is_left_and_then_says_what_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """300, then 200 and 100 bytes to go: it waits on; 100 again: it stops, and names them and the command."""
+    monkeypatch.setattr(sessions, "PATIENCE_SECONDS", 0.01)
+    left = iter((300, 200, 100, 100))
+    monkeypatch.setattr(sessions, "unsent_bytes", lambda store: next(left))
+    follower = subprocess.Popen(["sleep", "600"], stdin=subprocess.PIPE)
+    sessions._end(follower, str(tmp_path))
+    assert follower.poll() is not None
+    first, second, last = capsys.readouterr().out.splitlines()
+    assert (first, second) == tuple(f"MLflow is still being told of this run: {n} bytes to go." for n in (200, 100))
+    assert f"100 bytes wait for the next run, or for `arm tracking flush --store {tmp_path}`" in last
+
+
+def test_what_is_unsent_is_counted_over_all_spools(tmp_path: Path) -> None:
+    for key, sent in (("a", 0), ("b", 4)):
+        spool = Spool(tracking_folder(str(tmp_path)), key)
+        (spool.folder / "events.jsonl").write_text("123456")
+        if sent:
+            (spool.folder / "sent").write_text(json.dumps({"bytes": sent, "run": "r"}))
+    assert unsent_bytes(str(tmp_path)) == 6 + 2
+    assert unsent_bytes(str(tmp_path / "elsewhere")) == 0
 
 
 def test_places_follow_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,12 +39,13 @@ def parse(reply: str) -> str:
 def judge(uid: str, question: Mapping[str, Any], reply: object) -> Scored:
     """One question; `raw` holds whether the reply is right as it stands."""
     group = str((question.get("types") or {}).get("structural", "all"))
+    wanted = question["answer"]
     if not isinstance(reply, str):
-        return failed(uid, group, NO_ANSWER)
-    answer, wanted = parse(reply), question["answer"]
+        return failed(uid, group, NO_ANSWER, str(wanted))
+    answer = parse(reply)
     right = answer == wanted
     return Scored(
-        uid=uid, group=group, outcome="ok", strict=right, score=float(right), answer=answer,
+        uid=uid, group=group, outcome="ok", strict=right, score=float(right), answer=answer, wanted=str(wanted),
         reasons=() if right else (f"answered {answer!r}, expected {wanted!r}",),
         numbers={"raw": float(reply == wanted)},
     )  # fmt: skip

@@ -39,12 +39,12 @@ CLASSES = ("classes.json",)
 def judge(uid: str, label: object, prediction: object, names: Mapping[str, str]) -> Scored:
     """One image; the reason has the names of the classes."""
     if label is None or prediction is None:
-        return failed(uid, "all", "no prediction" if label is not None else "no label")
+        return failed(uid, "all", "no prediction" if label is not None else "no label", _named(label or "", names))
     right = str(prediction) == str(label)
-    reasons = () if right else (f"took {_named(label, names)} for {_named(prediction, names)}",)
     return Scored(
-        uid=uid, group=str(label), outcome="ok", strict=right, score=float(right), answer=prediction, reasons=reasons
-    )
+        uid=uid, group=str(label), outcome="ok", strict=right, score=float(right), answer=prediction, wanted=_named(label, names),
+        reasons=() if right else (f"took {_named(label, names)} for {_named(prediction, names)}",),
+    )  # fmt: skip
 
 
 def aggregate(items: Sequence[Scored], intervals: Intervals) -> dict[str, Estimate]:

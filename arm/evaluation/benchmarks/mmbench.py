@@ -52,13 +52,13 @@ def judge(row: Row) -> Scored:
     uid, group = str(int(row["index"])), str(row.get("l2-category") or row.get("L2-category") or "all")
     reply, wanted = row.get("prediction"), str(row.get("answer") or "")
     if reply is None or not wanted:
-        return failed(uid, group, "no answer" if reply is None else "the row's right answer is not known")
+        return failed(uid, group, "no answer" if reply is None else "the row's right answer is not known", wanted)
     text, options = "nan" if str(reply) in MISSING else str(reply), options_of(row)
     answer = parse(text, options)
     found = REFUSED if isinstance(answer, Failure) else answer
     right = found == wanted
     return Scored(
-        uid=uid, group=group, outcome="ok", strict=right, score=float(right), answer=found,
+        uid=uid, group=group, outcome="ok", strict=right, score=float(right), answer=found, wanted=wanted,
         reasons=() if right else (f"answered {found}, expected {wanted}",),
         flags=("no option inferred",) if isinstance(answer, Failure) else (),
         numbers={

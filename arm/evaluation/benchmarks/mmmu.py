@@ -59,14 +59,15 @@ def judge(row: Row, random: Random | None = None) -> Scored:
     """One question; `random` draws where no letter is found, without it such a row is failed."""
     uid = str(row["id"])
     if not isinstance(row.get("response"), str):
-        return failed(uid, subject_of(uid), "no response")
+        return failed(uid, subject_of(uid), "no response", said(row["answer"]))
     if row["question_type"] != "multiple-choice":
         answers = parse_open(row["response"])
         return _scored(uid, is_right_open(row["answer"], answers), answers, row["answer"])
     letters, options = row["all_choices"], row["index2ans"]
     answer = parse_choice(row["response"], letters, options)
     if answer is None and random is None:
-        return failed(uid, subject_of(uid), f"no option can be read from {row['response'][:60]!r}")
+        reason = f"no option can be read from {row['response'][:60]!r}"
+        return failed(uid, subject_of(uid), reason, said(row["answer"]))
     drawn = answer is None
     letter = answer if answer is not None else draw_choice(letters, random or Random(SEED))
     flags = ("random fallback",) if drawn else ()
@@ -75,9 +76,9 @@ def judge(row: Row, random: Random | None = None) -> Scored:
 
 def judge_parsed(uid: str, truth: Mapping[str, Any], answer: object) -> Scored:
     """One answer that was parsed before: choices are letters, open answers are read once more."""
-    if not isinstance(answer, str):
-        return failed(uid, subject_of(uid), "no answer")
     wanted = truth["ground_truth"]
+    if not isinstance(answer, str):
+        return failed(uid, subject_of(uid), "no answer", said(wanted))
     if truth["question_type"] == "multiple-choice":
         return _scored(uid, is_right_choice(wanted, answer), answer, wanted)
     answers = parse_open(answer)
@@ -128,6 +129,11 @@ def printed(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, float]]:
     return table | {"Overall": _cell(list(every.values()))}
 
 
+def said(wanted: Any) -> str:
+    """B  ->  B; ["1/2", "0.5"], an open answer that may be written in several ways  ->  1/2 or 0.5"""
+    return " or ".join(map(str, wanted)) if isinstance(wanted, list) else str(wanted)
+
+
 def subject_of(uid: str) -> str:
     """validation_Art_Theory_12 -> Art_Theory"""
     return "_".join(uid.split("_")[1:-1])
@@ -160,7 +166,7 @@ def _subject(entry: tuple[str, Row]) -> str:
 def _scored(uid: str, right: bool, answer: Any, wanted: Any, flags: tuple[str, ...] = ()) -> Scored:
     return Scored(
         uid=uid, group=subject_of(uid), outcome="ok", strict=right, score=float(right), answer=answer, flags=flags,
-        reasons=() if right else (f"answered {answer!r}, expected {wanted!r}",),
+        wanted=said(wanted), reasons=() if right else (f"answered {answer!r}, expected {wanted!r}",),
     )  # fmt: skip
 
 

@@ -40,12 +40,15 @@ def parse(reply: str) -> Answer:
 
 def judge(uid: str, group: str, label: str, reply: object) -> Scored:
     """One question: every label but `no` counts as yes, as the official program has it."""
+    wanted = "no" if label == "no" else "yes"
     if not isinstance(reply, str):
-        return failed(uid, group, NO_ANSWER)
-    answer, wanted = parse(reply), "no" if label == "no" else "yes"
+        return failed(uid, group, NO_ANSWER, wanted)
+    answer = parse(reply)
     right = answer == wanted
-    reasons = () if right else (f"answered {answer}, expected {wanted}",)
-    return Scored(uid=uid, group=group, outcome="ok", strict=right, score=float(right), answer=answer, reasons=reasons)
+    return Scored(
+        uid=uid, group=group, outcome="ok", strict=right, score=float(right), answer=answer, wanted=wanted,
+        reasons=() if right else (f"answered {answer}, expected {wanted}",),
+    )  # fmt: skip
 
 
 def confusion(items: Sequence[Scored]) -> Confusion:

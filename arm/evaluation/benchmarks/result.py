@@ -1,7 +1,7 @@
 """What a scorer returns: items, numbers, and the protocol that says how they came about.
 
     {"uid": "00003/0001", "group": "counting", "outcome": "ok", "strict": false, "score": 0.0,
-     "answer": {"donut": 3}, "reasons": ["expected donut>=4, found 3"], "flags": [], "numbers": {}}
+     "answer": {"donut": 3}, "wanted": "", "reasons": ["expected donut>=4, found 3"], "flags": [], "numbers": {}}
 
 A reply that does not parse is failed: never guessed, never 0, never dropped. While an item is missing or failed the
 headline is refused.
@@ -39,6 +39,8 @@ class Scored(Verdict):
 
     answer: Any = None
     """What the parser found: a letter, yes or no, the scores of a judge."""
+    wanted: str = ""
+    """The right answer as the data set has it; empty where there is none."""
     flags: tuple[str, ...] = ()
     """What a reader should know of the item: `random fallback`."""
 
@@ -158,9 +160,9 @@ def with_lost(result: Result, lost: Mapping[str, int]) -> Result:
     return dataclasses.replace(result, protocol=dataclasses.replace(protocol, unscored=unscored))
 
 
-def failed(uid: str, group: str, reason: str) -> Scored:
+def failed(uid: str, group: str, reason: str, wanted: str = "") -> Scored:
     """An item whose reply does not parse."""
-    return Scored(uid=uid, group=group, outcome="failed", reasons=(reason,))
+    return Scored(uid=uid, group=group, outcome="failed", reasons=(reason,), wanted=wanted)
 
 
 def item_row(item: Scored) -> dict[str, Any]:

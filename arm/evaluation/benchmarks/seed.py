@@ -2,13 +2,18 @@
 
 results     GPT-4V.json        {"question_id": "101669", "prediction": "A", "gt_answer": "A"}, one a line
             results.json       {"q_id": "101669", "prediction": "A", "gt": "A", "q_type_id": 1}, as eval.py writes them
-questions   SEED-Bench.json    {"questions": [{"question_id": ..., "answer": "A", "data_type": "image"}, ...]}
+questions   SEED-Bench.json    {"questions": [{"question_id": ..., "answer": "A", "data_type": "image", "question_type_id": 1}, ...],
+                                "question_type": {"Scene Understanding": 1, ...}}
 
 official compares prediction and answer as they stand; corrected reads a letter out of "(A)", "A." or "A. a dog" and calls
-anything else failed. `image` and `video` need the questions, or rows with the dimension: those up to 9 are of images. Some
-ids come twice, in the authors' own results too; the second is `4312#2` here.
+anything else failed. Some ids come twice, in the authors' own results too; the second is `4312#2` here.
+
+headline    `image`, the number of most papers, where questions or dimensions are known: those up to 9 are of images. Videos
+            are expected only where some are answered, and only then there are `video` and `all`.
+            `all` of the 17,997 where results do not say which question is which
 """
 
+import dataclasses
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -26,6 +31,7 @@ PUBLISHED = Published(
     name="seed", headline="all", aggregation="share of right letters", published_items=IMAGES + VIDEOS,
     checked={"all": NOT_CHECKED},
 )  # fmt: skip
+"""Where questions and dimensions are not known."""
 RESULTS = Source(
     what="a prediction a question", names=("*seed-bench-1*", "*prediction*", "*result*.json*", "*.jsonl", "*.json", "*.parquet"),
     where="the model, in the layout of github.com/AILab-CVC/SEED-Bench, evaluate_result/", licence="yours",
@@ -49,17 +55,19 @@ def parse(reply: str, mode: Mode = "official") -> str | Failure:
 def judge(uid: str, wanted: str, reply: object, *, group: str = "all", mode: Mode = "official") -> Scored:
     """One question."""
     if not isinstance(reply, str):
-        return failed(uid, group, NO_ANSWER)
+        return failed(uid, group, NO_ANSWER, wanted)
     answer = parse(reply, mode)
     if isinstance(answer, Failure):
-        return failed(uid, group, answer.reason)
+        return failed(uid, group, answer.reason, wanted)
     right = answer == wanted
-    reasons = () if right else (f"answered {answer!r}, expected {wanted!r}",)
-    return Scored(uid=uid, group=group, outcome="ok", strict=right, score=float(right), answer=answer, reasons=reasons)
+    return Scored(
+        uid=uid, group=group, outcome="ok", strict=right, score=float(right), answer=answer, wanted=wanted,
+        reasons=() if right else (f"answered {answer!r}, expected {wanted!r}",),
+    )  # fmt: skip
 
 
 def aggregate(items: Sequence[Scored], intervals: Intervals) -> dict[str, Estimate]:
-    """Over all questions, over images, over videos, and by dimension where the questions are known."""
+    """Over images, over videos, and by dimension where the questions are known; over all, unless only images were asked."""
     parts: dict[str, list[float]] = {}
     for item in items:
         if item.outcome == "ok":
@@ -67,6 +75,8 @@ def aggregate(items: Sequence[Scored], intervals: Intervals) -> dict[str, Estima
             names = {"all", kind, f"dimension/{dimension}" if dimension else "all"}
             for name in sorted(names):
                 parts.setdefault(name, []).append(item.score)
+    if "video" not in parts and "image" in parts:
+        del parts["all"]
     return {name: intervals.mean(values, value=sum(values) / len(values)) for name, values in sorted(parts.items())}
 
 
@@ -81,12 +91,27 @@ def score(results: Files, data: Files, config: ScoreConfig) -> Result:
         judge(uid, _answer(questions.get(uid), row), row["prediction"], group=_group(questions.get(uid, row)), mode=config.mode)
         for uid, row in predictions.items() if uid in questions or not questions
     ]  # fmt: skip
-    apart = all(item.group != "all" for item in items)
-    notes = [] if apart else [f"image ({IMAGES:,}) and video ({VIDEOS:,}) apart need SEED-Bench.json as --data"]
+    published, num_expected, note = _expected(questions, predictions)
     return make_result(
-        PUBLISHED, config, items=items, estimates=aggregate(items, Intervals(config)), notes=notes,
-        num_expected=len(questions) or max(PUBLISHED.published_items, len(items)),
+        published, config, items=items, estimates=aggregate(items, Intervals(config)), notes=filter(None, (note,)),
+        num_expected=num_expected,
     )  # fmt: skip
+
+
+def _expected(questions: Mapping[str, Row], predictions: Mapping[str, Row]) -> tuple[Published, int, str]:
+    """What the headline is, how many questions were to be answered, and a note on those that were not."""
+    answered = {_kind(questions.get(uid, row)) for uid, row in predictions.items()}
+    if not questions and "all" in answered:
+        note = f"image ({IMAGES:,}) and video ({VIDEOS:,}) apart need SEED-Bench.json as --data"
+        return PUBLISHED, max(PUBLISHED.published_items, len(predictions)), note
+    videos = sum(_kind(row) == "video" for row in questions.values()) if questions else VIDEOS
+    num_questions = len(questions) or max(PUBLISHED.published_items, len(predictions))
+    published = dataclasses.replace(PUBLISHED, headline="image")
+    if "video" in answered or not videos:
+        return published, num_questions, ""
+    published = dataclasses.replace(published, published_items=IMAGES)
+    note = f"questions about videos were not asked ({videos:,}): no number of videos, none of all questions"
+    return published, num_questions - videos, note
 
 
 def by_id(rows: Sequence[Row], name: str) -> dict[str, Row]:
@@ -102,8 +127,15 @@ def by_id(rows: Sequence[Row], name: str) -> dict[str, Row]:
 
 
 def _questions(data: Files) -> Mapping[str, Row]:
+    """Id -> question; `dimension` is the name of its type, or its number where the file names none."""
     names = data.matching(QUESTIONS)
-    return by_id(data.json(names[0])["questions"], names[0]) if names else {}
+    if not names:
+        return {}
+    found = data.json(names[0])
+    titles = {number: title for title, number in found.get("question_type", {}).items()}
+    rows = by_id(found["questions"], names[0])
+    numbers = {uid: row.get("question_type_id", "") for uid, row in rows.items()}
+    return {uid: {**row, "dimension": titles.get(numbers[uid], numbers[uid])} for uid, row in rows.items()}
 
 
 def _is_result(name: str) -> bool:
@@ -115,8 +147,13 @@ def _answer(question: Mapping[str, Any] | None, row: Row) -> str:
 
 
 def _group(row: Mapping[str, Any]) -> str:
-    """image/1 from a question, or from a result that names its dimension; else `all`."""
+    kind = _kind(row)
+    return kind if kind == "all" else f"{kind}/{row.get('dimension', row.get('question_type_id', ''))}"
+
+
+def _kind(row: Mapping[str, Any]) -> str:
+    """image or video of a question, or of a result that names its dimension; else `all`."""
     dimension = str(row.get("question_type_id", ""))
     if "data_type" in row or not dimension.isdecimal():
-        return f"{row['data_type']}/{dimension}" if "data_type" in row else "all"
-    return f"{'image' if int(dimension) <= LAST_OF_IMAGES else 'video'}/{dimension}"
+        return str(row.get("data_type", "all"))
+    return "image" if int(dimension) <= LAST_OF_IMAGES else "video"

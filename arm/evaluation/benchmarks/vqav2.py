@@ -8,6 +8,7 @@ not equal to the one left out (answer, confidence and id), `none` is 0, numbers 
 normalises always, leaves one out by place, and keeps `none`.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -61,13 +62,19 @@ def judge(annotation: Annotation, reply: object, mode: Mode = "official") -> Sco
     """One question, the score in hundredths as the official program rounds it in `numbers`."""
     uid, group = str(annotation["question_id"]), str(annotation.get("answer_type", "all"))
     if not isinstance(reply, str):
-        return failed(uid, group, NO_ANSWER)
+        return failed(uid, group, NO_ANSWER, said(annotation))
     found, answer = accuracy(annotation, reply, mode)
     return Scored(
-        uid=uid, group=group, outcome="ok", strict=found == 1, score=found, answer=answer,
+        uid=uid, group=group, outcome="ok", strict=found == 1, score=found, answer=answer, wanted=said(annotation),
         numbers={"percent": round(100 * found, 2)},
         reasons=() if found else (f"nobody answered {answer!r}",),
     )  # fmt: skip
+
+
+def said(annotation: Annotation) -> str:
+    """What the ten people answered, as they wrote it, the most frequent first: red × 7, maroon × 3"""
+    counted = Counter(str(entry["answer"]) for entry in annotation["answers"])
+    return ", ".join(f"{text} × {number}" for text, number in counted.most_common())
 
 
 def aggregate(

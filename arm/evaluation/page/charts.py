@@ -97,8 +97,9 @@ def interval_bar(value: float, low: float, high: float, *, floor: float | None =
     return tag("svg", *parts, viewBox=f"0 0 {width} {height}", class_="interval", role="img")
 
 
-def bars_chart(title: str, groups: Sequence[tuple[str, Sequence[Bar]]], top: float) -> Markup:
-    """Groups of horizontal bars with whiskers, from 0 to `top`; a group's name stands above its bars, a value behind its own."""
+def bars_chart(title: str, measure: str, groups: Sequence[tuple[str, Sequence[Bar]]], top: float) -> Markup:
+    """Groups of horizontal bars with whiskers, from 0 to `top`; a group's name stands above its bars, a value behind its
+    own, and what is measured below the title."""
     width, room, step = 340, 290, 13
     parts, y = [], 0
     for name, bars in groups:
@@ -110,7 +111,8 @@ def bars_chart(title: str, groups: Sequence[tuple[str, Sequence[Bar]]], top: flo
         y += 5
     rules = [tag("line", x1=x, x2=x, y1=0, y2=y, class_="rule") for x in (0, room / 2, room)]
     chart = tag("svg", tag("title", title), *rules, *parts, viewBox=f"0 0 {width} {y}", role="img")
-    return tag("figure", tag("figcaption", tag("span", title), tag("small", f"0 to {top:g}")), chart, class_="bars")
+    caption = tag("figcaption", title, tag("small", f"{measure}, 0 to {top:g}".removeprefix(", ")))
+    return tag("figure", caption, chart, class_="bars")
 
 
 def _bar(bar: Bar, y: float, across: Callable[[float], float], width: int) -> Markup:

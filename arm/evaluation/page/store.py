@@ -6,6 +6,7 @@ store/05-filter-pairs/current.json  ->  70786dfb503f5d1f/manifest.json, run.json
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from arm import manifest as manifests
@@ -14,7 +15,7 @@ from arm.manifest import Manifest
 from arm.storage import open_folder
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Step:
     """One artifact of the chain."""
 
@@ -35,9 +36,14 @@ class Step:
         """Size of all its files."""
         return sum(entry.bytes for entry in self.manifest.files)
 
+    @cached_property
+    def paths(self) -> frozenset[str]:
+        """Of all its files."""
+        return frozenset(entry.path for entry in self.manifest.files)
+
     def has(self, path: str) -> bool:
         """Whether the artifact lists the file."""
-        return any(entry.path == path for entry in self.manifest.files)
+        return path in self.paths
 
     def read_json(self, path: str) -> Any:
         """A JSON file of the artifact, checked; None when it has none or it is damaged."""

@@ -69,12 +69,13 @@ figure{margin:0}
 .legend span{margin-right:18px;white-space:nowrap}
 .bars-of{columns:300px;column-gap:34px}
 .bars-of figure{break-inside:avoid;padding-bottom:22px}
-.bars figcaption{display:flex;justify-content:space-between;font-size:13px;font-weight:600;margin-bottom:6px}
-.bars figcaption small{color:var(--soft);font-weight:400}
+.bars figcaption{font-size:13px;font-weight:600;margin-bottom:6px}
+.bars figcaption small{display:block;color:var(--soft);font-weight:400}
 .bars svg{width:100%;max-width:420px;height:auto;display:block}
 .bars rect{opacity:.85}
 .label{fill:var(--soft);font-size:11px}
 .said{fill:var(--ink);font-size:10.5px;font-variant-numeric:tabular-nums}
+.beside{border-collapse:separate;border-spacing:0}
 .beside th,.beside td{padding-right:18px}
 .beside tbody th{position:sticky;left:0;background:var(--card)}
 .beside td{white-space:nowrap}
@@ -104,7 +105,7 @@ p.after{margin-top:18px}
 color:var(--soft);font-size:12px;margin-bottom:6px}
 .asked td{overflow-wrap:anywhere;min-width:90px}
 .asked td:first-of-type,.asked tbody th{min-width:220px;white-space:normal;font-weight:400}
-.word{font-weight:650}
+.word{font-weight:650;white-space:nowrap}
 .word.part{color:var(--soft)}
 tr.regression th,tr.regression td{background:color-mix(in srgb,var(--bad) 9%,transparent)}
 .pictures table{width:auto}
@@ -118,5 +119,7 @@ position:sticky;left:0;background:var(--card)}
 background:var(--card);font-size:12px;font-weight:700}
 .sample{max-width:100%;image-rendering:pixelated;border-radius:6px}
 .sample.photographs{image-rendering:auto}
+@media (max-width:600px){main{padding:24px 10px 60px}section{padding:16px 14px}
+.asked td{min-width:84px}.asked td:first-of-type,.asked tbody th{min-width:130px}.asked th,.asked td{padding-right:10px}}
 @media print{section{break-inside:avoid}}
 """

@@ -13,17 +13,17 @@ Beside the answers lies `answers.jsonl.protocol.json`: model, settings, digest o
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count, zip_longest
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from arm.errors import UserError
-from arm.evaluation.benchmarks.prompts import LETTERS, STYLES
+from arm.evaluation.benchmarks.prompts import STYLES
 from arm.evaluation.models.model import Failed, Model, Question
 from arm.evaluation.production.journal import Journal
 from arm.evaluation.production.pictures import Pictures, read_picture
 from arm.evaluation.production.protocol import batches_to_make, claim
-from arm.evaluation.production.questions import choices_of
+from arm.evaluation.production.questions import options_of
 from arm.evaluation.production.rows import Row, digest_of, first_of
 from arm.progress import Progress
 from arm.storage import open_folder
@@ -98,17 +98,7 @@ def prompt_of(row: Mapping[str, Any], uid: str, style: str) -> str:
         raise UserError(f"Question {uid} has no text; it must be in one of {', '.join(TEXTS)}.")
     hint = row.get("hint")
     given = hint if isinstance(hint, str) and hint.strip() and hint != "nan" else ""
-    return STYLES[style](question, _options(row), given)
-
-
-def _options(row: Mapping[str, Any]) -> dict[str, str]:
-    """Letter -> option: from fields named A or choice_a, else from the list `options`."""
-    options = {}
-    for letter, listed in zip_longest(LETTERS, choices_of(row)):
-        choice = first_of(row, (letter, f"choice_{letter.lower()}")) or listed
-        if choice is not None and str(choice) != "nan":
-            options[letter] = str(choice)
-    return options
+    return STYLES[style](question, options_of(row), given)
 
 
 def pictures_of(row: Mapping[str, Any]) -> tuple[Any, ...]:

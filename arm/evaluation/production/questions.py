@@ -10,6 +10,7 @@ row and the field while nothing has been asked yet.
 
 import ast
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from arm.errors import UserError
@@ -17,7 +18,7 @@ from arm.evaluation.benchmarks import dpg, gedit, pope, prompts
 from arm.evaluation.benchmarks.mmbench import LETTERS, MISSING
 from arm.evaluation.benchmarks.reading import Files, check_filled, need, row_of, whole_number
 from arm.evaluation.benchmarks.seed import by_id
-from arm.evaluation.production.rows import Row
+from arm.evaluation.production.rows import Row, first_of
 
 Rows = list[Row]
 REFERENCE_LENGTH = 64
@@ -56,7 +57,7 @@ def of_imgedit(files: Files, name: str) -> Rows:
 
 
 def of_seed(files: Files, name: str) -> Rows:
-    """The questions about images: no model here is shown videos, and the scorer counts them as missing.
+    """The questions about images: no model here is shown videos.
 
     SEED-Bench has ids that come twice; the second is `4312#2`.
     """
@@ -144,6 +145,16 @@ def of_classes(files: Files, name: str) -> Rows:
     if not isinstance(found, Mapping) or not all(isinstance(title, str) for title in found.values()):
         raise UserError(f"{files.place(name)} is not an object, folder -> name of the class.")
     return [{"folder": folder, "class": title} for folder, title in found.items()]
+
+
+def options_of(row: Mapping[str, Any]) -> dict[str, str]:
+    """Letter -> option: from fields named A or choice_a, else from the list `options`."""
+    options = {}
+    for letter, listed in zip_longest(prompts.LETTERS, choices_of(row)):
+        choice = first_of(row, (letter, f"choice_{letter.lower()}")) or listed
+        if choice is not None and str(choice) != "nan":
+            options[letter] = str(choice)
+    return options
 
 
 def of_dpg(files: Files, name: str) -> Rows:

@@ -47,3 +47,15 @@ def test_a_task_is_worth_accuracy_and_accuracy_plus(tmp_path: Path) -> None:
     (tmp_path / "existence.txt").write_text("\n".join(lines[:3]) + "\n")
     with pytest.raises(UserError, match=r"existence.txt has 3 lines; MME has two questions an image"):
         mme.score(open_files(str(tmp_path)), open_files(str(tmp_path)), ScoreConfig())
+
+
+@pytest.mark.parametrize(("cognition", "published"), [((), 2_114), (("text_translation",), 2_374)])
+def test_perception_alone_is_a_set_of_its_own(tmp_path: Path, cognition: tuple[str, ...], published: int) -> None:
+    """Cognition left out whole takes nothing from the headline; left out in part it is noted."""
+    for task in (*mme.TASKS["Perception"], *cognition):
+        (tmp_path / f"{task}.txt").write_text("a\tq\tYes\tyes\na\tq\tNo\tno\n")
+    found = mme.score(open_files(str(tmp_path)), open_files(str(tmp_path)), ScoreConfig())
+    assert found.scores.published()["perception"].value == 2_000
+    size, *others = found.protocol.notes
+    assert size == f"{20 + 2 * len(cognition)} items; the published set has {published:,}"
+    assert len(others) == (3 if cognition else 0)

@@ -68,6 +68,14 @@ def test_the_last_letter_wins_and_options_count_in_long_replies(reply: str, lett
     assert parse_choice(reply, ["A", "B"], OPTIONS) == letter
 
 
+def test_an_item_says_what_is_right_also_where_nothing_can_be_read() -> None:
+    row = {"id": "validation_Art_1", "question_type": "open", "answer": ["1/2", "0.5"], "response": "a half"}
+    assert mmmu.judge(row, None).wanted == "1/2 or 0.5"
+    row |= {"question_type": "multiple-choice", "answer": "B", "all_choices": ["A", "B"], "index2ans": OPTIONS}
+    failed = mmmu.judge(row, None)
+    assert (failed.outcome, failed.wanted) == ("failed", "B")
+
+
 def test_the_random_fallback_draws_as_the_official_program_does() -> None:
     row = {"id": "validation_Art_1", "question_type": "multiple-choice", "answer": "B", "all_choices": ["A", "B"],
            "index2ans": OPTIONS, "response": "I do not know"}  # fmt: skip

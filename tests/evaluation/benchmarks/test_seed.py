@@ -40,6 +40,10 @@ def test_the_results_of_eval_py_name_the_dimension_of_each_answer(tmp_path: Path
     names = ("all", "image", "video", "dimension/1", "dimension/9", "dimension/10")
     assert [found.scores.estimates[name].value for name in names] == [pytest.approx(2 / 3), 0.5, 1, 1, 0, 1]
     assert not any("SEED-Bench.json" in note for note in found.protocol.notes)
+    (tmp_path / "results.json").write_text("".join(json.dumps(row) + "\n" for row in rows[:2]))
+    found = seed.score(open_files(str(tmp_path)), open_files(str(tmp_path)), ScoreConfig())
+    assert found.scores.headline == "image"
+    assert found.scores.refused == "14231 of 14233 items have no score (0 failed)"
 
 
 def test_images_and_videos_apart_where_the_questions_are_known(tmp_path: Path) -> None:
@@ -58,3 +62,25 @@ def test_images_and_videos_apart_where_the_questions_are_known(tmp_path: Path) -
     }  # fmt: skip
     assert [item.uid for item in found.items] == ["1", "v2", "v2#2"]
     assert found.scores.refused == "1 of 4 items have no score (0 failed)"
+
+
+def test_the_headline_is_of_images_where_no_video_was_asked(tmp_path: Path) -> None:
+    """All three images, one wrong: 2/3; the video lacks, and neither it nor `all` has a number."""
+    questions = [
+        {"question_id": str(n), "answer": "A", "data_type": "image" if n else "video", "question_type_id": 1}
+        for n in range(4)
+    ]
+    named = {"questions": questions, "question_type": {"Scene Understanding": 1}}
+    (tmp_path / "SEED-Bench.json").write_text(json.dumps(named))
+    rows = [{"question_id": str(n), "prediction": letter} for n, letter in ((1, "A"), (2, "B"), (3, "A"))]
+    (tmp_path / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    files = open_files(str(tmp_path))
+    found = seed.score(files, files, ScoreConfig())
+    assert (found.scores.headline, found.scores.refused) == ("image", None)
+    assert {name: one.value for name, one in found.scores.published().items()} == {
+        "image": pytest.approx(2 / 3), "dimension/Scene Understanding": pytest.approx(2 / 3),
+    }  # fmt: skip
+    assert found.protocol.notes == (
+        "3 items; the published set has 14,233",
+        "questions about videos were not asked (1): no number of videos, none of all questions",
+    )

@@ -35,6 +35,12 @@ def test_nine_others_share_out_the_accuracy() -> None:
     assert vqav2.accuracy(annotation(*["two"] * 10), "one")[0] == 0
 
 
+def test_an_item_says_what_the_people_answered() -> None:
+    item = vqav2.judge(annotation(*["maroon"] * 3, *["red"] * 7), "blue")
+    assert (item.wanted, item.reasons) == ("red × 7, maroon × 3", ("nobody answered 'blue'",))
+    assert vqav2.judge(annotation(*["red"] * 10), None).wanted == "red × 10"
+
+
 def test_answers_that_all_agree_are_not_normalised() -> None:
     agreed = annotation(*["Two."] * 10)
     assert vqav2.accuracy(agreed, "Two.")[0] == 1

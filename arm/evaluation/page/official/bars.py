@@ -34,4 +34,4 @@ def _chart(measured: Sequence[Measured], subjects: Sequence[str]) -> Markup:
             value, low, high = (found[key] * measure.factor for key in NUMBERS)
             bar = Bar(value, low, high, measure.printed(found["value"]), series=series, name=name)
             groups.setdefault(words(category), []).append(bar)
-    return bars_chart(target.title, list(groups.items()), target.top * measure.factor)
+    return bars_chart(target.title, target.bars, list(groups.items()), target.top * measure.factor)

@@ -101,6 +101,8 @@ def _rows(item: Compared, evaluation: Step, baseline: Step) -> list[Markup]:
         why = f"not comparable: {'; '.join(item.apart)}"
         return [tag("tr", title, tag("td", why, colspan=6, class_="refused why"))]
     first, *others = item.differences
+    if which := _measure_of(item.benchmark, first.metric):
+        title = tag("th", title_of(item.benchmark), tag("small", f" {which}"), tag("small", who), scope="row")
     alone = ((item.num_only_here, "only here"), (item.num_only_there, "only in the baseline"))
     lonely = [tag("small", f"{count(number)} {where}") for number, where in alone if number]
     worse = [other for other in others if other.verdict == "regression"]
@@ -111,6 +113,12 @@ def _rows(item: Compared, evaluation: Step, baseline: Step) -> list[Markup]:
             for other in worse
         ),
     ]
+
+
+def _measure_of(benchmark: str, metric: str) -> str | None:
+    """The headline's own title, where a benchmark has several numbers: MMBench circular."""
+    measures = TARGETS[benchmark].measures if benchmark in TARGETS else ()
+    return next((measure.title for measure in measures if measure.metric == metric and len(measures) > 1), None)
 
 
 def _categories(item: Compared, evaluation: Step) -> Markup:

@@ -51,9 +51,8 @@ class Official:
                 measure = next((m for m in item.target.measures if m.metric == item.record["headline"]), None)
                 value = item.estimate(measure.metric) if measure else None
                 said = measure.printed(value["value"]) if measure and value else "refused"
-                found.append(
-                    (said, f"{item.target.title}, {name_of(item.subject, item.step)}", "" if value else "refused")
-                )
+                what = measure.title if measure else item.target.title
+                found.append((said, f"{what}, {name_of(item.subject, item.step)}", "" if value else "refused"))
         if self.compared is not None and (differences := shown_of(self.compared)):
             worse = sum(one.verdict == "regression" for one in differences)
             found.append((f"{worse}", "regressions against the baseline", "bad" if worse else "good"))

@@ -14,7 +14,7 @@ REPORTED = f"{PAPER}, as the paper reports it"
 TABLE_8 = f"{PAPER}, Table 8"
 UNSTATED = (
     "Published rows are taken from the paper, those of its rivals as it reports them; it names neither the harness nor the "
-    "judge's prompts nor the temperature of sampling. Empty: the paper gives no number."
+    "judge's prompts nor the temperature of sampling. –: the paper gives no number."
 )
 
 

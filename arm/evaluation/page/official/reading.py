@@ -46,11 +46,6 @@ class Measured:
         return found
 
     @cached_property
-    def files(self) -> frozenset[str]:
-        """Paths of the artifact's files."""
-        return frozenset(entry.path for entry in self.step.manifest.files)
-
-    @cached_property
     def items(self) -> list[dict[str, Any]]:
         """One verdict an item; rows of another shape are left out."""
         rows = read_lines(self.step, f"{self.folder}/items.jsonl")
@@ -91,14 +86,14 @@ class Measured:
         """What was asked for an item; empty where the artifact does not say."""
         uid = str(item["uid"])
         metadata = f"{self.folder}/made/{uid.partition('/')[0]}/metadata.jsonl"
-        read = self.step.read_json(metadata) if metadata in self.files else None
+        read = self.step.read_json(metadata) if self.step.has(metadata) else None
         places = (item, self.asked.get(uid, {}), read if isinstance(read, dict) else {})
         return next((str(row[name]) for row in places for name in ("question", "prompt") if row.get(name)), "")
 
     def picture_of(self, item: Row) -> str:
         """The path of an item's image in the artifact, or below the benchmark's own folder; empty where there is none."""
         path = str(item.get("image", ""))
-        return next((name for name in (path, f"{self.folder}/{path}") if path and name in self.files), "")
+        return next((name for name in (path, f"{self.folder}/{path}") if path and self.step.has(name)), "")
 
 
 def read_measured(evaluation: Step | None) -> tuple[list[Measured], list[str]]:

@@ -142,16 +142,22 @@ def _questions(measured: Measured, chosen: Sequence[Mapping[str, Any]]) -> Marku
         prompt = clip(measured.prompt_of(item)) or str(item["uid"])
         said = row.get("prediction", item.get("answer"))
         rows.append([
-            tag("span", prompt, tag("small", words(str(item["group"])))), clip(wanted_of(row)), clip("" if said is None else str(said)),
+            tag("span", prompt, tag("small", words(str(item["group"])))), clip(wanted_of(item, row)), clip("–" if said is None else str(said)),
             tag("td", _verdict(measured, item)), tag("td", *_reasons(measured, item)),
         ])  # fmt: skip
     return table(("Question", "Right answer", "Model", "", "Why"), rows, class_="asked")
 
 
-def wanted_of(row: Mapping[str, Any]) -> str:
-    """The right answer of a question: its label, or an `answer` that is not the model's own; empty where the row has none."""
-    own = row.get("prediction")
-    return next((str(row[name]) for name in ("label", "answer") if row.get(name) not in (None, own)), "")
+def wanted_of(item: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+    """The right answer of a question, a letter with the option that it stands for.
+
+    {"wanted": "B"}, {"A": "a cat", "B": "a dog"}  ->  B. a dog
+    """
+    from arm.evaluation.production.questions import options_of
+
+    wanted = str(item.get("wanted", ""))
+    option = options_of(row).get(wanted)
+    return f"{wanted}. {option}" if option else wanted
 
 
 def clip(text: str) -> str:

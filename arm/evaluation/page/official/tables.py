@@ -84,7 +84,7 @@ def _cell(item: Measured, measure: Measure) -> Markup:
     if found is None:
         why = str(item.record.get("refused") or "was not measured")
         refused = measure.metric == item.record["headline"] and item.record.get("refused")
-        return tag("td", tag("b", "refused", class_="refused"), tag("small", why), lost) if refused else tag("td")
+        return tag("td", tag("b", "refused", class_="refused"), tag("small", why)) if refused else tag("td")
     reasons = departures(item.benchmark, protocol)
     mark = tag("span", " ≠", class_="mark", title="; ".join(reasons)) if reasons else None
     interval = f"{measure.printed(found['low'])} – {measure.printed(found['high'])}" if "low" in found else None
@@ -99,7 +99,7 @@ def _published(row: Published, columns: Sequence[Column]) -> Markup:
     for name, _, measure in columns:
         said = row.values.get(f"{name}/{measure.metric}")
         mark = tag("span", " ?", class_="mark", title=measure.published) if said and measure.published else None
-        cells.append(tag("td", said, mark))
+        cells.append(tag("td", said or "–", mark))
     return tag(
         "tr", tag("th", row.model, scope="row"), *cells, tag("td", row.source, class_="source"), class_="published"
     )

@@ -47,6 +47,8 @@ class Target:
     """Who looks at images in the published protocol; empty where nobody does, or where any detector may."""
     categories: str = NOTHING
     """Pattern of the estimates that are categories; its first group is the category's name."""
+    bars: str = ""
+    """What the number of a category is: of the paper's own measure, where a benchmark has several."""
     top: float = 1.0
     """The best value of a category."""
     graded: bool = False
@@ -64,72 +66,75 @@ TARGETS: Mapping[str, Target] = {
     "geneval": Target(
         title="GenEval", group="generation", measures=(Measure("overall", "GenEval", digits=3),),
         protocol="553 prompts × 4 images, a detector and a rule, mean of the six tag means",
-        categories=r"(?!overall$|images$|prompts$)([^/]+)",
+        categories=r"(?!overall$|images$|prompts$)([^/]+)", bars="share of images that are right",
     ),
     "dpg": Target(
         title="DPG-Bench", group="generation", measures=(Measure("score", "DPG"),), judge="mPLUG", graded=True, top=100,
         protocol="1,065 prompts × 4 images in a grid, mean of the items × 100, dependencies zeroed",
-        categories=r"level 1/(.+)",
+        categories=r"level 1/(.+)", bars="questions answered yes, %",
     ),
     "wise": Target(
         title="WISE", group="generation", measures=(Measure("overall", "WISE", digits=3),), judge="GPT-4o", graded=True,
         protocol="legacy: 1,000 prompts × 1 image, WiScore 0 to 1, weighted by category", categories=WISE_CATEGORIES,
+        bars="WiScore",
     ),
     "wise_verified": Target(
         title="WISE verified", group="generation", measures=(Measure("overall", "WISE verified", digits=3),),
         judge="Qwen3.5-35B", protocol="1,000 prompts × 1 image, 0 or 1, weighted by category",
-        categories=WISE_CATEGORIES,
+        categories=WISE_CATEGORIES, bars="share of images that are right",
     ),
     "gedit_en": Target(
         title="GEdit-Bench EN", group="editing", judge="GPT-4.1", graded=True, top=10,
         measures=tuple(Measure(item.metric, f"GEdit-EN {item.title}") for item in GEDIT),
         protocol="606 edits of 11 groups, VIEScore's prompts, mean of the group means of √(SC · PQ)",
-        categories=r"overall/(.+)",
+        categories=r"overall/(.+)", bars="O, the mean of √(SC · PQ)",
     ),
     "gedit_cn": Target(
         title="GEdit-Bench CN", group="editing", judge="GPT-4.1", graded=True, top=10,
         measures=tuple(Measure(item.metric, f"GEdit-CN {item.title}") for item in GEDIT),
         protocol="606 edits of 11 groups, VIEScore's prompts, mean of the group means of √(SC · PQ)",
-        categories=r"overall/(.+)",
+        categories=r"overall/(.+)", bars="O, the mean of √(SC · PQ)",
     ),
     "imgedit": Target(
         title="ImgEdit-Bench", group="editing", measures=(Measure("overall", "ImgEdit"),), judge="GPT-4o", graded=True, top=5,
         protocol="737 edits of nine types, 1 to 5, mean of the type means", categories=r"type/(.+)",
+        bars="mean of the three scores",
     ),
     "pope": Target(
         title="POPE", group="understanding", measures=(Measure("mean_f1", "POPE", 100, 1),),
-        protocol="3 × 3,000 questions, mean of three F1", categories=r"(random|popular|adversarial)/f1",
+        protocol="3 × 3,000 questions, mean of three F1", categories=r"(random|popular|adversarial)/f1", bars="F1 of yes",
     ),
     "mmbench": Target(
         title="MMBench EN dev", group="understanding",
         measures=(Measure("vanilla", "MMBench vanilla", 100, 1, "the paper does not say which accuracy: probably vanilla"),
                   Measure("circular", "MMBench circular", 100, 1)),
         protocol="1,164 questions in 4,329 rows; circular: every rotation right, vanilla: the first row alone",
-        categories=r"circular/([^/]+)",
+        categories=r"vanilla/([^/]+)", bars="vanilla accuracy, %",
     ),
     "mme": Target(
         title="MME perception", group="understanding", measures=(Measure("perception", "MME-P", 1, 0),), top=200,
-        protocol="2,114 questions, sum over ten tasks of 100 (accuracy + accuracy+)",
-        categories=r"(?!perception$|cognition$)(.+)",
+        protocol="the ten tasks of perception, 2,114 of 2,374 questions, sum of 100 (accuracy + accuracy+)",
+        categories=r"(existence|count|position|color|posters|celebrity|scene|landmark|artwork|OCR)", bars="100 (accuracy + accuracy+)",
     ),
     "mmmu": Target(
         title="MMMU val", group="understanding", measures=(Measure("overall", "MMMU", 100, 1),),
         protocol="900 questions, share of right answers", categories=r"domain/(.+)",
+        bars="accuracy, %",
     ),
     "gqa": Target(
         title="GQA testdev", group="understanding", measures=(Measure("accuracy", "GQA", 1, 1),), top=100,
-        protocol="12,578 balanced questions, exact match", categories=r"structural/(.+)",
+        protocol="12,578 balanced questions, exact match", categories=r"structural/(.+)", bars="accuracy, %",
     ),
     "vqav2": Target(
         title="VQAv2 val", group="understanding", measures=(Measure("overall", "VQAv2", 1, 1),), top=100, graded=True,
         protocol="214,354 questions, leave-one-out min(1, n/3)", categories=r"answer_type/(.+)",
+        bars="accuracy, %",
     ),
     "seed": Target(
         title="SEED-Bench-1", group="understanding",
-        measures=(Measure("image", "SEED image", 100, 1, "the paper does not say on which questions: probably images"),
-                  Measure("all", "SEED all", 100, 1)),
-        protocol="14,233 questions about images and 3,764 about videos, share of right letters",
-        categories=r"dimension/(.+)",
+        measures=(Measure("image", "SEED image", 100, 1, "the paper does not say on which questions: probably images"),),
+        protocol="the 14,233 questions about images, without the 3,764 about videos, share of right letters",
+        categories=r"dimension/(.+)", bars="accuracy, %",
     ),
     "imagenet": Target(
         title="ImageNet zero-shot", group="tokenizer", measures=(Measure("top1", "ImageNet top-1, %", 100, 1),),
