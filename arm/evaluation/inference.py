@@ -100,9 +100,14 @@ def _loaded(release: Release | str | Path) -> Release:
     return release if isinstance(release, Release) else load_release(release)
 
 
+def holds_parts(url: str | Path) -> bool:
+    """Whether it is a plain folder of a release's parts, rather than a release in a store."""
+    return all((Path(url) / name).is_dir() for name in PARTS)
+
+
 def _folders(url: str | Path) -> dict[str, Path]:
     """The release's parts: of a plain folder that holds them, or of a release in a store, verified."""
-    if all((Path(url) / name).is_dir() for name in PARTS):
+    if holds_parts(url):
         return {name: Path(url) / name for name in PARTS}
     manifest = manifests.load(str(url))
     if manifest.kind != "release":

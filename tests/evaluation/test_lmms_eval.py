@@ -249,6 +249,7 @@ def _release(folder: Path) -> Path:
     vocabulary.save(folder / "model")
     visual_tokenizer(levels=(2, 2, 2)).save_pretrained(folder / "tokenizer")
     (folder / "detokenizer").mkdir()
+    (folder / "detokenizer" / "config.json").write_text("{}")
     return folder
 
 

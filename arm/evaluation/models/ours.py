@@ -12,7 +12,7 @@ from arm import manifest as manifests
 from arm.device import computing_dtype
 from arm.errors import UserError
 from arm.evaluation.config import SamplingConfig
-from arm.evaluation.inference import PARTS, load_release
+from arm.evaluation.inference import PARTS, holds_parts, load_release
 from arm.evaluation.items import Item, Pixels
 from arm.evaluation.models.config import ModelConfig
 from arm.evaluation.models.files import files_digest
@@ -104,7 +104,7 @@ def load(config: ModelConfig) -> Ours:
 
 def identity_of(url: str) -> dict[str, Any]:
     """What names the parts: the release's digest in a store, the files' digests in a plain folder."""
-    if _holds_parts(url):
+    if holds_parts(url):
         return {"files": {name: files_digest(Path(url) / name) for name in PARTS}}
     return {"release": manifests.load(url).digest}
 
@@ -113,12 +113,8 @@ def _refuse_others(url: str) -> None:
     """UserError where there is neither a release nor its parts: what the default kind is given most often by mistake."""
     folder = open_folder(url.removesuffix(f"/{manifests.NAME}"))
     is_artifact = Path(url).is_file() or any(folder.exists(name) for name in ("current.json", manifests.NAME))
-    if not is_artifact and not _holds_parts(url):
+    if not is_artifact and not holds_parts(url):
         raise UserError(
             f"{url!r} is no model of the kind 'ours': neither a finished register-model nor a folder with "
             f"{', '.join(f'{name}/' for name in PARTS)}. Give such a folder, or --model.kind for a model of others."
         )
-
-
-def _holds_parts(url: str) -> bool:
-    return all((Path(url) / name).is_dir() for name in PARTS)
