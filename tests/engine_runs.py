@@ -21,6 +21,8 @@ from arm.training.loss import PackedModel
 from arm.training.sequence import split
 
 ROWS, WIDTH = 8, 12
+SLOPES = ([256.0, 1.0], [1.0, 0.0])
+"""Gradients of the micro-batches of two ranks: 258 together."""
 
 
 class Small(nn.Module):
@@ -40,6 +42,18 @@ class Small(nn.Module):
         rows = rows.to(self.shift.dtype)
         out = self.lm_head(torch.tanh(self.norm(self.first(rows)))) * self.scale + self.shift
         return (out.float() - targets).square().sum()
+
+
+class Slope(nn.Module):
+    """Four weights whose gradients are the number given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.zeros(4))
+
+    def forward(self, slope: float) -> Tensor:
+        """A line."""
+        return (self.weights * slope).sum()
 
 
 def data(step: int) -> tuple[Tensor, Tensor]:
@@ -70,6 +84,16 @@ def train(made: Engine, steps: range) -> list[float]:
         dist.all_reduce(total)
         losses.append(float(total))
     return losses
+
+
+def gradient(slopes: list[float], **changes: Any) -> float:
+    """The gradient that reaches the optimiser in bfloat16 from one micro-batch a slope: AdamW's first moment at beta 0."""
+    made = Engine(Slope(), EngineConfig(betas=(0.0, 0.95), gradient_clip=0.0, **changes))
+    for number, slope in enumerate(slopes, start=1):
+        made.mark(last=number == len(slopes))
+        made.backward(made(slope))
+    made.step(0.0)
+    return float(made.state_dict()["fragments"][0]["moments"]["exp_avg"][0])
 
 
 def rows_of(step: int, vocabulary: Any) -> list[Batch]:
@@ -114,6 +138,8 @@ def main(folder: Path) -> None:
     for name, changes, source, steps in torch.load(folder / "plan.pt", weights_only=True):
         if source == "language model":
             losses = language_model(**changes)
+        elif source == "slopes":
+            losses = [gradient(SLOPES[rank()], **changes)]
         else:
             made = engine(**changes)
             if source:

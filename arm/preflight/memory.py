@@ -8,6 +8,8 @@ P parameters on N ranks, bfloat16 (ZeRO, arXiv 1910.02054, section 3; K = 12 byt
     masters        4P      4P/N       4P/N       4P/N
     moments        8P      8P/N       8P/N       8P/N
 
+Gradients that are added up in float32 take 4P and 4P/N; at stage 1 one in bfloat16 goes as soon as it is added.
+
 Activations of a decoder layer per token, by what its backward pass needs (counted as in arXiv 2205.05198, for grouped
 keys and a gated MLP): 9 widths, 4 key widths, 4 MLP widths; in bfloat16 11 widths, because norms keep float32 copies.
 The dtype `auto` counts as bfloat16.
@@ -32,14 +34,22 @@ class Part:
 
 
 def zero_states(
-    parameters: float, *, stage: int, ranks: int, dtype: str = "bfloat16", muon: bool = False, ema: bool = False
+    parameters: float,
+    *,
+    stage: int,
+    ranks: int,
+    dtype: str = "bfloat16",
+    gradient_dtype: str = "model",
+    muon: bool = False,
+    ema: bool = False,
 ) -> list[Part]:
     """Parameters, gradients, masters and moments of a rank."""
     width = 4 if dtype == "float32" else 2
+    gradient_width = 4 if gradient_dtype == "float32" else width
     moments = 4 if muon else 8
     held = [
         ("parameters", width, 3),
-        ("gradients", width, 2),
+        ("gradients", gradient_width, 2),
         ("float32 masters", 4, 1),
         ("moments", moments, 1),
         *([("running average", 4, 1)] if ema else []),
@@ -48,8 +58,8 @@ def zero_states(
         Part(name, parameters * each / (ranks if stage >= shared_from else 1), _how(each, stage >= shared_from, ranks))
         for name, each, shared_from in held
     ]
-    bucket = min(parameters, BUCKET_ELEMENTS) * width
-    return [*parts, Part("buckets", 2 * bucket, "2 of at most 500M elements: gradients, and weights that are gathered")]
+    buckets = min(parameters, BUCKET_ELEMENTS) * (gradient_width + width)
+    return [*parts, Part("buckets", buckets, "2 of at most 500M elements: gradients, and weights that are gathered")]
 
 
 def language_activations(

@@ -97,7 +97,13 @@ def _plan_memory(plan: StepPlan, config: StageConfig, model: LanguageGeometry, c
     shared = {"dtype": config.dtype}
     plan.memory = [
         *memory.zero_states(
-            parameters, stage=stage, ranks=plan.ranks, muon=config.optimizer == "muon", ema=ema, **shared
+            parameters,
+            stage=stage,
+            ranks=plan.ranks,
+            gradient_dtype=config.gradient_dtype,
+            muon=config.optimizer == "muon",
+            ema=ema,
+            **shared,
         ),
         *memory.language_activations(model, tokens, checkpointing=config.activation_checkpointing, **shared),
         memory.logits(min(config.loss_chunk, tokens), rows),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from typing import Literal
 
-from arm.config import operational, suggest
+from arm.config import added, operational, suggest
 from arm.errors import UserError
 
 Shape = Literal["linear", "cosine", "constant"]
@@ -198,6 +198,8 @@ class StageConfig:
     """Type of weights, activations and gradients; the optimiser keeps float32 masters. auto: bfloat16 on a GPU or a CPU
     with AMX or AVX512_BF16, else float32; the bytes then depend on the machine and the content key does not: the manifest's
     metric `bits` says which it was, and a checkpoint of the other type is refused."""
+    gradient_dtype: Literal["model", "float32"] = added("model")
+    """Type in which gradients are added up over micro-batches and ranks: the model's, or float32, as Megatron-LM does."""
     engine: Literal["deepspeed", "torch"] = "deepspeed"
     """DeepSpeed, or plain PyTorch as the reference."""
     zero_stage: Literal[0, 1, 2, 3] = 1
@@ -257,6 +259,11 @@ class StageConfig:
             raise UserError(f"StageConfig.ema_decay is {self.ema_decay}; give 0 (none) to below 1 (BAGEL: 0.9999).")
         if self.engine == "torch" and self.zero_stage != 1:
             raise UserError("StageConfig.zero_stage has no effect with the engine 'torch': leave it out.")
+        if self.gradient_dtype != "model" and self.dtype != "float32" and self.zero_stage == 0:
+            raise UserError(
+                f"gradient_dtype is {self.gradient_dtype!r}, but ZeRO stage 0 of DeepSpeed adds gradients up in the model's "
+                "type; use zero_stage 1, 2 or 3."
+            )
         if self.optimizer == "muon" and self.zero_stage == 3:
             raise UserError("Muon needs whole matrices and ZeRO stage 3 cuts each of them; use zero_stage 2, or adamw.")
         if self.optimizer == "adamw" and self.muon_learning_rate != 0.02:

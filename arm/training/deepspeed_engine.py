@@ -10,6 +10,7 @@ compiled: torch's AdamW, and DeepSpeed's shared-memory op (one inference op uses
 """
 
 import contextlib
+import io
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -39,12 +40,16 @@ class DeepSpeedBackend:
         self._stage = config.zero_stage
         self._plain = config.zero_stage == 0 and config.dtype == "float32"
         """DeepSpeed then hands the parameters to the optimiser as they are, and checks nothing."""
+        self._bf16_optimizer = config.zero_stage == 1 and config.sum_dtype != config.dtype
+        """DeepSpeed then takes its BF16_Optimizer, which names the same things differently. It takes the norm over what has a
+        gradient on this rank: every parameter must have one on all ranks, if only of 0 (`PackedModel`'s have)."""
         names: dict[Tensor, str] = {parameter: name for name, parameter in module.named_parameters()}
         self.optimizer: torch.optim.Optimizer = make_optimizer(groups)
         settings = deepspeed_config(config, sum(parameter.numel() for parameter in names))
-        self._engine, *_ = deepspeed.initialize(
-            model=module, optimizer=self.optimizer, config=settings, dist_init_required=False
-        )
+        with contextlib.redirect_stdout(io.StringIO()):  # BF16_Optimizer prints what memory is left, unasked
+            self._engine, *_ = deepspeed.initialize(
+                model=module, optimizer=self.optimizer, config=settings, dist_init_required=False
+            )
         self.optimizer.state.clear()  # stage 0 in bfloat16 starts with a step on gradients of 0, which Adam would count
         self.whole = self._stage == 0
         self._norm = 0.0
@@ -108,7 +113,7 @@ class DeepSpeedBackend:
                 zero.persistent_parameters[0].all_gather(zero.persistent_parameters)
         elif self._stage:
             zero.update_lp_params()
-            for index in range(len(zero.bit16_groups)):
+            for index in range(0 if self._bf16_optimizer else len(zero.bit16_groups)):
                 zero._update_model_bit16_weights(index)
         elif not self._plain:
             for weights, masters in zip(zero.fp16_groups, zero.fp32_groups, strict=True):
@@ -130,7 +135,11 @@ class DeepSpeedBackend:
             for weights, flat in zip(zero.fp16_groups, zero.fp32_partitioned_groups_flat, strict=True):
                 yield Master(flat, tuple(_stage3_pieces(weights, names)))
         elif self._stage:
-            for weights, flat in zip(zero.round_robin_bit16_groups, zero.single_partition_of_fp32_groups, strict=True):
+            if self._bf16_optimizer:
+                groups, flats = zero.bf16_groups, zero.fp32_groups_flat_partition
+            else:
+                groups, flats = zero.round_robin_bit16_groups, zero.single_partition_of_fp32_groups
+            for weights, flat in zip(groups, flats, strict=True):
                 yield Master(flat, tuple(_partition_pieces(weights, names, flat.numel())))
         else:
             groups = [group["params"] for group in self.optimizer.param_groups]
@@ -164,11 +173,18 @@ def _stage3_pieces(weights: list[Any], names: dict[Tensor, str]) -> Iterator[Pie
 
 def deepspeed_config(config: EngineConfig, num_elements: int) -> dict[str, Any]:
     """DeepSpeed's settings for an EngineConfig."""
+    gradients = {"bfloat16": "bf16", "float32": "fp32"}[config.sum_dtype]
     return {
         "train_micro_batch_size_per_gpu": config.micro_batch,
         "gradient_accumulation_steps": 1,  # `mark` says which pass is the last of a step
         "gradient_clipping": config.gradient_clip,
-        "bf16": {"enabled": config.dtype == "bfloat16", "check_grad_overflow": True},
+        "bf16": {
+            "enabled": config.dtype == "bfloat16",
+            "check_grad_overflow": True,
+            "immediate_grad_update": True,  # a gradient in bfloat16 goes as soon as it is added to the float32 sum
+        },
+        "data_types": {"grad_accum_dtype": gradients},
+        "communication_data_type": gradients,
         "zero_optimization": {
             "stage": config.zero_stage,
             "overlap_comm": False,

@@ -25,6 +25,8 @@ class EngineConfig:
     micro_batch: int = 1
     zero_stage: Literal[0, 1, 2, 3] = 1
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    gradient_dtype: Literal["model", "float32"] = "model"
+    """Type in which gradients are added up over micro-batches and ranks: the model's, or float32."""
     new_rows_factor: float = 1.0
     """Factor on the learning rate of embedding and head."""
     optimizer: Literal["adamw", "muon"] = "adamw"
@@ -34,3 +36,8 @@ class EngineConfig:
     """Size of Muon's updates."""
     ema_decay: float = 0.0
     """Decay of an exponential moving average of the float32 weights (0: none is kept)."""
+
+    @property
+    def sum_dtype(self) -> Literal["bfloat16", "float32"]:
+        """What gradients are added up in."""
+        return self.dtype if self.gradient_dtype == "model" else self.gradient_dtype

@@ -243,6 +243,7 @@ def engine_config(config: StageConfig) -> EngineConfig:
         engine=config.engine,
         zero_stage=config.zero_stage,
         dtype=computing_dtype(config.dtype),
+        gradient_dtype=config.gradient_dtype,
         ema_decay=config.ema_decay,
         new_rows_factor=config.new_rows_learning_rate,
     )

@@ -35,6 +35,8 @@ class TorchBackend:
         self._masters = [p.detach().float().clone() if dtype != torch.float32 else p for p in self._weights]
         for master in self._masters:
             master.requires_grad_()
+        self._holders = self._masters if config.sum_dtype == "float32" else self._weights
+        """Their `grad` is the step's gradient, in their type."""
         taken = iter(self._masters)
         for group in groups:
             group["params"] = [next(taken) for _ in group["params"]]
@@ -54,10 +56,14 @@ class TorchBackend:
     def backward(self, loss: Tensor) -> None:
         """Accumulate the gradient of this rank's share of the loss."""
         loss.backward()  # type: ignore[no-untyped-call]
+        for holder, weight in zip(self._holders, self._weights, strict=True):
+            if holder is not weight and weight.grad is not None:
+                holder.grad = weight.grad.float() if holder.grad is None else holder.grad.add_(weight.grad)
+                weight.grad = None
 
     def step(self) -> None:
         """Sum over ranks, clip, update; a gradient that is not finite leaves the step out."""
-        gradients = [_summed(weight) for weight in self._weights]
+        gradients = [_summed(holder) for holder in self._holders]
         norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
         self.gradient_norm = float(norm)
         if bool(torch.isfinite(norm)):

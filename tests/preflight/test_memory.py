@@ -31,6 +31,12 @@ def test_bytes_a_parameter_by_zero_stage_on_eight_ranks(stage: int, expected: fl
     assert held == pytest.approx(1_000 * expected)
 
 
+def test_gradients_added_up_in_float32_take_four_bytes_and_a_wider_bucket() -> None:
+    whole, cut = (sizes(memory.zero_states(P, stage=stage, ranks=200, gradient_dtype="float32")) for stage in (1, 2))
+    assert (whole["gradients"], cut["gradients"]) == (4 * P, 4 * P / 200)  # 32.3 GB, 162 MB
+    assert whole["buckets"] == cut["buckets"] == 500e6 * (4 + 2)
+
+
 def test_float32_doubles_parameters_and_gradients_and_muon_halves_moments() -> None:
     found = sizes(memory.zero_states(10, stage=0, ranks=1, dtype="float32", muon=True))
     assert (found["parameters"], found["gradients"], found["moments"]) == (40, 40, 40)

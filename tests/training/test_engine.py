@@ -21,6 +21,12 @@ ENGINES: dict[str, dict[str, Any]] = {
     "torch": {"engine": "torch"},
     **{f"zero-{stage}": {"zero_stage": stage} for stage in (0, 1, 2, 3)},
 }
+FLOAT32_SUMS: dict[str, dict[str, Any]] = {
+    name: {**config, "dtype": "bfloat16", "gradient_dtype": "float32"}
+    for name, config in ENGINES.items()
+    if name != "zero-0"
+}
+"""Engines that add up gradients of bfloat16 in float32."""
 CUT = ("zero-1", "zero-3")
 """Engines that run on two ranks in the quick tests; the others in the slow one."""
 ROWS: dict[str, dict[str, Any]] = {
@@ -96,7 +102,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("onward-zero-3", ENGINES["zero-3"] | {"ema_decay": 0.9}, "one-torch", (HALF, STEPS)),
         ("onward-zero-1", ENGINES["zero-1"] | {"ema_decay": 0.9}, "one-zero-2", (HALF, STEPS)),
     ]
-    two_ranks(path, [*whole, *halves, *resumed, *[(name, run, "language model", (0, 4)) for name, run in ROWS.items()]])
+    rows = [(name, run, "language model", (0, 4)) for name, run in ROWS.items()]
+    sums = [(f"sum-{name}", config, "slopes", (0, 1)) for name, config in FLOAT32_SUMS.items()]
+    two_ranks(path, [*whole, *halves, *resumed, *rows, *sums])
     return path
 
 
@@ -110,6 +118,26 @@ def test_one_rank_has_the_losses_of_plain_pytorch(name: str, reference: list[flo
     losses = engine_runs.train(engine_runs.engine(**ENGINES[name]), range(STEPS))
     assert losses[-1] < losses[0] / 3
     assert losses == pytest.approx(reference, abs=2e-6)
+
+
+@pytest.mark.parametrize("name", list(ENGINES))
+def test_small_gradients_vanish_beside_large_ones_in_bfloat16(name: str) -> None:
+    """Eight bits are significant: 256 and 258 are neighbours, and 256 + 1, halfway, is rounded to 256."""
+    assert engine_runs.gradient([256, 1, 1, 1], **ENGINES[name]) == 256
+
+
+@pytest.mark.parametrize("name", list(FLOAT32_SUMS))
+def test_float32_sums_lose_no_gradient_of_a_micro_batch_or_rank(name: str, folder: Path) -> None:
+    assert engine_runs.gradient([256, 1, 1, 1], **FLOAT32_SUMS[name]) == 259
+    assert torch.load(folder / f"sum-{name}-losses.pt", weights_only=True) == [258]
+
+
+@pytest.mark.parametrize("name", ["zero-1", "zero-2", "zero-3"])
+def test_float32_sums_make_engines_in_bfloat16_agree(name: str) -> None:
+    plain, losses = (
+        engine_runs.train(engine_runs.engine(**FLOAT32_SUMS[which]), range(STEPS)) for which in ("torch", name)
+    )
+    assert losses == pytest.approx(plain, abs=2e-6)
 
 
 @pytest.mark.parametrize("name", CUT)
@@ -194,9 +222,11 @@ def test_one_changed_bit_is_noticed(folder: Path) -> None:
         engine_runs.engine().load_state_dict(saved)
 
 
-@pytest.mark.parametrize("name", ["torch", "zero-0", "zero-1", "zero-3"])
-def test_a_gradient_that_is_not_finite_leaves_the_step_out(name: str) -> None:
-    made = engine_runs.engine(**ENGINES[name], ema_decay=0.9)
+@pytest.mark.parametrize(
+    "config", [*(ENGINES[name] for name in ("torch", "zero-0", "zero-1", "zero-3")), *FLOAT32_SUMS.values()]
+)
+def test_a_gradient_that_is_not_finite_leaves_the_step_out(config: dict[str, Any]) -> None:
+    made = engine_runs.engine(**config, ema_decay=0.9)
     engine_runs.train(made, range(2))
     before = made.state_dict()
     made.mark(last=True)
@@ -207,7 +237,10 @@ def test_a_gradient_that_is_not_finite_leaves_the_step_out(name: str) -> None:
     assert after["digest"] == before["digest"]
 
 
-@pytest.mark.parametrize("config", [{"engine": "torch"}, {"zero_stage": 1, "dtype": "bfloat16"}, {"zero_stage": 3}])
+@pytest.mark.parametrize(
+    "config",
+    [{"engine": "torch"}, {"zero_stage": 1, "dtype": "bfloat16"}, FLOAT32_SUMS["zero-1"], {"zero_stage": 3}],
+)
 def test_the_average_follows_the_float32_weights_and_can_take_their_place(config: dict[str, Any]) -> None:
     """Decay .9 grows from (1 + n) / (10 + n): the first two steps count with .9 and 9/11."""
     made = engine_runs.engine(**config, ema_decay=0.9)
@@ -250,6 +283,8 @@ def test_every_engine_dtype_and_optimizer_on_two_ranks(tmp_path: Path) -> None:
     """Losses within what the type resolves, and a state of two ranks that one reads to the bit."""
     runs = {f"{name}-fp32": ENGINES[name] for name in ("torch", "zero-0", "zero-2")}
     runs |= {f"{name}-bf16": {**config, "dtype": "bfloat16"} for name, config in ENGINES.items()}
+    runs |= {f"{name}-bf16-float32-sums": config for name, config in FLOAT32_SUMS.items()}
+    runs |= {f"{name}-float32-sums-muon": {**FLOAT32_SUMS[name], **MUON} for name in ("torch", "zero-1", "zero-2")}
     runs |= {f"{name}-muon": {**ENGINES[name], **MUON} for name in ("torch", "zero-0", "zero-1", "zero-2")}
     two_ranks(tmp_path, [(name, config, "", (0, STEPS)) for name, config in runs.items()])
     for name, config in runs.items():

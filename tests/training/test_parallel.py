@@ -127,6 +127,8 @@ def test_what_cannot_be_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch
         StageConfig(engine="torch", zero_stage=2)
     with pytest.raises(UserError, match="Muon needs whole matrices and ZeRO stage 3"):
         StageConfig(optimizer="muon", zero_stage=3)
+    with pytest.raises(UserError, match="gradient_dtype is 'float32', but ZeRO stage 0 of DeepSpeed"):
+        StageConfig(gradient_dtype="float32", zero_stage=0)
     with pytest.raises(UserError, match=r"ema_decay is 1\.0"):
         StageConfig(ema_decay=1.0)
     monkeypatch.setenv("WORLD_SIZE", "6")
