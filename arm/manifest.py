@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ class Outcome:
     """Those found in the data itself."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """An artifact: identity, counts and files, with the folder that it was opened from."""
 
@@ -65,9 +65,9 @@ class Manifest:
     tombstones: frozenset[str] = field(compare=False, repr=False, default=frozenset())
     """Uids that its readers refuse, put in when a job opens it (`arm.data.refusing`); no part of the identity."""
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        """The artifact's identity: sha256 of the canonical manifest."""
+        """The artifact's identity: sha256 of the canonical manifest. Kept, for it costs as much as there are files."""
         return hashlib.sha256(self.to_json()).hexdigest()
 
     @property

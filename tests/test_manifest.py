@@ -1,5 +1,6 @@
 """A manifest identifies an artifact by its bytes alone, and finds every damaged file by name."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -41,6 +42,14 @@ def test_the_digest_does_not_depend_on_where_it_lies(artifact: Manifest, tmp_pat
     moved = manifests.load(str(tmp_path / "moved"))
     assert moved.digest == artifact.digest
     assert str(tmp_path) not in moved.to_json().decode()
+
+
+def test_a_manifest_is_written_out_once_for_its_digest(artifact: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lineage has a row for every file, each with the digest: 2,212 images would write out 2,212 entries 2,212 times."""
+    written: list[str] = []
+    monkeypatch.setattr(Manifest, "to_json", lambda manifest: written.append(manifest.key) or b"{}")
+    fresh = dataclasses.replace(artifact)
+    assert len({fresh.digest for _ in range(3)}) == len(written) == 1
 
 
 def test_the_digest_depends_on_every_byte(artifact: Manifest) -> None:
