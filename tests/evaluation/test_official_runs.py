@@ -239,7 +239,7 @@ def test_imagenet_takes_the_class_that_is_nearest_to_what_the_codes_keep(release
     right = [item["group"] == name for item, name in zip(items, nearest, strict=True)]
     scores = json.loads((tmp_path / "out/benchmarks/reference/imagenet/scores.json").read_text())
     assert scores["estimates"]["mean_of_classes"]["value"] == pytest.approx(sum(right) / 6)  # two of each class
-    assert scores["protocol"]["data_files"].keys() == {"classes.json"}
+    assert scores["protocol"]["data_files"].keys() == {"classes.json", "images (6)"}
     assert scores["protocol"]["model"]["files"].keys() == {"tokenizer", "encoder"}
     assert scores["refused"] == "49994 of 50000 items have no score (0 failed)"
 
