@@ -147,7 +147,9 @@ def test_what_failed_is_not_published_and_asked_again_alone(
             with pytest.raises(SystemExit):
                 run(capsys, *arguments)
             told = capsys.readouterr().err
-            assert told.startswith(f"{refusals} items failed: {refusals} of model/pope ({refusals} × HTTP 400: ")
+            assert told.startswith(
+                f"{refusals} items failed: {refusals} of model/pope ({refusals} × HTTP 400: content policy);"
+            )
             assert "--official.publish-failed true" in told
             assert server.calls == calls
             assert not list((tmp_path / "evaluation/evaluate-model").glob("*/manifest.json"))
