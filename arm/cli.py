@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 from arm import command_line, jobs
 from arm.config import suggest
 from arm.errors import ArmError, UserError
-from arm.storage.disk import full_disk_in_a_sentence
+from arm.storage.disk import disk_errors_in_a_sentence
 
 STORE = "store/toy"
 TOLD = {"evaluate-model": "arm.evaluation.summary:lines"}
@@ -42,7 +42,7 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command."""
     try:
-        with full_disk_in_a_sentence(os.getcwd()):
+        with disk_errors_in_a_sentence(os.getcwd()):
             _run(list(sys.argv[1:] if arguments is None else arguments))
     except ArmError as error:
         print(error, file=sys.stderr)

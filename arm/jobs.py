@@ -266,9 +266,9 @@ def reuse(ready: Plan) -> Manifest | None:
 
 def execute(ready: Plan) -> Manifest:
     """Run the job's function on a plan and publish the manifest last. Every rank computes; rank 0 alone publishes."""
-    from arm.storage.disk import full_disk_in_a_sentence
+    from arm.storage.disk import disk_errors_in_a_sentence
 
-    with full_disk_in_a_sentence(ready.folder.url):
+    with disk_errors_in_a_sentence(ready.folder.url):
         if int(os.environ.get("RANK", "0")) > 0:
             call(ready)
             return _unpublished(ready)

@@ -39,7 +39,7 @@ from arm.errors import ArmError, UserError
 from arm.manifest import Manifest
 from arm.progress import tell
 from arm.resources import Resources, payload_of
-from arm.storage.disk import full_disk_in_a_sentence
+from arm.storage.disk import disk_errors_in_a_sentence
 from arm.tracking.session import session
 from arm.tracking.spool import store_of
 
@@ -81,7 +81,7 @@ def launch(
 
     `earlier` is a store of earlier crawls that this one adds to, `attempt` the number of a download (see `arm.earlier`).
     """
-    with reported_errors(job_name), full_disk_in_a_sentence(output):
+    with reported_errors(job_name), disk_errors_in_a_sentence(output):
         if "ARM_RUNNER_PID" in os.environ:
             die_with(int(os.environ["ARM_RUNNER_PID"]))
         place = configs.from_json(Resources, resources)
@@ -100,7 +100,7 @@ def launch_part(
     job_name: str, part: str, *, output: str, config: str = "{}", resources: str = "{}", **inputs: str | None
 ) -> None:
     """Make the units of part `k/n` of a divisible job in this process; nothing is published but units."""
-    with reported_errors(job_name), full_disk_in_a_sentence(output):
+    with reported_errors(job_name), disk_errors_in_a_sentence(output):
         place = configs.from_json(Resources, resources)
         plan = jobs.plan(job_name, output=output, config=config, inputs=inputs)
         if plan.complete() is None:

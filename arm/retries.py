@@ -10,6 +10,7 @@ No wait is longer than `longest_wait_seconds`, whatever the service asks for. St
 
 import contextlib
 import email.utils
+import json
 import math
 import random
 import time
@@ -17,7 +18,7 @@ import urllib.error
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import HTTPException
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Answer = TypeVar("Answer")
 PASSING = frozenset({408, 409, 425, 429})
@@ -25,6 +26,10 @@ PASSING = frozenset({408, 409, 425, 429})
 REFUSING = frozenset({401, 403, 404})
 """Statuses that every request would meet: a wrong key, address or model."""
 MAX_PROBLEM_CHARACTERS = 200
+MAX_BODY_BYTES = 64 << 10
+"""Of a refusal that is read: JSON that is cut off is no JSON."""
+SAYING = ("message", "detail", "code", "type")
+"""Fields that say why in the JSON of a refusal, the clearest first: of OpenAI's API, vLLM, FastAPI."""
 
 
 class UnansweredError(Exception):
@@ -91,6 +96,23 @@ def retry_after(value: str, now: float) -> float | None:
         return None
 
 
+def reason_in(body: str) -> str:
+    """Why a service refused, out of the body of its refusal; the body itself where it is not such JSON.
+
+    {"error": {"message": "content policy", "code": "policy"}}  ->  content policy
+    {"error": "busy"}                                           ->  busy
+    """
+    try:
+        found: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        return body.strip()
+    if isinstance(found, dict):
+        found = found.get("error") or found
+    if isinstance(found, dict):
+        found = next((found[name] for name in SAYING if isinstance(found.get(name), str | int) and found[name]), None)
+    return str(found).strip() if isinstance(found, str | int) else body.strip()
+
+
 def _failure(error: OSError | HTTPException, attempts: int) -> UnansweredError:
     if not isinstance(error, urllib.error.HTTPError):
         reason = getattr(error, "reason", None)  # urllib wraps what broke while it connected
@@ -98,7 +120,7 @@ def _failure(error: OSError | HTTPException, attempts: int) -> UnansweredError:
         return UnansweredError(f"{type(cause).__name__}: {cause}", status=None, attempts=attempts)
     status, text = error.code, ""
     with error, contextlib.suppress(OSError, HTTPException):
-        text = error.read(4 * MAX_PROBLEM_CHARACTERS).decode(errors="replace").strip()
+        text = reason_in(error.read(MAX_BODY_BYTES).decode(errors="replace"))
     kind: type[UnansweredError] = RefusedError
     if status in REFUSING:
         kind = ShutOutError

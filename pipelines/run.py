@@ -35,7 +35,7 @@ from arm.launch import read_error
 from arm.lock import output_lock
 from arm.recipes import STEPS, Recipe
 from arm.storage import Folder, LocalFolder, open_folder
-from arm.storage.disk import full_disk_error, full_disk_in_a_sentence, is_full
+from arm.storage.disk import disk_errors_in_a_sentence, full_disk_error, is_full
 from arm.tracking.session import session
 from arm.tracking.spool import tracking_folder
 from pipelines.stopping import interrupt_on_sigterm, let_tasks_save
@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> None:
             submit(options.host, name, recipe, store, options.earlier, options.attempt)
         else:
             interrupt_on_sigterm()
-            with full_disk_in_a_sentence(store):
+            with disk_errors_in_a_sentence(store):
                 run_here(name, recipe, store, options.earlier, options.attempt)
     except ArmError as error:
         print(error, file=sys.stderr)

@@ -1,11 +1,16 @@
 """The machine that runs jobs: content keys, reuse, resume, one writer, and errors as sentences."""
 
 import dataclasses
+import errno
 import json
+import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from made_up_jobs import MADE_UP
@@ -15,6 +20,7 @@ from arm.errors import IntegrityError, LockedError, UserError
 from arm.lock import output_lock
 from arm.manifest import Manifest
 from arm.storage import LocalFolder
+from arm.storage.disk import disk_errors_in_a_sentence
 
 SCRIPT = str(Path(__file__).with_name("made_up_jobs.py"))
 
@@ -93,6 +99,27 @@ def test_without_manifest_there_is_no_artifact(tmp_path: Path) -> None:
 def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^The disk that holds .*/01-count/\w+ is full; free some space"):
         count(tmp_path, '{"how": "full"}')
+
+
+def test_an_output_that_cannot_be_made_is_one_sentence_and_no_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Below a file; on a disk without any room, such as /proc; a bug of a job's is neither."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"/file/01-count/\w+ cannot be used \(Not a directory: .*: give another path"):
+        count(tmp_path / "file")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=0, used=0, free=0))
+    place = str(tmp_path / "01-count")
+    numbers = (errno.ENOENT, errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.ENOSPC, errno.EDQUOT)
+    for number in numbers:
+        full = number in (errno.ENOSPC, errno.EDQUOT)
+        told = f"The disk that holds {place} is full;" if full else f"{place} cannot be used ("
+        with pytest.raises(UserError, match=re.escape(told)), disk_errors_in_a_sentence(place):
+            raise OSError(number, os.strerror(number), place)
+    (tmp_path / "01-count").mkdir()
+    for bug in (FileNotFoundError(errno.ENOENT, "", f"{place}/units"), RuntimeError("a bug")):
+        with pytest.raises(type(bug)), disk_errors_in_a_sentence(place):
+            raise bug
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import pytest
 
 from arm.errors import UserError
 from arm.posting import post
-from arm.retries import RefusedError, Retries, ShutOutError, UnansweredError, retry_after
+from arm.retries import RefusedError, Retries, ShutOutError, UnansweredError, reason_in, retry_after
 
 
 def status(code: int, text: str = "", **headers: str) -> urllib.error.HTTPError:
@@ -44,10 +44,29 @@ def test_waits_double_at_random_on_top_of_what_the_service_asks_for_and_end_at_t
 
 
 @pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ('{"error": {"message": "content policy", "code": "policy"}}', "content policy"),
+        ('{"error": {"message": "", "code": "policy"}}', "policy"),
+        ('{"error": "busy"}', "busy"),
+        ('{"object": "error", "message": "too long", "code": 400}', "too long"),
+        ('{"detail": "Not Found"}', "Not Found"),
+        (' {"error": null, "why": 1} ', '{"error": null, "why": 1}'),
+        ('["a"]', '["a"]'),
+        ("[" * 100_000, "[" * 100_000),
+        ("<html>down</html>\n", "<html>down</html>"),
+    ],
+)
+def test_the_reason_of_a_refusal_is_taken_out_of_its_json(body: str, reason: str) -> None:
+    assert reason_in(body) == reason
+
+
+@pytest.mark.parametrize(
     ("error", "problem", "code"),
     [
         (status(408), "HTTP 408: its phrase", 408),
         (status(529, "overloaded\n"), "HTTP 529: overloaded", 529),
+        (status(500, '{"error":{"message":"no room"}}'), "HTTP 500: no room", 500),
         (TimeoutError("timed out"), "TimeoutError: timed out", None),
         (urllib.error.URLError(TimeoutError("no route")), "TimeoutError: no route", None),
         (IncompleteRead(b"half"), "IncompleteRead: IncompleteRead(4 bytes read)", None),

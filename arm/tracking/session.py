@@ -4,7 +4,8 @@
         ...                      jobs of this process and its children
 
 The follower dies with the process that opened the session. At the end it has as long as it gets on with sending; what it
-could not send stays in the spool for the next session, or for `arm tracking flush`.
+could not send stays in the spool for the next session, or for `arm tracking flush`. A session that failed does not keep its
+error waiting: what MLflow does not take at once is sent by the next.
 """
 
 import contextlib
@@ -23,6 +24,7 @@ from arm.tracking.spool import Spool, tracking_folder, unsent_bytes
 OPEN = "ARM_TRACKING_SESSION"
 PATIENCE_SECONDS = 20.0
 """Without anything sent; importing MLflow takes 6 to 9 of them."""
+PATIENCE_AFTER_FAILURE_SECONDS = 3.0
 
 
 @contextlib.contextmanager
@@ -43,7 +45,10 @@ def session(store: str, *, pipeline: str = "", recipe: str = "") -> Iterator[Non
         _tell_pipeline(store, status)
         for name in names:
             os.environ.pop(name, None)
-        _end(follower, store)
+        if status == "FINISHED":
+            _end(follower, store)
+        else:
+            _end_soon(follower)
 
 
 def _pipeline_names(store: str, pipeline: str, recipe: str) -> dict[str, str]:
@@ -67,11 +72,24 @@ def _tell_pipeline(store: str, status: str) -> None:
         spool.close()
 
 
-def _end(follower: "subprocess.Popen[Any]", store: str) -> None:
-    """Close the follower's stdin and wait while what is left to send grows less."""
+def _end_soon(follower: "subprocess.Popen[Any]") -> None:
+    """Let the follower send what it can in a moment, and say nothing: the error that ended the session is to be seen."""
+    _close(follower)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        follower.wait(PATIENCE_AFTER_FAILURE_SECONDS)
+    follower.kill()
+    follower.wait()
+
+
+def _close(follower: "subprocess.Popen[Any]") -> None:
     assert follower.stdin is not None
     with contextlib.suppress(OSError):
         follower.stdin.close()
+
+
+def _end(follower: "subprocess.Popen[Any]", store: str) -> None:
+    """Close the follower's stdin and wait while what is left to send grows less."""
+    _close(follower)
     left = unsent_bytes(store)
     while True:
         try:

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from arm import manifest as manifests
+from arm.errors import UserError
 from arm.evaluation import summary
+from arm.evaluation.config import EvaluateConfig
 from arm.evaluation.detectors.config import DetectorConfig
 from arm.evaluation.imaging import encode_png
 from arm.evaluation.items import Pixels
@@ -17,6 +19,7 @@ from arm.evaluation.losses import MAX_REASONS, NO_ANSWER, account
 from arm.evaluation.models.model import NO_CLOCK, Clock, Drawing, Failed, Question, Unable
 from arm.evaluation.official import judging
 from arm.evaluation.official.config import OfficialConfig
+from arm.evaluation.official.evaluation import check_failed
 from arm.evaluation.official.readiness import open_data
 from arm.evaluation.official.run import Bench, open_bench, run_answers, run_images, score
 from arm.manifest import Manifest
@@ -152,3 +155,25 @@ def test_nothing_private_is_left_of_a_finished_benchmark(tmp_path: Path) -> None
     assert any((tmp_path / "out/.work").rglob("answers_*.jsonl"))
     output.discard_scratch()
     assert not [path for path in (tmp_path / "out").rglob("*") if path.name.startswith(".")]
+
+
+def test_what_the_model_or_the_questioner_failed_on_is_named_by_benchmark_with_the_most_frequent_reasons(
+    tmp_path: Path,
+) -> None:
+    """Two images of DPG that were not drawn and one that was not asked about, five answers of POPE for four reasons."""
+    folder = LocalFolder(tmp_path)
+    lines = {
+        "dpg/made/failures.jsonl": [{"path": name, "reason": "no image in the folder"} for name in "ab"],
+        "dpg/unasked.jsonl": [{"uid": "c", "failed": "HTTP 400: no"}],
+        "pope/made/answers_random.jsonl": [{"uid": n, "failed": f"HTTP 40{n % 4}"} for n in range(5)] + [{"uid": 5}],
+    }
+    for name, rows in lines.items():
+        folder.write(f"benchmarks/model/{name}", "".join(json.dumps(row) + "\n" for row in rows).encode())
+    scored: Any = {"model": {"dpg": None, "pope": None, "mme": None}}
+    with pytest.raises(UserError, match="the same command asks for these alone again") as caught:
+        check_failed(scored, EvaluateConfig(), folder)
+    assert str(caught.value).startswith(
+        "8 items failed: 3 of model/dpg (2 × no image in the folder; 1 × HTTP 400: no), "
+        "5 of model/pope (2 × HTTP 400; 1 × HTTP 401; 1 × HTTP 402; …); nothing is published"
+    )
+    check_failed(scored, EvaluateConfig(official=OfficialConfig(publish_failed=True)), folder)

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from dataclasses import replace
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from loopback import JsonHandler, serving
 from pope_questions import save_pope
 from test_detectors import save_clip, save_mask2former
 from test_judge import Server, server
@@ -117,6 +119,52 @@ def test_pope_needs_no_more_than_names_a_model_and_where_the_data_are(
     assert asked[0]["prompt"] == "Is there a dog in the image?\nAnswer the question using a single word or phrase."
 
 
+class Moody(JsonHandler):
+    """Refuses as often as `server.refusals` says, then answers Yes; counts the calls."""
+
+    def do_POST(self) -> None:
+        server: Any = self.server
+        self.read()
+        server.calls += 1
+        server.refusals -= 1
+        if server.refusals >= 0:
+            self.reply({"error": {"message": "content policy"}}, 400)
+        else:
+            self.reply({"choices": [{"message": {"content": "Yes."}}]})
+
+
+def test_what_failed_is_not_published_and_asked_again_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of six answers fail, then one of those two, then none; the flag publishes without what failed."""
+    save_pope(tmp_path / "bench/pope")
+    arguments = ("--benchmarks", "pope", "--model", "m", "--model.kind", "openai", "--official.data", "bench")
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Moody)) as found:
+        server: Any = found
+        monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{server.server_port}/v1")
+        for refusals, calls in ((2, 6), (1, 2)):
+            server.refusals, server.calls = refusals, 0
+            with pytest.raises(SystemExit):
+                run(capsys, *arguments)
+            told = capsys.readouterr().err
+            assert told.startswith(
+                f"{refusals} items failed: {refusals} of model/pope ({refusals} × HTTP 400: content policy);"
+            )
+            assert "--official.publish-failed true" in told
+            assert server.calls == calls
+            assert not list((tmp_path / "evaluation/evaluate-model").glob("*/manifest.json"))
+        server.refusals, server.calls = 0, 0
+        made = run(capsys, *arguments)
+        assert server.calls == 1
+        assert json.loads(made.read("benchmarks/model/pope/scores.json"))["refused"] is None
+
+        server.refusals = 2
+        some = run(capsys, *arguments, "--output", "other", "--official.publish-failed", "true")
+        scores = json.loads(some.read("benchmarks/model/pope/scores.json"))
+        assert (scores["protocol"]["num_scored"], bool(scores["refused"])) == (4, True)
+        assert some.url.rpartition("/")[2] == made.url.rpartition("/")[2]  # the flag is no part of the content key
+
+
 def save_geneval(folder: Path) -> None:
     """Two prompts, of which one asks for a colour."""
     folder.mkdir(parents=True)
@@ -193,7 +241,7 @@ def test_imagenet_takes_the_class_that_is_nearest_to_what_the_codes_keep(release
     right = [item["group"] == name for item, name in zip(items, nearest, strict=True)]
     scores = json.loads((tmp_path / "out/benchmarks/reference/imagenet/scores.json").read_text())
     assert scores["estimates"]["mean_of_classes"]["value"] == pytest.approx(sum(right) / 6)  # two of each class
-    assert scores["protocol"]["data_files"].keys() == {"classes.json"}
+    assert scores["protocol"]["data_files"].keys() == {"classes.json", "images (6)"}
     assert scores["protocol"]["model"]["files"].keys() == {"tokenizer", "encoder"}
     assert scores["refused"] == "49994 of 50000 items have no score (0 failed)"
 

@@ -113,6 +113,29 @@ def test_a_byte_of_a_data_file_makes_another_number(tmp_path: Path, name: str) -
         assert found.differences == ()
 
 
+IMAGES = {
+    "pope": "val2014/a.png", "mme": "count/a.png", "gqa": "images/n1.jpg", "gedit_en": "a.png", "imgedit": "a.png",
+    "imagenet": "val/n01/a.JPEG",
+}  # fmt: skip
+"""Benchmark -> an image that it asks about, in a file of its own."""
+
+
+@pytest.mark.parametrize(("name", "image"), IMAGES.items())
+def test_a_byte_of_an_image_makes_another_number_and_an_image_that_is_not_asked_about_none(
+    tmp_path: Path, name: str, image: str
+) -> None:
+    data = {**MADE[name][0], image: "bytes"}
+    before = evaluation_of(tmp_path / "before", name, data)
+    listed = before.read_json(f"benchmarks/model/{name}/scores.json")["protocol"]["data_files"]
+    assert listed.keys() == {*MADE[name][0], "images (1)"}
+    beside = {} if name == "imagenet" else {"other/b.png": "bytes"}
+    (same,) = compare_with(evaluation_of(tmp_path / "same", name, {**data, **beside}), before)
+    assert same.apart == ()
+    (found,) = compare_with(evaluation_of(tmp_path / "after", name, {**data, image: "Bytes"}), before)
+    assert found.apart[0].startswith("data files: images (1) ")
+    assert found.differences == ()
+
+
 def test_two_detectors_of_one_name_are_told_apart(tmp_path: Path) -> None:
     """By their weights, by the CLIP model that names colours, and by what counts as a box."""
     clip = str(save_weights(tmp_path / "clip"))

@@ -13,6 +13,7 @@ import pytest
 from made_up_jobs import MADE_UP
 
 from arm import jobs
+from arm.errors import UserError
 from arm.manifest import Outcome
 from arm.tracking import recording, tracker
 from arm.tracking import sender as senders
@@ -240,6 +241,21 @@ def test_a_session_sends_while_it_lasts_and_cleans_up(store: Path, monkeypatch: 
     assert spools(store) == []
     parents = [run for run in runs(store) if run.data.tags.get("arm.pipeline_key") == key]
     assert [run.info.status for run in parents] == ["FINISHED"]
+
+
+def test_a_session_that_failed_ends_soon_and_says_nothing_before_its_error(
+    store: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A follower that takes nothing is ended; what it was to send waits for the next session."""
+    monkeypatch.delenv("ARM_TRACKING_SESSION")
+    monkeypatch.setattr(sessions, "PATIENCE_AFTER_FAILURE_SECONDS", 0.01)
+    follower = subprocess.Popen(["sleep", "600"], stdin=subprocess.PIPE)
+    monkeypatch.setattr(sessions, "_start_follower", lambda store: follower)
+    with pytest.raises(UserError, match="went badly"), session(str(store)):
+        count(store, '{"how": "badly"}')
+    assert follower.poll() is not None
+    assert capfd.readouterr().out == ""
+    assert len(spools(store)) == 1
 
 
 def test_the_end_waits_while_less_is_left_and_then_says_what_waits(

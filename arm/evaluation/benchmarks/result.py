@@ -73,7 +73,7 @@ class Protocol:
     notes: tuple[str, ...] = ()
     """What makes this number another one than the published."""
     data_files: Mapping[str, str] = field(default_factory=dict)
-    """The data set's files that were read -> first digits of their sha256; images in files of their own are not listed."""
+    """The data set's files that were read -> first digits of their sha256; images in files of their own are one entry."""
     results: Mapping[str, str] = field(default_factory=dict)
     """The same of the results that were scored."""
     judge_settings: Mapping[str, Any] = field(default_factory=dict)

@@ -46,6 +46,8 @@ class OfficialConfig:
     """Day of the judgements, for the protocol: judges drift."""
     ledger: str = operational("")
     """SQLite file of the judge's replies, which runs may share; empty: one of this run's own."""
+    publish_failed: bool = operational(False)
+    """Publish although items failed for good; their headline stays refused."""
 
     def __post_init__(self) -> None:
         if self.seeds is not None and self.seeds < 1:

@@ -6,9 +6,8 @@ starts: it may have been planned elsewhere.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from arm.errors import UserError
 from arm.evaluation.benchmarks.reading import Files
@@ -20,11 +19,12 @@ from arm.evaluation.judge_config import JudgeConfig
 from arm.evaluation.models.config import ModelConfig
 from arm.evaluation.models.files import model_folder
 from arm.evaluation.models.kinds import find, load
+from arm.evaluation.official.asked_images import asked_images
 from arm.evaluation.official.classifying import images_by_class
 from arm.evaluation.official.config import OfficialConfig
 from arm.evaluation.official.suites import SUITES, Suite
-from arm.evaluation.production.answers import Asked, pictures_of, read_questions
-from arm.evaluation.production.layouts import find_layout, lay_out, source_of
+from arm.evaluation.production.answers import Asked, read_questions
+from arm.evaluation.production.layouts import find_layout, lay_out
 from arm.evaluation.production.pictures import Pictures
 from arm.evaluation.production.rows import Row
 from arm.storage import open_folder
@@ -119,9 +119,7 @@ def check_machine(suite: Suite, files: Files, config: OfficialConfig) -> None:
         _check_questioner(config.questioner)
     elif suite.judged == "marks":
         _check_judge(config.judge, config.ledger)
-    asked = read_rows(suite, files, config)
-    if suite.task in ("answer", "edit"):
-        _check_pictures(suite, files, asked)
+    _check_pictures(suite, files, read_rows(suite, files, config))
 
 
 def _check_questioner(config: ModelConfig) -> None:
@@ -141,18 +139,10 @@ def _check_judge(config: JudgeConfig, ledger: str) -> None:
 def _check_pictures(suite: Suite, files: Files, asked: Mapping[str, list[Row]]) -> None:
     """Every image that a row names or holds is there: the first that is not is named."""
     pictures = Pictures(files.folder, files.names)
-    listed = list(_pictures(suite, asked))
+    listed = list(asked_images(suite, asked))
     absent = [value for value, part in listed if not pictures.holds(value, part)]
     if absent:
         raise UserError(
             f"{files.folder.url} lacks {len(absent):,} of the {len(listed):,} images that {suite.name} asks about, the "
             f"first is {str(absent[0])[:80]!r}; put them there, in folders as their archives have them."
         )
-
-
-def _pictures(suite: Suite, asked: Mapping[str, list[Row]]) -> Iterator[tuple[Any, str]]:
-    """(image as the row names or holds it, part) of every row."""
-    for part, rows in asked.items():
-        for row in rows:
-            for value in (source_of(row),) if suite.task == "edit" else pictures_of(row):
-                yield value, part

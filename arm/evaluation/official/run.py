@@ -20,6 +20,7 @@ from arm.evaluation.benchmarks.result import Result, item_row, scores_row, with_
 from arm.evaluation.models.model import Model
 from arm.evaluation.official import judging
 from arm.evaluation.official.answering import write_answers
+from arm.evaluation.official.asked_images import versions_of_images
 from arm.evaluation.official.config import FOLDER, OfficialConfig
 from arm.evaluation.official.identity import judge_record
 from arm.evaluation.official.suites import SUITES, Suite
@@ -158,7 +159,7 @@ def run_answers(bench: Bench, model: Model, kind: str) -> None:
 def score(bench: Bench, model: Mapping[str, Any] | None = None) -> Result:
     """Parse and aggregate what was judged, as `arm score` does, and write items and scores; `model` says who was asked."""
     suite, config = bench.suite, bench.config
-    asked = [row for part in bench.rows.values() for row in part]  # read here: the protocol names the files that were
+    asked = bench.rows  # read here: the protocol names the files that were
     folder = bench.output.child(RESULTS)
     rubrics = [load_rubric(name) for name in suite.rubrics]
     mode = config.mode if suite.name in registry.CORRECTED else "official"
@@ -171,10 +172,11 @@ def score(bench: Bench, model: Mapping[str, Any] | None = None) -> Result:
     notes = [OURS.format(f"{rubric.name} {rubric.version}") for rubric in rubrics if rubric.source.startswith("ours")]
     protocol = replace(
         result.protocol, notes=(*result.protocol.notes, *notes),
+        data_files={**result.protocol.data_files, **versions_of_images(suite, bench.data, asked)},
         prompt_style=suite.style if suite.task == "answer" else "", judge_settings=judge_settings, model=model or {},
     )  # fmt: skip
     result = with_lost(replace(result, protocol=protocol), lost(bench.output))
-    drawn = drawn_for(bench, asked)
+    drawn = drawn_for(bench, [row for part in asked.values() for row in part])
     rows = [item_row(item) | drawn.get(item.uid, {}) for item in result.items]
     bench.output.write("items.jsonl", _lines(rows))
     scores = json.dumps(scores_row(result), indent=1, ensure_ascii=False) + "\n"

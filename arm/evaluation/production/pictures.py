@@ -42,15 +42,20 @@ class Pictures:
                 return found
         return None
 
+    def find_named(self, value: Any, part: str = "") -> str | None:
+        """The same for what a row has of an image; None where the row holds the image itself."""
+        value = _plain(value)
+        return self.find(value, part) if isinstance(value, str | int) else None
+
     def holds(self, value: Any, part: str = "") -> bool:
         """Whether `read_picture` finds an image for what a row names, or holds itself; long data are not decoded."""
-        value = _plain(value)
-        if isinstance(value, bytes) or (isinstance(value, str) and len(value) >= LONGEST_NAME):
+        plain = _plain(value)
+        if isinstance(plain, bytes) or (isinstance(plain, str) and len(plain) >= LONGEST_NAME):
             return True
-        if isinstance(value, str | int) and self.find(value, part):
+        if self.find_named(plain, part):
             return True
         try:
-            _decoded(value)
+            _decoded(plain)
         except (TypeError, ValueError, OSError, SyntaxError, PIL.Image.DecompressionBombError):
             return False
         return True
@@ -78,7 +83,7 @@ class Pictures:
 def read_picture(value: Any, pictures: Pictures | None, part: str = "") -> Pixels:
     """An image as data files hold it: a name of `pictures`, base64, bytes, or {"bytes", "path"} of Parquet."""
     value = _plain(value)
-    if pictures is not None and isinstance(value, str | int) and (name := pictures.find(value, part)):
+    if pictures is not None and (name := pictures.find_named(value, part)):
         image = read_image(pictures.folder.fetch(name))
         pictures.folder.release(name)
         return image
