@@ -89,18 +89,16 @@ def aggregate(items: Sequence[Scored], intervals: Intervals) -> dict[str, Estima
 
 
 def score(results: Files, data: Files, config: ScoreConfig) -> Result:
-    """Score every image that is there; a prompt without as many images as the others is missing some."""
+    """Score every image that is there; each prompt is expected to have as many as were asked for."""
     items = [judge(row, number) for number, row in enumerate(results.rows(results.find(RESULTS)))]
     if len({item.uid for item in items}) < len(items):
         raise UserError(f"{results.folder.url} holds an image twice; leave one of each.")
     prompts = data.rows(data.find(DATA)) if data.matching(DATA.names) else []
-    images: dict[str, int] = {}
-    for item in items:
-        images[item.uid.partition("/")[0]] = images.get(item.uid.partition("/")[0], 0) + 1
-    a_prompt = max(images.values(), default=0)
+    places = [tuple(map(int, item.uid.split("/"))) for item in items]
+    a_prompt = max([config.images_a_prompt, *(sample + 1 for _, sample in places)])
     return make_result(
         PUBLISHED, config, items=items, estimates=aggregate(items, Intervals(config)),
-        num_expected=max(len(prompts) or PROMPTS, len(images)) * a_prompt,
+        num_expected=max([len(prompts) or PROMPTS, *(prompt + 1 for prompt, _ in places)]) * a_prompt,
         notes=_notes(a_prompt, prompts),
     )  # fmt: skip
 

@@ -17,7 +17,7 @@ from typing import Any
 from arm.evaluation.benchmark import Scores
 from arm.evaluation.benchmarks.config import ScoreConfig
 from arm.evaluation.items import Verdict
-from arm.evaluation.losses import account, reasons_of
+from arm.evaluation.losses import NO_ANSWER, account, reasons_of
 from arm.evaluation.statistics import Estimate
 
 CHECKED = "checked against the official program"
@@ -153,11 +153,19 @@ def prompt_hash(prompt: str) -> str:
 
 
 def with_lost(result: Result, lost: Mapping[str, int]) -> Result:
-    """The same result, whose protocol also says what was lost before the scorer saw it: reason -> items."""
-    protocol = result.protocol
-    failures = [item for item in result.items if item.outcome == "failed"]
-    unscored = account(reasons_of(failures), protocol.num_failed + protocol.num_missing, lost)
-    return dataclasses.replace(result, protocol=dataclasses.replace(protocol, unscored=unscored))
+    """The same result, whose protocol also says what was lost before the scorer saw it: reason -> items.
+
+    Lost items stand among the missing, or failed for want of an answer; those that the scorer did not expect are missing, too.
+    """
+    protocol, scores = result.protocol, result.scores
+    reasons = reasons_of(item for item in result.items if item.outcome == "failed")
+    unexpected = max(0, sum(lost.values()) - reasons.count(NO_ANSWER) - protocol.num_missing)
+    scores = dataclasses.replace(scores, num_expected=scores.num_expected + unexpected)
+    protocol = dataclasses.replace(
+        protocol, num_expected=scores.num_expected, num_missing=scores.num_missing,
+        unscored=account(reasons, scores.num_failed + scores.num_missing, lost),
+    )  # fmt: skip
+    return dataclasses.replace(result, scores=scores, protocol=protocol)
 
 
 def failed(uid: str, group: str, reason: str, wanted: str = "") -> Scored:
