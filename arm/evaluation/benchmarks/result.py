@@ -10,7 +10,7 @@ headline is refused.
 import dataclasses
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ from arm.evaluation.statistics import Estimate
 
 CHECKED = "checked against the official program"
 NOT_CHECKED = "not checked against the official program"
+OWN_ANSWERS = "the right answers are those that the results themselves name"
 PRINTED = "printed"
 """The detail that holds what the official program prints."""
 
@@ -139,7 +140,7 @@ def make_result(
         aggregation=benchmark.aggregation, num_expected=num_expected, num_scored=outcomes["ok"],
         num_failed=outcomes["failed"], num_missing=scores.num_missing,
         unscored=account(reasons_of(failures), len(failures) + scores.num_missing),
-        checked=benchmark.checked,
+        checked=benchmark.checked if config.mode == "official" else {"all": NOT_CHECKED},
         interval=f"95%, bootstrap over items within a group, {config.num_bootstraps} resamples",
         flags=dict(sorted(Counter(flag for item in items for flag in item.flags).items())),
         notes=(*([size] if benchmark.published_items not in (0, num_expected) else []), *notes),
@@ -166,6 +167,12 @@ def with_lost(result: Result, lost: Mapping[str, int]) -> Result:
         unscored=account(reasons, scores.num_failed + scores.num_missing, lost),
     )  # fmt: skip
     return dataclasses.replace(result, scores=scores, protocol=protocol)
+
+
+def strangers(answers: Iterable[str], known: Container[str]) -> list[str]:
+    """The note on answers with ids that the data set does not have, which are left out; none where there are none."""
+    number = sum(uid not in known for uid in answers)
+    return [f"{number:,} answers to questions that the data do not have"] if number else []
 
 
 def failed(uid: str, group: str, reason: str, wanted: str = "") -> Scored:

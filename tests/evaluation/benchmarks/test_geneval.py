@@ -152,6 +152,14 @@ def test_an_image_lost_of_every_prompt_is_missed(tmp_path: Path) -> None:
     assert (asked.scores.refused, asked.protocol.num_missing) == ("4 of 8 items have no score (0 failed)", 4)
 
 
+def test_images_of_prompts_that_the_data_do_not_have_are_noted(tmp_path: Path) -> None:
+    rows = [{"prompt_index": n, "metadata": {"tag": "colors"}, "correct": True} for n in range(2)]
+    (tmp_path / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "evaluation_metadata.jsonl").write_text('{"prompt": "a photo of a cow"}\n')
+    found = geneval.score(open_files(str(tmp_path)), open_files(str(tmp_path)), ScoreConfig())
+    assert "1 images of prompts that the data do not have" in found.protocol.notes
+
+
 def test_what_is_known_to_be_lost_is_missing_also_where_the_scorer_did_not_expect_it(tmp_path: Path) -> None:
     """One image of one prompt, scored; another three were lost on the way: 1 of 4, and the reasons add up."""
     row = {"prompt_index": 0, "sample": 0, "metadata": {"tag": "colors"}, "correct": True}
