@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from arm.evaluation.benchmarks.config import ScoreConfig
 from arm.evaluation.benchmarks.intervals import Intervals
-from arm.evaluation.benchmarks.reading import Files, Row, Source, need, only
+from arm.evaluation.benchmarks.reading import Files, Row, Source, need, only, row_of
 from arm.evaluation.benchmarks.result import (
     NOT_CHECKED,
     OWN_ANSWERS,
@@ -67,8 +67,8 @@ def score(results: Files, data: Files, config: ScoreConfig) -> Result:
     """Score every prediction."""
     name = results.find(RESULTS)
     rows: dict[str, Row] = only(results.rows(name), "image", name)
-    for row in rows.values():
-        need(row, ("label", "prediction"), name)
+    for number, row in enumerate(rows.values()):
+        need(row, ("label", "prediction"), row_of(number, results.place(name)))
     names: dict[str, str] = data.json(classes) if (classes := data.look(CLASSES)) else {}
     items = [judge(uid, row["label"], row["prediction"], names) for uid, row in rows.items()]
     return make_result(

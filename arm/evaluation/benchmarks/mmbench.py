@@ -15,7 +15,7 @@ from arm.errors import UserError
 from arm.evaluation.benchmarks.choices import REFUSED, extract_lmms, infer_lmms, infer_vlmevalkit
 from arm.evaluation.benchmarks.config import ScoreConfig
 from arm.evaluation.benchmarks.intervals import Intervals
-from arm.evaluation.benchmarks.reading import Files, Row, Source, need, only
+from arm.evaluation.benchmarks.reading import Files, Row, Source, need, only, row_of
 from arm.evaluation.benchmarks.result import (
     CHECKED,
     OWN_ANSWERS,
@@ -115,12 +115,13 @@ def aggregate(
 def score(results: Files, data: Files, config: ScoreConfig) -> Result:
     """Score every row; the options and answers come from the results, or from the data set where that is given."""
     name = results.find(RESULTS)
-    rows = only(results.rows(name), "index", name)
+    rows = only(results.rows(name), "index", results.place(name))
+    for number, row in enumerate(rows.values()):
+        need(row, ("prediction",), row_of(number, results.place(name)))
     expected = only(data.rows(named), "index", named) if (named := data.look(DATA)) else {}
     notes = strangers(rows, expected) if expected else [OWN_ANSWERS]
     rows = {uid: row for uid, row in rows.items() if uid in expected or not expected}
     for uid, row in rows.items():
-        need(row, ("prediction",), f"index {uid} of {name}")
         row.update({key: value for key, value in expected.get(uid, {}).items() if key != "prediction"})
     items = [judge(row) for row in rows.values()]
     sizes = Counter(int(uid) % CIRCLE for uid in expected) if expected else _sizes_of_circles(rows)

@@ -161,7 +161,7 @@ def only(rows: Sequence[Row], key: str, name: str) -> dict[str, Row]:
     found: dict[str, Row] = {}
     for number, row in enumerate(rows):
         if row.get(key) is None:
-            raise UserError(f"Row {number + 1} of {name} has no {key!r}; it has {', '.join(map(repr, row))}.")
+            raise UserError(f"{row_of(number, name)} has no {key!r}; it has {', '.join(map(repr, row))}.")
         if (uid := str(row[key])) in found:
             raise UserError(f"{name} holds {key} {uid!r} twice; leave one of them.")
         found[uid] = row

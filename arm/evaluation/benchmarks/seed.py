@@ -21,7 +21,7 @@ from typing import Any
 
 from arm.evaluation.benchmarks.config import Mode, ScoreConfig
 from arm.evaluation.benchmarks.intervals import Intervals
-from arm.evaluation.benchmarks.reading import Files, Row, Source, need
+from arm.evaluation.benchmarks.reading import Files, Row, Source, need, row_of
 from arm.evaluation.benchmarks.result import (
     NOT_CHECKED,
     OWN_ANSWERS,
@@ -98,9 +98,9 @@ def score(results: Files, data: Files, config: ScoreConfig) -> Result:
     """Score predictions against their own `gt_answer`, or against the questions where those are given."""
     questions = _questions(data)
     name = results.find(RESULTS)
-    predictions = by_id(results.rows(name), name)
-    for row in predictions.values():
-        need(row, ("prediction",) if questions else ("prediction", "gt_answer"), name)
+    predictions = by_id(results.rows(name), results.place(name))
+    for number, row in enumerate(predictions.values()):
+        need(row, ("prediction",) if questions else ("prediction", "gt_answer"), row_of(number, results.place(name)))
     items = [
         judge(uid, _answer(questions.get(uid), row), row["prediction"], group=_group(questions.get(uid, row)), mode=config.mode)
         for uid, row in predictions.items() if uid in questions or not questions
@@ -133,8 +133,9 @@ def by_id(rows: Sequence[Row], name: str) -> dict[str, Row]:
     """Rows by id: 7, 7, 8 -> 7, 7#2, 8"""
     found: dict[str, Row] = {}
     seen: Counter[str] = Counter()
-    for row in ({NAMES.get(key, key): value for key, value in row.items()} for row in rows):
-        need(row, ("question_id",), name)
+    for number, own in enumerate(rows):
+        row = {NAMES.get(key, key): value for key, value in own.items()}
+        need(row, ("question_id",), row_of(number, name))
         uid = str(row["question_id"])
         seen[uid] += 1
         found[uid if seen[uid] == 1 else f"{uid}#{seen[uid]}"] = row
@@ -148,7 +149,7 @@ def _questions(data: Files) -> Mapping[str, Row]:
         return {}
     found = data.json(name)
     titles = {number: title for title, number in found.get("question_type", {}).items()}
-    rows = by_id(found["questions"], name)
+    rows = by_id(found["questions"], data.place(name))
     numbers = {uid: row.get("question_type_id", "") for uid, row in rows.items()}
     return {uid: {**row, "dimension": titles.get(numbers[uid], numbers[uid])} for uid, row in rows.items()}
 

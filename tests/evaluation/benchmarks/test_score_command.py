@@ -169,6 +169,34 @@ def test_a_broken_file_is_named(tmp_path: Path, name: str, content: bytes, sente
         open_files(str(tmp_path)).rows(name)
 
 
+@pytest.mark.parametrize(
+    ("benchmark", "name", "field"),
+    [("seed", "predictions.jsonl", "gt_answer"), ("imagenet", "predictions.jsonl", "prediction"),
+     ("mmbench", "predictions.jsonl", "prediction"), ("mmmu", "responses.jsonl", "response"),
+     ("gedit_en", "scores.csv", "group"), ("wise", "scores.jsonl", "prompt_id")],
+)  # fmt: skip
+def test_a_row_is_named_with_its_file_and_counted_from_1(tmp_path: Path, benchmark: str, name: str, field: str) -> None:
+    keys = (
+        "question_id",
+        "prediction",
+        "gt_answer",
+        "index",
+        "image",
+        "label",
+        "id",
+        "question_type",
+        "answer",
+        "response",
+    )
+    rows = [dict.fromkeys((*keys, "group", "prompt_id"), str(number)) for number in range(2)]
+    del rows[1][field]
+    content = "x,y\n1,2\n" if name.endswith("csv") else "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / name).write_text(content)
+    sentence = rf"Row {1 if name.endswith('csv') else 2} of .*{name} has no '{field}'"
+    with pytest.raises(UserError, match=sentence):
+        registry.score(benchmark, open_files(str(tmp_path)), open_files(str(tmp_path)), ScoreConfig())
+
+
 def test_rows_of_another_layout_are_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "predictions.tsv").write_text("index\tA\tB\tanswer\tprediction\nfirst\tx\ty\tA\tA\n")
     with pytest.raises(UserError, match=r"is not in the layout of mmbench .*invalid literal.*mmbench.py"):
