@@ -48,7 +48,7 @@ class Files:
 
     def __init__(self, folder: Folder, names: Sequence[str], *, is_alone: bool = False) -> None:
         self.folder, self.names, self.is_alone = folder, list(names), is_alone
-        self.is_given = False
+        self.is_given = False  # whether somebody named this place for the data set: see open_given
         self.digests: dict[str, str] = {}
 
     def place(self, name: str) -> str:
