@@ -8,7 +8,8 @@ Official benchmarks and our own; a subject meets the one of the same name, or th
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,7 +128,8 @@ def _verdicts(step: Step, subject: str, benchmark: str) -> Callable[[], Rows]:
 
 
 def _compare(entry: Entry, other: Entry, num_bootstraps: int, seed: int) -> Compared:
-    new, old = ({str(row["uid"]): row for row in side.rows() if row["outcome"] == "ok"} for side in (entry, other))
+    sides = [{str(row["uid"]): row for row in side.rows()} for side in (entry, other)]
+    new, old = ({uid: row for uid, row in side.items() if row["outcome"] == "ok"} for side in sides)
     common = [uid for uid in new if uid in old]
     differing = tuple(apart(entry.protocol, other.protocol, entry.fields, THERE))
     result = Compared(
@@ -137,7 +139,8 @@ def _compare(entry: Entry, other: Entry, num_bootstraps: int, seed: int) -> Comp
     )  # fmt: skip
     if differing:
         return result
-    after, before = ([side[uid] for uid in common] for side in (new, old))
+    whole = whole_units(entry.benchmark, common, sides[0].keys() | sides[1].keys())
+    after, before = ([side[uid] for uid in whole] for side in (new, old))
     found = differences(entry, before, after, num_bootstraps=num_bootstraps, seed=seed)
     return dataclasses.replace(result, differences=tuple(found))
 
@@ -160,6 +163,18 @@ def differences(entry: Entry, before: Rows, after: Rows, *, num_bootstraps: int,
         yield _paired(
             entry.metric, group, own[0], own[1], Mean(field=mean.field, weighting="micro", factor=factor), settings
         )
+
+
+def whole_units(benchmark: str, common: Sequence[str], known: Iterable[str]) -> list[str]:
+    """The uids that both scored, without circles (MMBench) and images (MME) of which either side knows more rows.
+
+    both have 7 and 1000007 of MMBench, one alone 2000007, failed or not  ->  none of the three
+    """
+    if benchmark not in WHOLE:
+        return list(common)
+    name_of = UNITS[benchmark][0]
+    sizes, there = (Counter(map(name_of, uids)) for uids in (known, common))
+    return [uid for uid in common if there[name_of(uid)] == sizes[name_of(uid)]]
 
 
 def units_of(benchmark: str, rows: Rows) -> Rows:
@@ -187,6 +202,8 @@ UNITS: Mapping[str, tuple[Callable[[str], str], Callable[[list[bool]], float]]] 
     "mme": (lambda uid: uid.rpartition("/")[0], lambda right: 100 * (sum(right) / len(right) + all(right))),
 }
 """Benchmark -> (uid of an item to its unit, verdicts of a unit to its score)."""
+WHOLE = ("mmbench", "mme")
+"""Benchmarks whose units are right when every row is: with a row less they are another measure."""
 
 
 def _paired(

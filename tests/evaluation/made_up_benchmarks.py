@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +91,9 @@ def make_evaluation(
     output = open_folder(str(root / "artifact"))
     config = OfficialConfig(data=str(data), **options)
     for subject, skill, name in ((subject, skill, name) for subject, skill in skills.items() for name in names):
+        own = replace(config, seeds=IMAGES) if name == "geneval" else config
         bench = open_bench(
-            name, subject, open_files(str(data / name)), config, output, batch_size=8, num_bootstraps=200, seed=0
+            name, subject, open_files(str(data / name)), own, output, batch_size=8, num_bootstraps=200, seed=0
         )
         if name in ("pope", "mme"):
             run_answers(bench, Knowing(skill), "made up")

@@ -133,7 +133,7 @@ def test_rows_without_an_id_are_named_as_geneval_names_them(tmp_path: Path) -> N
 def test_nothing_to_compare_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="give at least one of each"):
         check_contamination([], [])
-    with pytest.raises(UserError, match="Row 0 of x has no prompt"):
+    with pytest.raises(UserError, match="Row 1 of x has no prompt"):
         items_of_rows("x", [{"a": 1}])
     training, rows = shards(tmp_path / "t", [sample("x")]), [{"prompt": "a"}]
     with pytest.raises(UserError, match="Two evaluation sets have the same name"):

@@ -18,7 +18,7 @@ from read_page import read, section_of
 from arm import cli
 from arm import manifest as manifests
 from arm.errors import UserError
-from arm.evaluation.baseline import Entry, compare_with, differences, units_of
+from arm.evaluation.baseline import Entry, compare_with, differences, units_of, whole_units
 from arm.evaluation.contamination.prompts import Asked, PromptIndex
 from arm.evaluation.cost import Stopwatch, summarise
 from arm.evaluation.detectors.config import DetectorConfig
@@ -284,6 +284,15 @@ def rows_of(scores: Mapping[str, float], group: str = "a") -> list[dict[str, Any
         {"uid": uid, "group": group, "outcome": "ok", "strict": bool(score), "score": score}
         for uid, score in scores.items()
     ]
+
+
+def test_a_circle_and_an_image_of_which_a_row_lacks_are_not_compared() -> None:
+    """Of question 7 one side alone has the third rotation, of MME's image 1 nobody scored the second question."""
+    circles = ["7", "1000007", "8", "1000008"]
+    assert whole_units("mmbench", circles, {*circles, "2000007"}) == ["8", "1000008"]
+    images = ["count/0000/0", "count/0000/1", "count/0001/0"]
+    assert whole_units("mme", images, {*images, "count/0001/1"}) == images[:2]
+    assert whole_units("geneval", ["00003/0000"], {"00003/0000", "00003/0001"}) == ["00003/0000"]
 
 
 def test_a_prompts_images_a_circle_and_an_images_questions_are_one_unit() -> None:

@@ -190,8 +190,8 @@ def test_edits_read_their_sources_and_keep_gedits_folders(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("layout", "rows", "seeds", "sentence"),
     [
-        ("geneval", [{"prompt": "a cow"}], 4, "Row 0 has no `tag` and `include`"),
-        ("wise", [{"prompt_id": 1, "Prompt": " "}], 1, "Row 1 has no prompt"),
+        ("geneval", [{"prompt": "a cow"}], 4, "Row 1 has no `tag` and `include`"),
+        ("wise", [{"prompt_id": 1, "Prompt": " "}], 1, "The row of 1 has no prompt"),
         ("wise", [{"prompt_id": "../../x", "Prompt": "a"}], 1, "cannot name a file"),
         ("wise", [{"prompt_id": 1, "Prompt": "a"}] * 2, 1, "Two rows are to be drawn as 1.png"),
         ("wise", [{"prompt_id": 1, "Prompt": "a"}], 4, "one image a row, not 4"),

@@ -11,7 +11,7 @@ from pathlib import Path
 from arm.errors import UserError
 from arm.evaluation.benchmarks import registry
 from arm.evaluation.benchmarks.config import ScoreConfig
-from arm.evaluation.benchmarks.reading import open_files
+from arm.evaluation.benchmarks.reading import open_files, open_given
 from arm.evaluation.benchmarks.result import Result, item_row, scores_row
 from arm.storage import open_folder
 
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> None:
     )  # fmt: skip
     registry.find(options.benchmark)
     results = open_files(options.results)
-    data = open_files(options.data or options.results)
+    data = open_given(options.data) if options.data else open_files(options.results)
     result = registry.score(options.benchmark, results, data, config)
     print(table(result))
     print(write(result, options.output))
@@ -56,6 +56,7 @@ def table(result: Result) -> str:
     if scores.refused:
         lines.insert(0, f"{scores.headline:44}    refused   {scores.refused}")
     counts = f"{protocol.num_expected:,} expected, {protocol.num_scored:,} scored, {protocol.num_failed:,} failed"
+    counts += f", {protocol.num_missing:,} missing" if protocol.num_missing else ""
     checked = "; ".join(text if part == "all" else f"{part}: {text}" for part, text in protocol.checked.items())
     lines += ["", f"{scores.benchmark} ({protocol.mode}): {protocol.aggregation}", f"{counts}; {checked}"]
     lines += [f"{count:,} × {flag}" for flag, count in protocol.flags.items()]

@@ -22,6 +22,8 @@ class ScoreConfig:
     """Day of the judgements, for the protocol: judges drift."""
     prompt: str = ""
     """The prompt that the model or the judge was given; the protocol holds its sha256."""
+    images_a_prompt: int = 0
+    """Images that were to be drawn of each prompt, for GenEval; 0 for as many as the highest number of a sample tells."""
     num_bootstraps: int = 1000
     """Resamples behind each 95% interval."""
     seed: int = 0

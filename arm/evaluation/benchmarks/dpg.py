@@ -22,14 +22,14 @@ from arm.errors import UserError
 from arm.evaluation.benchmarks.config import Mode, ScoreConfig
 from arm.evaluation.benchmarks.intervals import Intervals
 from arm.evaluation.benchmarks.reading import Files, Row, Source, check_filled, row_of, whole_number
-from arm.evaluation.benchmarks.result import CHECKED, Published, Result, Scored, failed, make_result
+from arm.evaluation.benchmarks.result import CHECKED, Published, Result, Scored, failed, make_result, strangers
 from arm.evaluation.statistics import Estimate
 
 CROPS = 4
 DROPPED = "dropped by the official program"
 PUBLISHED = Published(
     name="dpg", headline="score", aggregation="100 times the mean over items of the mean over crops, dependency-zeroed",
-    published_items=1_065, checked={"official": CHECKED},
+    published_items=1_065, checked={"all": CHECKED},
 )  # fmt: skip
 DATA = Source(
     what="the questions with their dependencies", names=("dpg_bench.csv", "*questions*.csv", "*.csv"),
@@ -137,12 +137,14 @@ def aggregate(items: Sequence[Scored], questions: Mapping[str, Questions], inter
 def score(results: Files, data: Files, config: ScoreConfig) -> Result:
     """Score every item of the CSV."""
     name = data.find(DATA)
-    questions = read_questions(data.rows(name), config.mode, data.place(name))
+    rows = data.rows(name)
+    questions = read_questions(rows, config.mode, data.place(name))
     answers = read_answers(results)
     items = [judge(item, asked, answers[item], config.mode) for item, asked in questions.items() if item in answers]
     dropped = sum(item.outcome == "unscorable" for item in items)
     notes = [f"the official program drops {dropped} of {len(questions)} items"] if dropped else []
     sizes = sorted({len(item.numbers) for item in items if item.outcome == "ok"} - {CROPS})
+    notes += strangers(answers, {str(row["item_id"]) for row in rows})
     notes += [f"{size} images a prompt; the published protocol has {CROPS}" for size in sizes]
     return make_result(
         PUBLISHED, config, items=items, estimates=aggregate(items, questions, Intervals(config)), notes=notes,

@@ -17,7 +17,7 @@ import numpy as np
 
 from arm.evaluation.benchmarks.config import ScoreConfig
 from arm.evaluation.benchmarks.intervals import Intervals
-from arm.evaluation.benchmarks.reading import Files, Row, Source, need
+from arm.evaluation.benchmarks.reading import Files, Row, Source, need, row_of
 from arm.evaluation.benchmarks.result import CHECKED, Failure, Published, Result, Scored, failed, make_result
 from arm.evaluation.benchmarks.viescore import judge as judge_pair
 from arm.evaluation.benchmarks.viescore import minimum, parse
@@ -125,8 +125,8 @@ def read_rows(results: Files) -> list[Row]:
     rows: list[Row] = []
     for name in by_group or [results.find(RESULTS)]:
         group = next((group for group in GROUPS if name.endswith(f"_{group}{SUFFIX}")), None)
-        for row in results.rows(name):
-            need(row, () if group else ("group",), name)
+        for number, row in enumerate(results.rows(name)):
+            need(row, () if group else ("group",), row_of(number, results.place(name)))
             rows.append({"group": group, **row} if group else row)
     return rows
 

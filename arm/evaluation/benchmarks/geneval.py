@@ -19,7 +19,16 @@ from arm.evaluation.benchmarks.config import ScoreConfig
 from arm.evaluation.benchmarks.geneval_rule import Box, check, keep_boxes
 from arm.evaluation.benchmarks.intervals import Intervals
 from arm.evaluation.benchmarks.reading import Files, Row, Source
-from arm.evaluation.benchmarks.result import CHECKED, Failure, Published, Result, Scored, failed, make_result
+from arm.evaluation.benchmarks.result import (
+    CHECKED,
+    OWN_ANSWERS,
+    Failure,
+    Published,
+    Result,
+    Scored,
+    failed,
+    make_result,
+)
 from arm.evaluation.statistics import Estimate
 
 PROMPTS, SAMPLES = 553, 4
@@ -89,19 +98,17 @@ def aggregate(items: Sequence[Scored], intervals: Intervals) -> dict[str, Estima
 
 
 def score(results: Files, data: Files, config: ScoreConfig) -> Result:
-    """Score every image that is there; a prompt without as many images as the others is missing some."""
+    """Score every image that is there; each prompt is expected to have as many as were asked for."""
     items = [judge(row, number) for number, row in enumerate(results.rows(results.find(RESULTS)))]
     if len({item.uid for item in items}) < len(items):
         raise UserError(f"{results.folder.url} holds an image twice; leave one of each.")
-    prompts = data.rows(data.find(DATA)) if data.matching(DATA.names) else []
-    images: dict[str, int] = {}
-    for item in items:
-        images[item.uid.partition("/")[0]] = images.get(item.uid.partition("/")[0], 0) + 1
-    a_prompt = max(images.values(), default=0)
+    prompts = data.rows(named) if (named := data.look(DATA)) else []
+    places = [(int(prompt), int(sample)) for prompt, _, sample in (item.uid.partition("/") for item in items)]
+    a_prompt = max([config.images_a_prompt, *(sample + 1 for _, sample in places)])
     return make_result(
         PUBLISHED, config, items=items, estimates=aggregate(items, Intervals(config)),
-        num_expected=max(len(prompts) or PROMPTS, len(images)) * a_prompt,
-        notes=_notes(a_prompt, prompts),
+        num_expected=max([len(prompts) or PROMPTS, *(prompt + 1 for prompt, _ in places)]) * a_prompt,
+        notes=_notes(a_prompt, prompts, places),
     )  # fmt: skip
 
 
@@ -128,10 +135,14 @@ def _scored(uid: str, tag: str, correct: bool, reasons: tuple[str, ...], answer:
     )
 
 
-def _notes(a_prompt: int, prompts: Sequence[Row]) -> list[str]:
+def _notes(a_prompt: int, prompts: Sequence[Row], places: Sequence[tuple[int, int]]) -> list[str]:
     notes = [] if a_prompt == SAMPLES else [f"{a_prompt} images a prompt; the published protocol has {SAMPLES}"]
     if any(not str(row.get("prompt", "")).startswith(TEMPLATE) for row in prompts):
         notes.append("prompts lengthened or written by others: another number than GenEval's")
+    if not prompts:
+        return [*notes, OWN_ANSWERS]
+    unknown = sum(prompt >= len(prompts) for prompt, _ in places)
+    notes += [f"{unknown:,} images of prompts that the data do not have"] if unknown else []
     return notes
 
 

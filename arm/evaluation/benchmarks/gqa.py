@@ -13,7 +13,7 @@ from typing import Any
 from arm.evaluation.benchmarks.config import ScoreConfig
 from arm.evaluation.benchmarks.intervals import Intervals
 from arm.evaluation.benchmarks.reading import Files, Source, need, only
-from arm.evaluation.benchmarks.result import NOT_CHECKED, Published, Result, Scored, failed, make_result
+from arm.evaluation.benchmarks.result import NOT_CHECKED, Published, Result, Scored, failed, make_result, strangers
 from arm.evaluation.losses import NO_ANSWER
 from arm.evaluation.statistics import Estimate
 
@@ -73,6 +73,7 @@ def score(results: Files, data: Files, config: ScoreConfig) -> Result:
     items = [judge(uid, question, predictions[uid]) for uid, question in balanced.items() if uid in predictions]
     return make_result(
         PUBLISHED, config, items=items, estimates=aggregate(items, Intervals(config)), num_expected=len(balanced),
+        notes=strangers(predictions, questions),
     )  # fmt: skip
 
 

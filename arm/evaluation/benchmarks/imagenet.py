@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 
 from arm.evaluation.benchmarks.config import ScoreConfig
 from arm.evaluation.benchmarks.intervals import Intervals
-from arm.evaluation.benchmarks.reading import Files, Row, Source, need, only
+from arm.evaluation.benchmarks.reading import Files, Row, Source, need, only, row_of
 from arm.evaluation.benchmarks.result import (
     NOT_CHECKED,
+    OWN_ANSWERS,
     Published,
     Result,
     Scored,
@@ -33,7 +34,10 @@ RESULTS = Source(
     what="a prediction an image", names=("*predictions*.jsonl", "*predictions*", "*.jsonl", "*.csv", "*.parquet"),
     where="the classifier, as rows with image, label, prediction", licence="yours",
 )  # fmt: skip
-CLASSES = ("classes.json",)
+CLASSES = Source(
+    what="the names of the classes, {id: name}", names=("classes.json",), licence="ImageNet: research only",
+    where="image-net.org and the class names of github.com/openai/CLIP",
+)  # fmt: skip
 
 
 def judge(uid: str, label: object, prediction: object, names: Mapping[str, str]) -> Scored:
@@ -63,14 +67,13 @@ def score(results: Files, data: Files, config: ScoreConfig) -> Result:
     """Score every prediction."""
     name = results.find(RESULTS)
     rows: dict[str, Row] = only(results.rows(name), "image", name)
-    for row in rows.values():
-        need(row, ("label", "prediction"), name)
-    classes = data.matching(CLASSES)
-    names: dict[str, str] = data.json(classes[0]) if classes else {}
+    for number, row in enumerate(rows.values()):
+        need(row, ("label", "prediction"), row_of(number, results.place(name)))
+    names: dict[str, str] = data.json(classes) if (classes := data.look(CLASSES)) else {}
     items = [judge(uid, row["label"], row["prediction"], names) for uid, row in rows.items()]
     return make_result(
         PUBLISHED, config, items=items, estimates=aggregate(items, Intervals(config)),
-        num_expected=max(len(items), PUBLISHED.published_items),
+        num_expected=max(len(items), PUBLISHED.published_items), notes=[OWN_ANSWERS],
     )  # fmt: skip
 
 

@@ -16,14 +16,14 @@ from typing import Any
 from arm.evaluation.benchmarks.config import Mode, ScoreConfig
 from arm.evaluation.benchmarks.intervals import Intervals
 from arm.evaluation.benchmarks.reading import Files, Source
-from arm.evaluation.benchmarks.result import CHECKED, Failure, Published, Result, Scored, failed, make_result
+from arm.evaluation.benchmarks.result import CHECKED, Failure, Published, Result, Scored, failed, make_result, strangers
 from arm.evaluation.statistics import Estimate
 
 HIGHEST = 5
 NUM_SCORES = 3
 PUBLISHED = Published(
     name="imgedit", headline="overall", aggregation="mean of the nine type means, each to two decimals",
-    published_items=737, checked={"official": CHECKED},
+    published_items=737, checked={"all": CHECKED},
 )  # fmt: skip
 DATA = Source(
     what="the edits with their types", names=("basic_edit.json", "*edit*.json", "*judge_outputs*.json"),
@@ -90,6 +90,7 @@ def score(results: Files, data: Files, config: ScoreConfig) -> Result:
     ]  # fmt: skip
     return make_result(
         PUBLISHED, config, items=items, estimates=aggregate(items, Intervals(config)), num_expected=len(edits),
+        notes=strangers(replies, edits),
     )  # fmt: skip
 
 

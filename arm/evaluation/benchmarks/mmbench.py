@@ -15,8 +15,18 @@ from arm.errors import UserError
 from arm.evaluation.benchmarks.choices import REFUSED, extract_lmms, infer_lmms, infer_vlmevalkit
 from arm.evaluation.benchmarks.config import ScoreConfig
 from arm.evaluation.benchmarks.intervals import Intervals
-from arm.evaluation.benchmarks.reading import Files, Row, Source, need, only
-from arm.evaluation.benchmarks.result import CHECKED, Failure, Published, Result, Scored, failed, make_result
+from arm.evaluation.benchmarks.reading import Files, Row, Source, need, only, row_of
+from arm.evaluation.benchmarks.result import (
+    CHECKED,
+    OWN_ANSWERS,
+    Failure,
+    Published,
+    Result,
+    Scored,
+    failed,
+    make_result,
+    strangers,
+)
 from arm.evaluation.statistics import Estimate
 
 CIRCLE = 1_000_000
@@ -28,7 +38,10 @@ RESULTS = Source(
     what="the model's answers", names=("*prediction*.tsv", "*.tsv", "*.csv", "*.jsonl", "*.json", "*.parquet"),
     where="the model, as rows with index and prediction", licence="yours",
 )  # fmt: skip
-DATA = ("mmbench_dev_en*.tsv", "*dev*.tsv", "*dev*.parquet")
+DATA = Source(
+    what="the questions with their right answers", names=("mmbench_dev_en*.tsv", "*dev*.tsv", "*dev*.parquet"),
+    where="opencompass.openxlab.space/utils/VLMEval/MMBench_DEV_EN.tsv", licence="Apache-2.0",
+)  # fmt: skip
 LETTERS = "ABCD"
 MISSING = frozenset((
     "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
@@ -70,9 +83,10 @@ def judge(row: Row) -> Scored:
 
 
 def aggregate(
-    items: Sequence[Scored], intervals: Intervals, categories: Mapping[str, str] | None = None
+    items: Sequence[Scored], sizes: Mapping[int, int], intervals: Intervals, categories: Mapping[str, str]
 ) -> dict[str, Estimate]:
-    """Circular and vanilla accuracy, all rows alone, and circular accuracy by ability (l2-category, category)."""
+    """Circular accuracy of the circles with all their rows (`sizes`), vanilla accuracy, all rows alone, and circular
+    accuracy by ability (l2-category, category)."""
     circles: dict[int, list[Scored]] = {}
     for item in items:
         if item.outcome == "ok":
@@ -80,50 +94,51 @@ def aggregate(
     mains = {number: rows for number, rows in circles.items() if any(int(row.uid) == number for row in rows)}
     if not mains:
         return {}
-    hits = {number: float(all(row.strict for row in rows)) for number, rows in mains.items()}
+    whole = {number: rows for number, rows in mains.items() if len(rows) >= sizes[number]}
+    hits = {number: float(all(row.strict for row in rows)) for number, rows in whole.items()}
     first = {int(item.uid): item for rows in mains.values() for item in rows if int(item.uid) in mains}
     parts: dict[str, list[float]] = {
         "circular": list(hits.values()),
-        "circular_lmms": [float(all(row.numbers["lmms_static"] for row in rows)) for rows in mains.values()],
+        "circular_lmms": [float(all(row.numbers["lmms_static"] for row in rows)) for rows in whole.values()],
         "vanilla": [first[number].numbers["vanilla"] for number in mains],
         "vanilla_all_rows": [row.numbers["vanilla"] for rows in circles.values() for row in rows],
     }
     for number, hit in hits.items():
         parts.setdefault(f"circular/{first[number].group}", []).append(hit)
-        parts.setdefault(f"vanilla/{first[number].group}", []).append(first[number].numbers["vanilla"])
-        if category := (categories or {}).get(str(number)):
+        if category := categories.get(str(number)):
             parts.setdefault(f"circular/category/{category}", []).append(hit)
-    return {name: intervals.mean(values, value=sum(values) / len(values)) for name, values in parts.items()}
+    for item in first.values():
+        parts.setdefault(f"vanilla/{item.group}", []).append(item.numbers["vanilla"])
+    return {name: intervals.mean(values, value=sum(values) / len(values)) for name, values in parts.items() if values}
 
 
 def score(results: Files, data: Files, config: ScoreConfig) -> Result:
     """Score every row; the options and answers come from the results, or from the data set where that is given."""
     name = results.find(RESULTS)
-    rows = only(results.rows(name), "index", name)
-    expected = _data(data)
+    rows = only(results.rows(name), "index", results.place(name))
+    for number, row in enumerate(rows.values()):
+        need(row, ("prediction",), row_of(number, results.place(name)))
+    expected = only(data.rows(named), "index", named) if (named := data.look(DATA)) else {}
+    notes = strangers(rows, expected) if expected else [OWN_ANSWERS]
+    rows = {uid: row for uid, row in rows.items() if uid in expected or not expected}
     for uid, row in rows.items():
-        need(row, ("prediction",), f"row {uid} of {name}")
         row.update({key: value for key, value in expected.get(uid, {}).items() if key != "prediction"})
     items = [judge(row) for row in rows.values()]
+    sizes = Counter(int(uid) % CIRCLE for uid in expected) if expected else _sizes_of_circles(rows)
     categories = {uid: str(row["category"]) for uid, row in rows.items() if row.get("category")}
     return make_result(
-        PUBLISHED, config, items=items, estimates=aggregate(items, Intervals(config), categories),
-        num_expected=len(expected.keys() | rows.keys()) if expected else _rows_of_circles(rows),
+        PUBLISHED, config, items=items, estimates=aggregate(items, sizes, Intervals(config), categories),
+        num_expected=sum(sizes.values()), notes=notes,
     )  # fmt: skip
 
 
-def _data(data: Files) -> dict[str, Row]:
-    names = data.matching(DATA)
-    return only(data.rows(names[0]), "index", names[0]) if names else {}
-
-
-def _rows_of_circles(rows: Mapping[str, Row]) -> int:
-    """A question with n options has n rotations: rows that lack are expected all the same."""
+def _sizes_of_circles(rows: Mapping[str, Row]) -> dict[int, int]:
+    """Question -> its rotations, one an option: rows that lack are expected all the same."""
     circles = Counter(int(uid) % CIRCLE for uid in rows)
     sizes = {int(uid) % CIRCLE: len(options_of(row)) for uid, row in rows.items()}
     if max(sizes.values(), default=0) < 2:  # one alone may have options that pandas takes for empty: "None", "N/A"
         raise UserError("No row of MMBench has 2 options; give the data set's TSV as --data.")
-    return sum(max(count, sizes[number]) for number, count in circles.items())
+    return {number: max(count, sizes[number]) for number, count in circles.items()}
 
 
 def _static(text: str, options: Mapping[str, str]) -> str | None:

@@ -4,11 +4,16 @@ results     <subject>/output.json       [{"id", "question_type", "answer", "all_
             or *.jsonl                  the same rows, subjects joined
             or total_val_output.json    {"validation_Art_1": "B", ...}, answers parsed already, with
 answers     answer_dict_val.json        {"validation_Art_1": {"question_type": ..., "ground_truth": "B"}, ...}
+            or the data set's own Parquet or JSON lines, {"id": "validation_Art_1", "answer": "B", ...}
+
+Where answers are given, their questions are expected; without them all 900, and the responses' own answers count.
 
 The official parser draws a letter at random (seed 42, in the order of the subjects) where it finds none: such rows are
 flagged `random fallback`. corrected calls them failed.
 """
 
+import ast
+import dataclasses
 from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any
@@ -22,8 +27,17 @@ from arm.evaluation.benchmarks.mmmu_answers import (
     parse_choice,
     parse_open,
 )
-from arm.evaluation.benchmarks.reading import Files, Row, Source, need, only
-from arm.evaluation.benchmarks.result import CHECKED, Published, Result, Scored, failed, make_result
+from arm.evaluation.benchmarks.reading import Files, Row, Source, need, only, row_of
+from arm.evaluation.benchmarks.result import (
+    CHECKED,
+    OWN_ANSWERS,
+    Published,
+    Result,
+    Scored,
+    failed,
+    make_result,
+    strangers,
+)
 from arm.evaluation.statistics import Estimate
 
 SEED = 42
@@ -44,11 +58,15 @@ PUBLISHED = Published(
     name="mmmu", headline="overall", aggregation="share of right answers over all questions", published_items=900,
     checked={"all": CHECKED},
 )  # fmt: skip
+SPLIT = "validation_"
+"""How the ids of the split begin."""
 PARSED = ("total_val_output.json", "total_*output.json")
 RESULTS = Source(
     what="a response a question", names=("output.json", "*responses*.jsonl", "*.jsonl", *PARSED),
     where="the model, in the layout of github.com/MMMU-Benchmark/MMMU, mmmu/example_outputs/", licence="yours",
 )  # fmt: skip
+RESPONSES = dataclasses.replace(RESULTS, names=("*responses*.jsonl", "*.jsonl"))
+QUESTIONS = ("validation-*.parquet", "*validation*.parquet", "*.jsonl")
 DATA = Source(
     what="the right answers", names=("answer_dict_val.json", "answer_dict*.json"),
     where="github.com/MMMU-Benchmark/MMMU, mmmu/", licence="Apache-2.0",
@@ -98,16 +116,21 @@ def aggregate(items: Sequence[Scored], intervals: Intervals) -> dict[str, Estima
 
 def score(results: Files, data: Files, config: ScoreConfig) -> Result:
     """Score responses, or answers that were parsed before."""
-    names = [name for name in results.matching(RESULTS.names) if name not in results.matching(PARSED)]
+    names = results.matching(["output.json"])
+    if not names and (alone := results.look(RESPONSES)):
+        names = [alone]
     if names:
-        items = _responses(results, names, config)
-        num_expected = max(len(items), PUBLISHED.published_items)
+        truths = _truths(data) if data.is_given or data.folder.url != results.folder.url else {}
+        every = _responses(results, names, config, truths)
+        items = [item for item in every if item.uid in truths or not truths]
+        num_expected = len(truths) or max(len(items), PUBLISHED.published_items)
+        notes = strangers((item.uid for item in every), truths) if truths else [OWN_ANSWERS]
     else:
-        items, num_expected = _parsed(results, data)
+        items, num_expected, notes = _parsed(results, data)
     estimates = aggregate(items, Intervals(config))
     return make_result(
         PUBLISHED, config, items=items, estimates=estimates, num_expected=num_expected,
-        details={"printed": printed(estimates)},
+        details={"printed": printed(estimates)}, notes=notes,
     )  # fmt: skip
 
 
@@ -139,24 +162,49 @@ def subject_of(uid: str) -> str:
     return "_".join(uid.split("_")[1:-1])
 
 
-def _responses(results: Files, names: Sequence[str], config: ScoreConfig) -> list[Scored]:
+def _responses(results: Files, names: Sequence[str], config: ScoreConfig, truths: Mapping[str, Any]) -> list[Scored]:
     """Rows in the order in which the official program draws: by subject, within one as they stand."""
-    chosen = [name for name in names if name.rpartition("/")[2] == "output.json"] or names[:1]
     rows: list[Row] = []
-    for name in chosen:
+    for name in names:
         found = results.rows(name)
-        for row in found:
-            need(row, ("id", "question_type", "answer", "response"), name)
+        for number, row in enumerate(found):
+            where = row_of(number, results.place(name))
+            need(row, ("id", "question_type", "answer", "response"), where)
             if row["question_type"] == "multiple-choice":
-                need(row, ("all_choices", "index2ans"), name)
-        rows += found
+                need(row, ("all_choices", "index2ans"), where)
+        rows += [{**row, "answer": truths.get(str(row["id"]), row["answer"])} for row in found]
     random = Random(SEED) if config.mode == "official" else None
-    return [judge(row, random) for uid, row in sorted(only(rows, "id", chosen[0]).items(), key=_subject)]
+    return [judge(row, random) for uid, row in sorted(only(rows, "id", names[0]).items(), key=_subject)]
 
 
-def _parsed(results: Files, data: Files) -> tuple[list[Scored], int]:
+def _parsed(results: Files, data: Files) -> tuple[list[Scored], int, list[str]]:
     answers, truths = results.json(results.find(RESULTS)), data.json(data.find(DATA))
-    return [judge_parsed(uid, truths[uid], answers[uid]) for uid in truths if uid in answers], len(truths)
+    items = [judge_parsed(uid, truths[uid], answers[uid]) for uid in truths if uid in answers]
+    return items, len(truths), strangers(answers, truths)
+
+
+def _truths(data: Files) -> dict[str, Any]:
+    """Question of the split -> its right answer, from the data set; nothing where there are no data."""
+    names = [] if data.is_alone else data.matching(QUESTIONS)
+    rows = [row for name in names for row in _named(data, name)]
+    if not rows and (name := data.look(DATA)):
+        rows = _named(data, name)
+    return {uid: answer for uid, answer in rows if uid.startswith(SPLIT)}
+
+
+def _named(data: Files, name: str) -> list[tuple[str, Any]]:
+    if name.endswith(".json"):
+        return [(uid, truth["ground_truth"]) for uid, truth in data.json(name).items()]
+    return [(uid, read_answer(row["answer"])) for uid, row in only(data.rows(name), "id", data.place(name)).items()]
+
+
+def read_answer(text: Any) -> Any:
+    """The right answer as the data set's Parquet holds it: "B" -> B; "['1/2', '0.5']", one written in several ways, -> a list."""
+    try:
+        found = ast.literal_eval(text) if isinstance(text, str) and text.startswith("[") else text
+    except (ValueError, SyntaxError, MemoryError, RecursionError):  # an open answer like [0, 1)
+        return text
+    return found
 
 
 def _subject(entry: tuple[str, Row]) -> str:

@@ -5,9 +5,10 @@ questions   coco_pope_random.json        {"question_id": 1, "image": ..., "text"
 answers     *random*.jsonl               {"question_id": 1, "answer": "Yes, there is."}
 
 The first sentence, commas removed, split at blanks: no where `No`, `not` or `no` is among the words, else yes. So "yes, no
-doubt" is no, and "NO", "nope" and an empty answer are yes. Source: github.com/AoiDragon/POPE, evaluate.py (MIT).
+doubt" is no, and "NO", "nope" and an empty answer are yes; what says neither is flagged. Source: github.com/AoiDragon/POPE, evaluate.py (MIT).
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -17,8 +18,17 @@ from numpy.typing import NDArray
 from arm.errors import UserError
 from arm.evaluation.benchmarks.config import ScoreConfig
 from arm.evaluation.benchmarks.intervals import Intervals
-from arm.evaluation.benchmarks.reading import Files, Row, Source, check_filled, need, only
-from arm.evaluation.benchmarks.result import CHECKED, NOT_CHECKED, Published, Result, Scored, failed, make_result
+from arm.evaluation.benchmarks.reading import Files, Row, Source, check_filled, need, only, row_of
+from arm.evaluation.benchmarks.result import (
+    CHECKED,
+    NOT_CHECKED,
+    Published,
+    Result,
+    Scored,
+    failed,
+    make_result,
+    strangers,
+)
 from arm.evaluation.losses import NO_ANSWER
 from arm.evaluation.statistics import Estimate
 
@@ -27,6 +37,15 @@ PUBLISHED = Published(
     name="pope", headline="mean_f1", aggregation="mean of the F1 of yes over random, popular and adversarial",
     published_items=9_000, checked={"random": CHECKED, "popular": CHECKED, "adversarial": NOT_CHECKED},
 )  # fmt: skip
+QUESTIONS = tuple(
+    Source(
+        what=f"the questions of POPE {name}", names=(f"coco_pope_{name}.json", f"*{name}*.parquet"), is_part=True,
+        where="github.com/AoiDragon/POPE, output/coco/; images of COCO val2014", licence="MIT",
+    )
+    for name in SETS
+)  # fmt: skip
+"""In the order of the sets."""
+SAID = re.compile(r"\b(?:yes|no|not)\b", re.IGNORECASE)
 Answer = Literal["yes", "no"]
 Confusion = tuple[int, int, int, int]
 """TP, FP, TN, FN: yes is positive."""
@@ -48,6 +67,7 @@ def judge(uid: str, group: str, label: str, reply: object) -> Scored:
     return Scored(
         uid=uid, group=group, outcome="ok", strict=right, score=float(right), answer=answer, wanted=wanted,
         reasons=() if right else (f"answered {answer}, expected {wanted}",),
+        flags=() if SAID.search(reply) else ("neither yes nor no",),
     )  # fmt: skip
 
 
@@ -111,17 +131,25 @@ def aggregate(items: Sequence[Scored], intervals: Intervals) -> tuple[dict[str, 
 def score(results: Files, data: Files, config: ScoreConfig) -> Result:
     """Score the three sets; a set without answers is missing whole."""
     items: list[Scored] = []
-    num_expected = 0
-    for name in SETS:
-        questions, answers = _questions(data, name), _answers(results, name)
-        items += _judge_set(name, questions, answers)
+    num_expected, unknown = 0, list[str]()
+    for name, source in zip(SETS, QUESTIONS, strict=True):
+        questions, answers = read_questions(data, data.find(source)), _answers(results, name)
+        found, strange = _judge_set(name, questions, answers)
+        items += found
+        unknown += strange
         num_expected += len(questions)
     estimates, details = aggregate(items, Intervals(config))
-    return make_result(PUBLISHED, config, items=items, estimates=estimates, num_expected=num_expected, details=details)
+    return make_result(
+        PUBLISHED, config, items=items, estimates=estimates, num_expected=num_expected, details=details,
+        notes=strangers(unknown, ()),
+    )  # fmt: skip
 
 
-def _judge_set(name: str, questions: Sequence[Row], answers: Sequence[Row]) -> list[Scored]:
-    """Answers meet questions by id where both have ids, else in order, as the official program has it."""
+def _judge_set(name: str, questions: Sequence[Row], answers: Sequence[Row]) -> tuple[list[Scored], list[str]]:
+    """The verdicts, and the ids of answers to no question.
+
+    Answers meet questions by id where both have ids, else in order, as the official program has it.
+    """
     numbered = all("question_id" in row for row in [*questions, *answers])
     if not numbered and answers and len(answers) != len(questions):
         raise UserError(
@@ -132,16 +160,8 @@ def _judge_set(name: str, questions: Sequence[Row], answers: Sequence[Row]) -> l
     for number, question in enumerate(questions):
         uid = str(question["question_id"]) if numbered else str(number)
         if uid in by_id:
-            found.append(judge(f"{name}/{uid}", name, question["label"], by_id[uid]["answer"]))
-    return found
-
-
-def _questions(data: Files, name: str) -> list[Row]:
-    source = Source(
-        what=f"the questions of POPE {name}", names=(f"coco_pope_{name}.json", f"*{name}*.parquet"),
-        where="github.com/AoiDragon/POPE, output/coco/", licence="MIT",
-    )  # fmt: skip
-    return read_questions(data, data.find(source))
+            found.append(judge(f"{name}/{uid}", name, question["label"], by_id.pop(uid)["answer"]))
+    return found, list(by_id)
 
 
 def read_questions(files: Files, name: str) -> list[Row]:
@@ -156,10 +176,12 @@ def read_questions(files: Files, name: str) -> list[Row]:
 
 def _answers(results: Files, name: str) -> list[Row]:
     """The answers to one set; none where no file carries its name."""
-    named = [path for path in results.matching([f"*{name}*.json*"]) if not path.rpartition("/")[2].startswith("coco_")]
-    rows = results.rows(named[0]) if named else []
-    for row in rows:
-        need(row, ("answer",), named[0])
+    named = results.look(Source(
+        what=f"the answers to POPE {name}", names=(f"*{name}*.json*",), besides=("coco_*",), where="the model", licence="yours",
+    ))  # fmt: skip
+    rows = results.rows(named) if named else []
+    for number, row in enumerate(rows):
+        need(row, ("answer",), row_of(number, results.place(named or "")))
     return rows
 
 

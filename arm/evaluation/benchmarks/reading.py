@@ -22,6 +22,8 @@ from arm.errors import UserError
 from arm.storage import Folder, open_folder
 
 Row = dict[str, Any]
+MAX_NAMED = 5
+"""Files that an error names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,13 +35,20 @@ class Source:
     """Patterns of its name, the published one first."""
     where: str
     licence: str
+    besides: tuple[str, ...] = ()
+    """Patterns of names that are another source's, though one of its own fits."""
+    is_many: bool = False
+    """Whether several files may fit, which are read together."""
+    is_part: bool = False
+    """Whether the benchmark has more files of its kind, a set or a task each: such a file must carry its own name."""
 
 
 class Files:
     """The files below a place, found by pattern and read by suffix; remembers what was read, for the protocol."""
 
-    def __init__(self, folder: Folder, names: Sequence[str]) -> None:
-        self.folder, self.names = folder, list(names)
+    def __init__(self, folder: Folder, names: Sequence[str], *, is_alone: bool = False) -> None:
+        self.folder, self.names, self.is_alone = folder, list(names), is_alone
+        self.is_given = False  # whether somebody named this place for the data set: see open_given
         self.digests: dict[str, str] = {}
 
     def place(self, name: str) -> str:
@@ -53,21 +62,40 @@ class Files:
 
     def matching(self, patterns: Sequence[str]) -> list[str]:
         """The names that match a pattern in their last part, those of earlier patterns first."""
-        found = [
-            name for pattern in patterns for name in self.names
-            if fnmatch.fnmatch(name.rpartition("/")[2].lower(), pattern.lower())
-        ]  # fmt: skip
+        found = [name for pattern in patterns for name in self.names if _fits(name, pattern)]
         return list(dict.fromkeys(found))
 
     def find(self, source: Source) -> str:
-        """The file of a source; a UserError says where to get it."""
-        found = self.matching(source.names)
+        """The file of a source; a UserError says where to get it, or which files one pattern fits."""
+        if self.is_given and self.is_alone and not source.is_part:
+            return self.names[0]
+        pattern, found = self._first_fit(source)
         if not found:
             raise UserError(
                 f"{self.folder.url} holds no {source.names[0]} ({source.what}); "
                 f"get it from {source.where} ({source.licence})."
             )
+        if len(found) > 1 and not source.is_many:
+            more = f" and {len(found) - MAX_NAMED} more" if len(found) > MAX_NAMED else ""
+            raise UserError(
+                f"{self.folder.url} holds {len(found)} files that fit {pattern} ({source.what}): "
+                f"{', '.join(found[:MAX_NAMED])}{more}; leave one of them there."
+            )
         return found[0]
+
+    def look(self, source: Source) -> str | None:
+        """The same of a file that may be left out: None without it, unless somebody named this place for it."""
+        if self._first_fit(source)[1] or (self.is_given and not source.is_part):
+            return self.find(source)
+        return None
+
+    def _first_fit(self, source: Source) -> tuple[str, list[str]]:
+        """The first pattern that fits some file, with the files."""
+        others = self.matching(source.besides)
+        for pattern in source.names:
+            if found := [name for name in self.matching([pattern]) if name not in others]:
+                return pattern, found
+        return "", []
 
     def read(self, name: str) -> bytes:
         """A file's bytes."""
@@ -113,13 +141,19 @@ def open_files(place: str) -> Files:
     above, _, name = place.rstrip("/").rpartition("/")
     parent = open_folder(above or ("/" if place.startswith("/") else "."))
     if name and parent.exists(name):
-        return Files(parent, [name])
+        return Files(parent, [name], is_alone=True)
     raise UserError(f"There is no file below {place}; give a folder of results, or one file.")
 
 
-def no_files(place: Files) -> Files:
-    """The same place without a name: what a caller passes who has no data set beside the results."""
-    return Files(place.folder, [])
+def open_given(place: str) -> Files:
+    """Open the data that somebody named: what a benchmark reads must be there, and one file is it whatever its name."""
+    files = open_files(place)
+    files.is_given = True
+    return files
+
+
+def _fits(name: str, pattern: str) -> bool:
+    return fnmatch.fnmatch(name.rpartition("/")[2].lower(), pattern.lower())
 
 
 def only(rows: Sequence[Row], key: str, name: str) -> dict[str, Row]:
@@ -127,7 +161,7 @@ def only(rows: Sequence[Row], key: str, name: str) -> dict[str, Row]:
     found: dict[str, Row] = {}
     for number, row in enumerate(rows):
         if row.get(key) is None:
-            raise UserError(f"Row {number + 1} of {name} has no {key!r}; it has {', '.join(map(repr, row))}.")
+            raise UserError(f"{row_of(number, name)} has no {key!r}; it has {', '.join(map(repr, row))}.")
         if (uid := str(row[key])) in found:
             raise UserError(f"{name} holds {key} {uid!r} twice; leave one of them.")
         found[uid] = row

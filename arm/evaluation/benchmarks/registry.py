@@ -60,4 +60,8 @@ def score(name: str, results: Files, data: Files, config: ScoreConfig) -> Result
             f"{results.folder.url} is not in the layout of {name} ({type(error).__name__}: {error}); "
             f"see arm/evaluation/benchmarks/{SCORERS[name].partition(':')[0]}.py."
         ) from error
-    return replace(result, protocol=replace(result.protocol, data_files=data.versions, results=results.versions))
+    unread = [f"nothing was read of the data at {data.folder.url}"] if data.is_given and not data.digests else []
+    protocol = replace(
+        result.protocol, data_files=data.versions, results=results.versions, notes=(*result.protocol.notes, *unread)
+    )
+    return replace(result, protocol=protocol)

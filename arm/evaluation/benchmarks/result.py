@@ -10,18 +10,19 @@ headline is refused.
 import dataclasses
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from arm.evaluation.benchmark import Scores
 from arm.evaluation.benchmarks.config import ScoreConfig
 from arm.evaluation.items import Verdict
-from arm.evaluation.losses import account, reasons_of
+from arm.evaluation.losses import NO_ANSWER, account, reasons_of
 from arm.evaluation.statistics import Estimate
 
 CHECKED = "checked against the official program"
 NOT_CHECKED = "not checked against the official program"
+OWN_ANSWERS = "the right answers are those that the results themselves name"
 PRINTED = "printed"
 """The detail that holds what the official program prints."""
 
@@ -139,7 +140,7 @@ def make_result(
         aggregation=benchmark.aggregation, num_expected=num_expected, num_scored=outcomes["ok"],
         num_failed=outcomes["failed"], num_missing=scores.num_missing,
         unscored=account(reasons_of(failures), len(failures) + scores.num_missing),
-        checked=benchmark.checked,
+        checked=benchmark.checked if config.mode == "official" else {"all": NOT_CHECKED},
         interval=f"95%, bootstrap over items within a group, {config.num_bootstraps} resamples",
         flags=dict(sorted(Counter(flag for item in items for flag in item.flags).items())),
         notes=(*([size] if benchmark.published_items not in (0, num_expected) else []), *notes),
@@ -153,11 +154,25 @@ def prompt_hash(prompt: str) -> str:
 
 
 def with_lost(result: Result, lost: Mapping[str, int]) -> Result:
-    """The same result, whose protocol also says what was lost before the scorer saw it: reason -> items."""
-    protocol = result.protocol
-    failures = [item for item in result.items if item.outcome == "failed"]
-    unscored = account(reasons_of(failures), protocol.num_failed + protocol.num_missing, lost)
-    return dataclasses.replace(result, protocol=dataclasses.replace(protocol, unscored=unscored))
+    """The same result, whose protocol also says what was lost before the scorer saw it: reason -> items.
+
+    Lost items stand among the missing, or failed for want of an answer; those that the scorer did not expect are missing, too.
+    """
+    protocol, scores = result.protocol, result.scores
+    reasons = reasons_of(item for item in result.items if item.outcome == "failed")
+    unexpected = max(0, sum(lost.values()) - reasons.count(NO_ANSWER) - protocol.num_missing)
+    scores = dataclasses.replace(scores, num_expected=scores.num_expected + unexpected)
+    protocol = dataclasses.replace(
+        protocol, num_expected=scores.num_expected, num_missing=scores.num_missing,
+        unscored=account(reasons, scores.num_failed + scores.num_missing, lost),
+    )  # fmt: skip
+    return dataclasses.replace(result, scores=scores, protocol=protocol)
+
+
+def strangers(answers: Iterable[str], known: Container[str]) -> list[str]:
+    """The note on answers with ids that the data set does not have, which are left out; none where there are none."""
+    number = sum(uid not in known for uid in answers)
+    return [f"{number:,} answers to questions that the data do not have"] if number else []
 
 
 def failed(uid: str, group: str, reason: str, wanted: str = "") -> Scored:

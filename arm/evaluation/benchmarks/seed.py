@@ -21,8 +21,18 @@ from typing import Any
 
 from arm.evaluation.benchmarks.config import Mode, ScoreConfig
 from arm.evaluation.benchmarks.intervals import Intervals
-from arm.evaluation.benchmarks.reading import Files, Row, Source, need
-from arm.evaluation.benchmarks.result import NOT_CHECKED, Failure, Published, Result, Scored, failed, make_result
+from arm.evaluation.benchmarks.reading import Files, Row, Source, need, row_of
+from arm.evaluation.benchmarks.result import (
+    NOT_CHECKED,
+    OWN_ANSWERS,
+    Failure,
+    Published,
+    Result,
+    Scored,
+    failed,
+    make_result,
+    strangers,
+)
 from arm.evaluation.losses import NO_ANSWER
 from arm.evaluation.statistics import Estimate
 
@@ -35,8 +45,12 @@ PUBLISHED = Published(
 RESULTS = Source(
     what="a prediction a question", names=("*seed-bench-1*", "*prediction*", "*result*.json*", "*.jsonl", "*.json", "*.parquet"),
     where="the model, in the layout of github.com/AILab-CVC/SEED-Bench, evaluate_result/", licence="yours",
+    besides=("SEED-Bench.json",),
 )  # fmt: skip
-QUESTIONS = ("SEED-Bench.json",)
+DATA = Source(
+    what="the questions", names=("SEED-Bench.json",), where="huggingface.co/datasets/AILab-CVC/SEED-Bench",
+    licence="CC BY-NC 4.0",
+)  # fmt: skip
 NAMES = {"q_id": "question_id", "gt": "gt_answer", "q_type_id": "question_type_id"}
 """What eval.py calls the fields of its results."""
 LAST_OF_IMAGES = 9
@@ -83,24 +97,25 @@ def aggregate(items: Sequence[Scored], intervals: Intervals) -> dict[str, Estima
 def score(results: Files, data: Files, config: ScoreConfig) -> Result:
     """Score predictions against their own `gt_answer`, or against the questions where those are given."""
     questions = _questions(data)
-    name = next(name for name in [results.find(RESULTS), *results.matching(RESULTS.names)] if _is_result(name))
-    predictions = by_id(results.rows(name), name)
-    for row in predictions.values():
-        need(row, ("prediction",) if questions else ("prediction", "gt_answer"), name)
+    name = results.find(RESULTS)
+    predictions = by_id(results.rows(name), results.place(name))
+    for number, row in enumerate(predictions.values()):
+        need(row, ("prediction",) if questions else ("prediction", "gt_answer"), row_of(number, results.place(name)))
     items = [
         judge(uid, _answer(questions.get(uid), row), row["prediction"], group=_group(questions.get(uid, row)), mode=config.mode)
         for uid, row in predictions.items() if uid in questions or not questions
     ]  # fmt: skip
     published, num_expected, note = _expected(questions, predictions)
+    notes = [*filter(None, (note,)), *(strangers(predictions, questions) if questions else [OWN_ANSWERS])]
     return make_result(
-        published, config, items=items, estimates=aggregate(items, Intervals(config)), notes=filter(None, (note,)),
+        published, config, items=items, estimates=aggregate(items, Intervals(config)), notes=notes,
         num_expected=num_expected,
     )  # fmt: skip
 
 
 def _expected(questions: Mapping[str, Row], predictions: Mapping[str, Row]) -> tuple[Published, int, str]:
     """What the headline is, how many questions were to be answered, and a note on those that were not."""
-    answered = {_kind(questions.get(uid, row)) for uid, row in predictions.items()}
+    answered = {_kind(questions.get(uid, row)) for uid, row in predictions.items() if uid in questions or not questions}
     if not questions and "all" in answered:
         note = f"image ({IMAGES:,}) and video ({VIDEOS:,}) apart need SEED-Bench.json as --data"
         return PUBLISHED, max(PUBLISHED.published_items, len(predictions)), note
@@ -118,8 +133,9 @@ def by_id(rows: Sequence[Row], name: str) -> dict[str, Row]:
     """Rows by id: 7, 7, 8 -> 7, 7#2, 8"""
     found: dict[str, Row] = {}
     seen: Counter[str] = Counter()
-    for row in ({NAMES.get(key, key): value for key, value in row.items()} for row in rows):
-        need(row, ("question_id",), name)
+    for number, own in enumerate(rows):
+        row = {NAMES.get(key, key): value for key, value in own.items()}
+        need(row, ("question_id",), row_of(number, name))
         uid = str(row["question_id"])
         seen[uid] += 1
         found[uid if seen[uid] == 1 else f"{uid}#{seen[uid]}"] = row
@@ -128,18 +144,14 @@ def by_id(rows: Sequence[Row], name: str) -> dict[str, Row]:
 
 def _questions(data: Files) -> Mapping[str, Row]:
     """Id -> question; `dimension` is the name of its type, or its number where the file names none."""
-    names = data.matching(QUESTIONS)
-    if not names:
+    name = data.look(DATA)
+    if name is None:
         return {}
-    found = data.json(names[0])
+    found = data.json(name)
     titles = {number: title for title, number in found.get("question_type", {}).items()}
-    rows = by_id(found["questions"], names[0])
+    rows = by_id(found["questions"], data.place(name))
     numbers = {uid: row.get("question_type_id", "") for uid, row in rows.items()}
     return {uid: {**row, "dimension": titles.get(numbers[uid], numbers[uid])} for uid, row in rows.items()}
-
-
-def _is_result(name: str) -> bool:
-    return name.rpartition("/")[2] not in QUESTIONS
 
 
 def _answer(question: Mapping[str, Any] | None, row: Row) -> str:

@@ -16,14 +16,14 @@ from arm.errors import UserError
 from arm.evaluation.benchmarks.config import Mode, ScoreConfig
 from arm.evaluation.benchmarks.intervals import Intervals
 from arm.evaluation.benchmarks.reading import Files, Row, Source, need, only
-from arm.evaluation.benchmarks.result import CHECKED, Published, Result, Scored, failed, make_result
+from arm.evaluation.benchmarks.result import CHECKED, Published, Result, Scored, failed, make_result, strangers
 from arm.evaluation.benchmarks.vqa_normalise import normalise, normalise_corrected, trim
 from arm.evaluation.losses import NO_ANSWER
 from arm.evaluation.statistics import Estimate
 
 PUBLISHED = Published(
     name="vqav2", headline="overall", aggregation="mean over questions, times 100, two decimals",
-    published_items=214_354, checked={"official": CHECKED},
+    published_items=214_354, checked={"all": CHECKED},
 )  # fmt: skip
 DATA = Source(
     what="the annotations", names=("v2_mscoco_val2014_annotations.json", "*annotations*.json"),
@@ -101,7 +101,7 @@ def score(results: Files, data: Files, config: ScoreConfig) -> Result:
     types = {uid: str(entry["question_type"]) for uid, entry in annotations.items() if "question_type" in entry}
     return make_result(
         PUBLISHED, config, items=items, estimates=aggregate(items, Intervals(config), types),
-        num_expected=len(annotations),
+        num_expected=len(annotations), notes=strangers(answers, annotations),
     )  # fmt: skip
 
 

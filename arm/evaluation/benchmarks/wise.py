@@ -17,7 +17,7 @@ from typing import Any
 
 from arm.evaluation.benchmarks.config import ScoreConfig
 from arm.evaluation.benchmarks.intervals import Intervals
-from arm.evaluation.benchmarks.reading import Files, Row, Source, only
+from arm.evaluation.benchmarks.reading import Files, Row, Source, need, only, row_of
 from arm.evaluation.benchmarks.result import (
     CHECKED,
     NOT_CHECKED,
@@ -144,7 +144,12 @@ def printed(estimates: Mapping[str, Estimate]) -> list[str]:
 def score(results: Files, data: Files, config: ScoreConfig, version: Version = LEGACY) -> Result:
     """Score the prompts 1 to 1000 from every file of scores that is there."""
     names = results.matching(["*scores*.jsonl"]) or [results.find(RESULTS)]
-    rows = only([row for name in names for row in results.rows(name)], "prompt_id", names[0])
+    listed = [
+        (row, row_of(number, results.place(name))) for name in names for number, row in enumerate(results.rows(name))
+    ]
+    for row, where in listed:
+        need(row, ("prompt_id",), where)
+    rows = only([row for row, _ in listed], "prompt_id", ", ".join(names))
     items = [judge(row, version) for row in rows.values()]
     estimates = aggregate(items, Intervals(config), version)
     return make_result(

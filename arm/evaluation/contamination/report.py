@@ -62,7 +62,7 @@ def items_of_rows(name: str, rows: Sequence[Row]) -> EvaluationItems:
     for index, row in enumerate(rows):
         text, uid = first_of(row, PROMPTS), first_of(row, UIDS)
         if not isinstance(text, str):
-            raise UserError(f"Row {index} of {name} has no prompt; it must be in one of {', '.join(PROMPTS)}.")
+            raise UserError(f"Row {index + 1} of {name} has no prompt; it must be in one of {', '.join(PROMPTS)}.")
         prompts.append(Asked(uid=f"{index:05d}" if uid is None else str(uid), text=text, meta=row))
     return EvaluationItems(
         name=name, digest=digest_of([(item.uid, item.text) for item in prompts]), prompts=tuple(prompts)

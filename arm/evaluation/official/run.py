@@ -167,6 +167,7 @@ def score(bench: Bench, model: Mapping[str, Any] | None = None) -> Result:
     settings = ScoreConfig(
         mode=mode, judge=judge, judge_date=config.judge_date,
         prompt="\n".join(rubric.prompt for rubric in rubrics), num_bootstraps=bench.num_bootstraps, seed=bench.seed,
+        images_a_prompt=bench.num_seeds if suite.layout else 0,
     )  # fmt: skip
     result = registry.score(suite.name, Files(folder, folder.list()), bench.data, settings)
     notes = [OURS.format(f"{rubric.name} {rubric.version}") for rubric in rubrics if rubric.source.startswith("ours")]

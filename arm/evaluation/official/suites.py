@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from arm.errors import UserError
-from arm.evaluation.benchmarks import dpg, geneval, gqa, imgedit, mme, mmmu, vqav2
-from arm.evaluation.benchmarks.pope import SETS
+from arm.evaluation.benchmarks import dpg, geneval, gqa, imgedit, mmbench, mme, mmmu, pope, seed, vqav2
 from arm.evaluation.benchmarks.reading import Files, Source
 from arm.evaluation.benchmarks.registry import SCORERS
 from arm.evaluation.official.config import OFFICIAL
@@ -29,7 +28,7 @@ def by_file(name: str, row: Row) -> str:
 
 def by_set(name: str, row: Row) -> str:
     """`coco_pope_random` of POPE's own file and of Hugging Face's `random-00000-of-00001.parquet`."""
-    return f"coco_pope_{next(one for one in SETS if one in name.rpartition('/')[2].lower())}"
+    return f"coco_pope_{next(one for one in pope.SETS if one in name.rpartition('/')[2].lower())}"
 
 
 def by_subject(name: str, row: Row) -> str:
@@ -90,25 +89,17 @@ class Suite:
         return "{part}" in self.result and len(self.sources) == 1
 
 
-def _source(what: str, names: tuple[str, ...], where: str, licence: str) -> Source:
-    return Source(what=what, names=names, where=where, licence=licence)
+def _source(what: str, names: tuple[str, ...], where: str, licence: str, *, is_many: bool = False) -> Source:
+    return Source(what=what, names=names, where=where, licence=licence, is_many=is_many)
 
 
 GEDIT = _source(
     "the edits with their source images", ("*gedit*.parquet", "*.parquet", "*.jsonl"),
-    "huggingface.co/datasets/stepfun-ai/GEdit-Bench", "Apache-2.0",
+    "huggingface.co/datasets/stepfun-ai/GEdit-Bench", "Apache-2.0", is_many=True,
 )  # fmt: skip
 WISE = _source(
-    "the prompts with what they imply", ("*.json", "*.jsonl"), "github.com/PKU-YuanGroup/WISE, data/", "none stated"
-)
-POPE = tuple(
-    _source(f"the questions of POPE {name}", (f"coco_pope_{name}.json", f"*{name}*.parquet"),
-            "github.com/AoiDragon/POPE, output/coco/; images of COCO val2014", "MIT")
-    for name in SETS
-)  # fmt: skip
-MMBENCH = _source(
-    "the questions with their images", ("mmbench_dev_en*.tsv", "*dev*.tsv", "*dev*.parquet"),
-    "opencompass.openxlab.space/utils/VLMEval/MMBench_DEV_EN.tsv", "Apache-2.0",
+    "the prompts with what they imply", ("*.json", "*.jsonl"), "github.com/PKU-YuanGroup/WISE, data/", "none stated",
+    is_many=True,
 )  # fmt: skip
 MME_TASKS = tuple(task for tasks in mme.TASKS.values() for task in tasks)
 MME = _source(
@@ -119,7 +110,6 @@ MMMU = _source(
     "the questions of the validation split, a folder a subject", ("validation-*.parquet", "*validation*.parquet", "*.jsonl"),
     "huggingface.co/datasets/MMMU/MMMU", "Apache-2.0",
 )  # fmt: skip
-SEED = _source("the questions", ("SEED-Bench.json",), "huggingface.co/datasets/AILab-CVC/SEED-Bench", "CC BY-NC 4.0")
 VQA = _source(
     "the questions", ("v2_OpenEnded_mscoco_val2014_questions.json", "*questions*.json"), "visualqa.org/download.html",
     "CC BY 4.0",
@@ -147,16 +137,16 @@ SUITES: dict[str, Suite] = {
               rubrics=GEDIT_RUBRICS, result=MARKS),
         Suite(name="imgedit", task="edit", sources=(imgedit.DATA,), rows=questions.of_imgedit, layout="imgedit",
               judged="marks", rubrics=("imgedit",), result="result.json"),
-        Suite(name="pope", task="answer", sources=POPE, rows=questions.of_pope, part_of=by_set,
+        Suite(name="pope", task="answer", sources=pope.QUESTIONS, rows=questions.of_pope, part_of=by_set,
               style="short", result="answers_{part}.jsonl"),
-        Suite(name="mmbench", task="answer", sources=(MMBENCH,), rows=questions.of_mmbench, style="mmbench",
+        Suite(name="mmbench", task="answer", sources=(mmbench.DATA,), rows=questions.of_mmbench, style="mmbench",
               result="prediction.jsonl"),
         Suite(name="mme", task="answer", sources=(MME,), rows=questions.of_mme, style="mme", result="{part}.txt"),
         Suite(name="mmmu", task="answer", sources=(MMMU,), rows=questions.of_mmmu, style="mmmu", part_of=by_subject,
               result="{part}/output.json"),
         Suite(name="gqa", task="answer", sources=(gqa.DATA,), rows=questions.of_gqa, style="short",
               result="testdev_balanced_predictions.json"),
-        Suite(name="seed", task="answer", sources=(SEED,), rows=questions.of_seed, style="choice",
+        Suite(name="seed", task="answer", sources=(seed.DATA,), rows=questions.of_seed, style="choice",
               result="predictions.jsonl"),
         Suite(name="vqav2", task="answer", sources=(VQA,), rows=questions.of_vqav2, style="short",
               result="arm_results.json", also=(vqav2.DATA,), truths=vqav2.annotated),

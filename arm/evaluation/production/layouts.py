@@ -82,7 +82,7 @@ def lay_out(rows: Sequence[Row], layout: Layout, num_seeds: int) -> list[Picture
 def _geneval(rows: Sequence[Row], num_seeds: int) -> Iterator[Picture]:
     for index, row in enumerate(rows):
         if "include" not in row or "tag" not in row:
-            raise UserError(f"Row {index} has no `tag` and `include`; the layout geneval wants GenEval's metadata.")
+            raise UserError(f"Row {index + 1} has no `tag` and `include`; the layout geneval wants GenEval's metadata.")
         meta = {f"{index:05d}/metadata.jsonl": json.dumps(row, ensure_ascii=False).encode()}
         for request in _requests(f"{index:05d}", row, num_seeds):
             path = f"{index:05d}/samples/{request.number:04d}.png"
@@ -131,10 +131,10 @@ def _plain(rows: Sequence[Row], num_seeds: int, *, edits: bool = False) -> Itera
 def _requests(uid: str, row: Row, num_seeds: int, *, edits: bool = False) -> list[Request]:
     prompt = first_of(row, ("instruction", *PROMPTS) if edits else PROMPTS)
     if not isinstance(prompt, str) or not prompt.strip():
-        raise UserError(f"Row {uid} has no prompt; it must be in one of {', '.join(PROMPTS)}.")
+        raise UserError(f"The row of {uid} has no prompt; it must be in one of {', '.join(PROMPTS)}.")
     source = source_of(row) if edits else None
     if edits and source is None:
-        raise UserError(f"Row {uid} has no image to edit; it must be in one of {', '.join(SOURCES)}.")
+        raise UserError(f"The row of {uid} has no image to edit; it must be in one of {', '.join(SOURCES)}.")
     return [
         Request(uid=uid, number=number, prompt=prompt, seed=seed_of(uid, number), source=source)
         for number in range(num_seeds)

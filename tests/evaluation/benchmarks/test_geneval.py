@@ -10,7 +10,7 @@ from arm.evaluation.benchmarks import geneval
 from arm.evaluation.benchmarks.config import ScoreConfig
 from arm.evaluation.benchmarks.geneval_rule import Box, check, keep_boxes, relations
 from arm.evaluation.benchmarks.reading import open_files
-from arm.evaluation.benchmarks.result import Failure
+from arm.evaluation.benchmarks.result import Failure, with_lost
 
 
 def box(x: float, y: float, width: float = 10, score: float = 0.95) -> Box:
@@ -133,4 +133,41 @@ def test_official_results_are_read_as_they_are(tmp_path: Path) -> None:
     files = open_files(str(tmp_path))
     found = geneval.score(files, files, ScoreConfig())
     assert (found.items[0].uid, found.items[0].reasons) == ("00007/0002", ("expected cow>=1, found 0",))
-    assert found.scores.refused == "552 of 553 items have no score (0 failed)"
+    assert (
+        found.scores.refused == "1658 of 1659 items have no score (0 failed)"
+    )  # sample 2 of 553 prompts: three a prompt
+
+
+def test_an_image_lost_of_every_prompt_is_missed(tmp_path: Path) -> None:
+    """Two prompts, each without its image 1 of three; told that four were asked for, four lack."""
+    rows = [
+        {"prompt_index": prompt, "sample": sample, "metadata": {"tag": "colors"}, "correct": True}
+        for prompt in (0, 1) for sample in (0, 2)
+    ]  # fmt: skip
+    (tmp_path / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "evaluation_metadata.jsonl").write_text('{"prompt": "a photo of a cow"}\n' * 2)
+    files = open_files(str(tmp_path))
+    assert geneval.score(files, files, ScoreConfig()).scores.refused == "2 of 6 items have no score (0 failed)"
+    asked = geneval.score(files, files, ScoreConfig(images_a_prompt=4))
+    assert (asked.scores.refused, asked.protocol.num_missing) == ("4 of 8 items have no score (0 failed)", 4)
+
+
+def test_images_of_prompts_that_the_data_do_not_have_are_noted(tmp_path: Path) -> None:
+    rows = [{"prompt_index": n, "metadata": {"tag": "colors"}, "correct": True} for n in range(2)]
+    (tmp_path / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "evaluation_metadata.jsonl").write_text('{"prompt": "a photo of a cow"}\n')
+    found = geneval.score(open_files(str(tmp_path)), open_files(str(tmp_path)), ScoreConfig())
+    assert "1 images of prompts that the data do not have" in found.protocol.notes
+
+
+def test_what_is_known_to_be_lost_is_missing_also_where_the_scorer_did_not_expect_it(tmp_path: Path) -> None:
+    """One image of one prompt, scored; another three were lost on the way: 1 of 4, and the reasons add up."""
+    row = {"prompt_index": 0, "sample": 0, "metadata": {"tag": "colors"}, "correct": True}
+    (tmp_path / "results.jsonl").write_text(json.dumps(row) + "\n")
+    (tmp_path / "evaluation_metadata.jsonl").write_text('{"prompt": "a photo of a cow"}\n')
+    files = open_files(str(tmp_path))
+    found = geneval.score(files, files, ScoreConfig())
+    assert found.scores.refused is None
+    lost = with_lost(found, {"status 500": 2, "refused": 1})
+    assert lost.scores.refused == "3 of 4 items have no score (0 failed)"
+    assert (lost.protocol.num_missing, lost.protocol.unscored) == (3, {"status 500": 2, "refused": 1})

@@ -109,6 +109,10 @@ def test_a_circle_is_right_when_every_rotation_is_and_lacks_rows_without_one(tmp
     found = mmbench.score(open_files(str(tmp_path)), open_files(str(tmp_path)), ScoreConfig())
     # question 2 has two options (None is pandas' missing value), hence two rotations, of which one lacks
     assert found.scores.refused == "1 of 4 items have no score (0 failed)"
+    # the incomplete circle, right so far, is no right one: the complete one alone counts, where vanilla has both
+    assert {name: found.scores.estimates[name].num_items for name in ("circular", "circular/logic", "vanilla/logic")} == {
+        "circular": 1, "circular/logic": 1, "vanilla/logic": 2,
+    }  # fmt: skip
     (tmp_path / "predictions.tsv").write_text(head + "\n".join([*rows, "1000002\tq\ty\tx\t\t\tB\tlogic\tA"]) + "\n")
     found = mmbench.score(open_files(str(tmp_path)), open_files(str(tmp_path)), ScoreConfig())
     assert found.scores.refused is None

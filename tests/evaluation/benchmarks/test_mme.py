@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from arm.errors import UserError
-from arm.evaluation.benchmarks import mme
+from arm.evaluation.benchmarks import mme, registry
 from arm.evaluation.benchmarks.config import ScoreConfig
 from arm.evaluation.benchmarks.reading import open_files
 
@@ -43,10 +43,29 @@ def test_a_task_is_worth_accuracy_and_accuracy_plus(tmp_path: Path) -> None:
     (tmp_path / "existence.txt").write_text("\n".join(lines) + "\n")
     found = mme.score(open_files(str(tmp_path)), open_files(str(tmp_path)), ScoreConfig())
     assert found.scores.estimates["existence"].value == 125
-    assert found.scores.refused == "9 of 13 items have no score (0 failed)"
+    # the 2,114 of perception without the 60 of existence
+    assert found.scores.refused == "2054 of 2058 items have no score (0 failed)"
     (tmp_path / "existence.txt").write_text("\n".join(lines[:3]) + "\n")
     with pytest.raises(UserError, match=r"existence.txt has 3 lines; MME has two questions an image"):
         mme.score(open_files(str(tmp_path)), open_files(str(tmp_path)), ScoreConfig())
+
+
+def test_questions_of_the_data_are_expected_task_by_task(tmp_path: Path) -> None:
+    """Ten tasks of four questions; two of existence and all four of count lack: 6 of 40, and a task is not one item."""
+    assert sum(mme.QUESTIONS.values()) == 2_374
+    for task in mme.TASKS["Perception"]:
+        for folder, suffix in (("data", ""), ("results", "\tyes")):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            lines = [f"{image}\tq\t{label}{suffix}" for image in "ab" for label in ("Yes", "No")]
+            (tmp_path / folder / f"{task}.txt").write_text("\n".join(lines) + "\n")
+    (tmp_path / "results/existence.txt").write_text("a\tq\tYes\tyes\na\tq\tNo\tno\n")
+    (tmp_path / "results/count.txt").unlink()
+    results, data = open_files(str(tmp_path / "results")), open_files(str(tmp_path / "data"))
+    found = registry.score("mme", results, data, ScoreConfig())
+    assert found.scores.refused == "6 of 40 items have no score (0 failed)"
+    assert sorted(found.protocol.data_files) == sorted(f"{task}.txt" for task in mme.TASKS["Perception"])
+    alone = registry.score("mme", results, open_files(str(tmp_path / "results")), ScoreConfig())
+    assert (alone.protocol.num_missing, alone.protocol.data_files) == (60, {})
 
 
 @pytest.mark.parametrize(("cognition", "published"), [((), 2_114), (("text_translation",), 2_374)])

@@ -9,7 +9,7 @@ import pytest
 from arm.evaluation.benchmarks import mmmu
 from arm.evaluation.benchmarks.config import ScoreConfig
 from arm.evaluation.benchmarks.mmmu_answers import is_right_open, parse_choice, parse_open
-from arm.evaluation.benchmarks.reading import open_files
+from arm.evaluation.benchmarks.reading import open_files, open_given
 
 
 def test_every_response_is_read_and_scored_as_the_official_program_does(shared: Path) -> None:
@@ -54,6 +54,45 @@ def test_corrected_fails_what_the_official_program_draws(shared: Path) -> None:
     results = open_files(str(shared / "evaldata/mmmu/llava1.5_13b/responses.jsonl"))
     found = mmmu.score(results, results, ScoreConfig(mode="corrected"))
     assert found.scores.refused == "2 of 900 items have no score (2 failed)"
+
+
+def test_the_questions_of_the_data_are_expected_with_their_answers(tmp_path: Path) -> None:
+    """Three questions, of which one is not answered and one has two right answers; the results' own are another and a lie."""
+    asked = [
+        ("validation_Art_1", "7"),
+        ("validation_Art_2", "['1/2', '0.5']"),
+        ("validation_Math_1", "3"),
+        ("dev_Art_1", "1"),
+    ]
+    rows = [{"id": uid, "question_type": "open", "answer": answer} for uid, answer in asked]
+    said = [{"question_type": "open", "answer": "9", "response": reply} for reply in ("9", "so 0.5", "x")]
+    made = [
+        {**row, "id": uid}
+        for row, uid in zip(said, ("validation_Art_1", "validation_Art_2", "validation_Law_1"), strict=True)
+    ]
+    for folder, name, lines in (("data", "questions.jsonl", rows), ("results", "responses.jsonl", made)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    results = open_files(str(tmp_path / "results"))
+    found = mmmu.score(results, open_files(str(tmp_path / "data")), ScoreConfig())
+    assert [(item.uid, item.strict) for item in found.items] == [
+        ("validation_Art_1", False),
+        ("validation_Art_2", True),
+    ]
+    assert found.scores.refused == "1 of 3 items have no score (0 failed)"
+    assert found.protocol.notes == (
+        "3 items; the published set has 900", "1 answers to questions that the data do not have",
+    )  # fmt: skip
+    alone = mmmu.score(results, open_files(str(tmp_path / "results")), ScoreConfig())
+    assert [item.strict for item in alone.items] == [True, False, False]
+    assert (alone.protocol.num_expected, alone.protocol.notes) == (
+        900, ("the right answers are those that the results themselves name",),
+    )  # fmt: skip
+    (tmp_path / "dict.json").write_text(
+        json.dumps({"validation_Art_1": {"question_type": "open", "ground_truth": "7"}})
+    )
+    given = mmmu.score(results, open_given(str(tmp_path / "dict.json")), ScoreConfig())
+    assert (given.protocol.num_expected, given.protocol.num_scored) == (1, 1)
 
 
 OPTIONS = {"A": "apple pie", "B": "pear"}

@@ -56,6 +56,29 @@ def test_three_sets_give_the_mean_of_their_f1(tmp_path: Path) -> None:
     assert found.scores.refused is None
 
 
+def test_what_says_neither_yes_nor_no_is_flagged_and_read_as_yes_all_the_same() -> None:
+    replies = ("", "A dog.", "nope", "There is not.", "NO", "yes")
+    found = [pope.judge("random/1", "random", "yes", reply) for reply in replies]
+    assert [item.answer for item in found] == ["yes", "yes", "yes", "no", "yes", "yes"]
+    assert [item.flags for item in found] == [("neither yes nor no",)] * 3 + [()] * 3
+
+
+def test_answers_to_other_questions_are_noted_and_two_files_of_answers_refused(tmp_path: Path) -> None:
+    for name in pope.SETS:
+        (tmp_path / f"coco_pope_{name}.json").write_text('{"question_id": 1, "label": "yes"}\n')
+        (tmp_path / f"answers_{name}.jsonl").write_text(
+            "".join(json.dumps({"question_id": uid, "answer": "yes"}) + "\n" for uid in (1, 7))
+        )
+    found = pope.score(open_files(str(tmp_path)), open_files(str(tmp_path)), ScoreConfig())
+    assert (found.scores.refused, found.protocol.notes[1:]) == (
+        None,
+        ("3 answers to questions that the data do not have",),
+    )
+    (tmp_path / "others_random.jsonl").write_text("{}")
+    with pytest.raises(UserError, match=r"holds 2 files that fit \*random\*.json\* .*answers_random.*others_random"):
+        pope.score(open_files(str(tmp_path)), open_files(str(tmp_path)), ScoreConfig())
+
+
 def test_an_answer_that_comes_twice_is_named(tmp_path: Path) -> None:
     for name in pope.SETS:
         (tmp_path / f"coco_pope_{name}.json").write_text('{"question_id": 1, "label": "yes"}\n')
