@@ -1,5 +1,6 @@
 """Variants: of token shards that a stage reads together, of texts, and frames of videos."""
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,7 +69,7 @@ def test_a_shard_is_fetched_when_it_is_needed_and_released_when_others_were_used
             self.calls.append(f"release {name}")
 
     watched = Watched(Path(tokens.folder.url))
-    manifest = Manifest(**{name: getattr(tokens, name) for name in tokens.__slots__} | {"folder": watched})
+    manifest = dataclasses.replace(tokens, folder=watched)
     shards = Shards(manifest, [ShardFiles(name, "s-00000") for name in ("small", "large")], CODES, max_open=1)
     assert shards[1].tasks.tolist() == ["edit"]
     lengths = "lengths/large/s-00000.parquet"
