@@ -1,26 +1,13 @@
 """Web servers on the loopback that live as long as a test needs them."""
 
 import json
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler
+from typing import Any
 
-Served = TypeVar("Served", bound=ThreadingHTTPServer)
+from arm.data.replay import serving
 
-
-@contextmanager
-def serving(server: Served) -> Iterator[Served]:
-    """The server, answering in a thread; both are gone afterwards."""
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+__all__ = ["JsonHandler", "serving"]
 
 
 class JsonHandler(BaseHTTPRequestHandler):

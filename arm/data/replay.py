@@ -16,10 +16,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from warcio.archiveiterator import ArchiveIterator  # type: ignore[import-untyped]
 from warcio.bufferedreaders import ChunkedDataReader  # type: ignore[import-untyped]
+
+Served = TypeVar("Served", bound=ThreadingHTTPServer)
 
 HOP_HEADERS = {"connection", "content-length", "keep-alive", "transfer-encoding", "date", "server"}
 """Headers that belong to the recorded connection, not to the response."""
@@ -110,7 +113,13 @@ def read_responses(paths: Sequence[str | Path]) -> Responses:
 @contextlib.contextmanager
 def replay(paths: Sequence[str | Path]) -> Iterator[ReplayServer]:
     """Serve the files from a thread of this process until the block ends."""
-    server = ReplayServer(read_responses(paths))
+    with serving(ReplayServer(read_responses(paths))) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def serving(server: Served) -> Iterator[Served]:
+    """The server, answering in a thread of this process; both are gone afterwards."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:

@@ -82,7 +82,7 @@ def evaluate_model(
     results, scored = _run_all(chosen, tools, given, evaluation_set, data, output) if tools else ({}, {})
     if found := official.run_elsewhere(data, config, output):
         scored[official.ELSEWHERE] = found
-    official.check_failed(scored, config, output)
+    official.check_failed(scored, config)
     _write_scores(results, scored, evaluation_set, config, output)
     write_rewarded({stage: told for stage, model in given.items() if (told := read_rewarded(model))}, output)
     write_gallery(results, config.num_grid_images, output)

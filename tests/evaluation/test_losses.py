@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from arm.evaluation.official import judging
 from arm.evaluation.official.config import OfficialConfig
 from arm.evaluation.official.evaluation import check_failed
 from arm.evaluation.official.readiness import open_data
-from arm.evaluation.official.run import Bench, open_bench, run_answers, run_images, score
+from arm.evaluation.official.run import Bench, lost, open_bench, run_answers, run_images, score
 from arm.manifest import Manifest
 from arm.storage import LocalFolder
 
@@ -169,11 +170,12 @@ def test_what_the_model_or_the_questioner_failed_on_is_named_by_benchmark_with_t
     }
     for name, rows in lines.items():
         folder.write(f"benchmarks/model/{name}", "".join(json.dumps(row) + "\n" for row in rows).encode())
-    scored: Any = {"model": {"dpg": None, "pope": None, "mme": None}}
+    places = {name: folder.child(f"benchmarks/model/{name}") for name in ("dpg", "pope", "mme")}
+    scored: Any = {"model": {name: SimpleNamespace(lost=lost(place)) for name, place in places.items()}}
     with pytest.raises(UserError, match="the same command asks for these alone again") as caught:
-        check_failed(scored, EvaluateConfig(), folder)
+        check_failed(scored, EvaluateConfig())
     assert str(caught.value).startswith(
         "8 items failed: 3 of model/dpg (2 × no image in the folder; 1 × HTTP 400: no), "
         "5 of model/pope (2 × HTTP 400; 1 × HTTP 401; 1 × HTTP 402; …); nothing is published"
     )
-    check_failed(scored, EvaluateConfig(official=OfficialConfig(publish_failed=True)), folder)
+    check_failed(scored, EvaluateConfig(official=OfficialConfig(publish_failed=True)))

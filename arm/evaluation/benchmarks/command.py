@@ -5,14 +5,13 @@ DIR/<benchmark>/items.jsonl     one verdict an item
 """
 
 import argparse
-import json
 from pathlib import Path
 
 from arm.errors import UserError
 from arm.evaluation.benchmarks import registry
 from arm.evaluation.benchmarks.config import ScoreConfig
 from arm.evaluation.benchmarks.reading import open_files, open_given
-from arm.evaluation.benchmarks.result import Result, item_row, scores_row
+from arm.evaluation.benchmarks.result import Result, write_result
 from arm.storage import open_folder
 
 
@@ -65,12 +64,9 @@ def table(result: Result) -> str:
 
 
 def write(result: Result, output: str) -> str:
-    """Write both files and return their folder; half an emoji, which a model may say, becomes a question mark."""
+    """Write both files and return their folder."""
     folder = open_folder(output).child(result.scores.benchmark)
-    rows = "".join(json.dumps(item_row(item), ensure_ascii=False) + "\n" for item in result.items)
-    scores = json.dumps(scores_row(result), indent=1, ensure_ascii=False) + "\n"
-    folder.write("items.jsonl", rows.encode(errors="replace"))
-    folder.write("scores.json", scores.encode(errors="replace"))
+    write_result(result, folder)
     return folder.url
 
 

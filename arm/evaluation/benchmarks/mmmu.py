@@ -66,7 +66,11 @@ RESULTS = Source(
     where="the model, in the layout of github.com/MMMU-Benchmark/MMMU, mmmu/example_outputs/", licence="yours",
 )  # fmt: skip
 RESPONSES = dataclasses.replace(RESULTS, names=("*responses*.jsonl", "*.jsonl"))
-QUESTIONS = ("validation-*.parquet", "*validation*.parquet", "*.jsonl")
+QUESTIONS = Source(
+    what="the questions of the validation split, a folder a subject",
+    names=("validation-*.parquet", "*validation*.parquet", "*.jsonl"), where="huggingface.co/datasets/MMMU/MMMU",
+    licence="Apache-2.0",
+)  # fmt: skip
 DATA = Source(
     what="the right answers", names=("answer_dict_val.json", "answer_dict*.json"),
     where="github.com/MMMU-Benchmark/MMMU, mmmu/", licence="Apache-2.0",
@@ -185,7 +189,7 @@ def _parsed(results: Files, data: Files) -> tuple[list[Scored], int, list[str]]:
 
 def _truths(data: Files) -> dict[str, Any]:
     """Question of the split -> its right answer, from the data set; nothing where there are no data."""
-    names = [] if data.is_alone else data.matching(QUESTIONS)
+    names = [] if data.is_alone else data.matching(QUESTIONS.names)
     rows = [row for name in names for row in _named(data, name)]
     if not rows and (name := data.look(DATA)):
         rows = _named(data, name)

@@ -9,6 +9,7 @@ headline is refused.
 
 import dataclasses
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from arm.evaluation.benchmarks.config import ScoreConfig
 from arm.evaluation.items import Verdict
 from arm.evaluation.losses import NO_ANSWER, account, reasons_of
 from arm.evaluation.statistics import Estimate
+from arm.storage import Folder
 
 CHECKED = "checked against the official program"
 NOT_CHECKED = "not checked against the official program"
@@ -92,6 +94,8 @@ class Result:
     protocol: Protocol
     details: Mapping[str, Any] = field(default_factory=dict)
     """What has no interval: counts, tables, the lines that the official program prints."""
+    lost: Mapping[str, int] = field(default_factory=dict)
+    """Reason -> items that failed before the scorer saw them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +170,7 @@ def with_lost(result: Result, lost: Mapping[str, int]) -> Result:
         protocol, num_expected=scores.num_expected, num_missing=scores.num_missing,
         unscored=account(reasons, scores.num_failed + scores.num_missing, lost),
     )  # fmt: skip
-    return dataclasses.replace(result, scores=scores, protocol=protocol)
+    return dataclasses.replace(result, scores=scores, protocol=protocol, lost=lost)
 
 
 def strangers(answers: Iterable[str], known: Container[str]) -> list[str]:
@@ -200,6 +204,18 @@ def scores_row(result: Result) -> dict[str, Any]:
         "details": {name: value for name, value in result.details.items() if name not in hidden},
         "protocol": {key: plain(value) for key, value in _fields(result.protocol).items()},
     }
+
+
+def write_result(result: Result, folder: Folder, beside: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+    """Write items.jsonl and scores.json; `beside` has more fields of an item, by uid.
+
+    Half an emoji, which a model may say, becomes a question mark.
+    """
+    rows = (item_row(item) | dict((beside or {}).get(item.uid, {})) for item in result.items)
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    scores = json.dumps(scores_row(result), indent=1, ensure_ascii=False) + "\n"
+    folder.write("items.jsonl", lines.encode(errors="replace"))
+    folder.write("scores.json", scores.encode(errors="replace"))
 
 
 def plain(value: Any) -> Any:

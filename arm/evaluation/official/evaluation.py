@@ -14,10 +14,9 @@ from arm.evaluation.losses import account
 from arm.evaluation.models.kinds import find, load
 from arm.evaluation.models.model import Model
 from arm.evaluation.official.classifying import classify
-from arm.evaluation.official.config import FOLDER
 from arm.evaluation.official.identity import model_record, tools_digests, tools_record
 from arm.evaluation.official.readiness import check_machine, open_data
-from arm.evaluation.official.run import RESULTS, Bench, lost, open_bench, run_answers, run_images, score
+from arm.evaluation.official.run import RESULTS, Bench, open_bench, run_answers, run_images, score
 from arm.evaluation.official.suites import SUITES
 from arm.evaluation.subject import Subject
 from arm.storage import Folder
@@ -77,17 +76,18 @@ def run_elsewhere(data: Mapping[str, Files], config: EvaluateConfig, output: Fol
     return _ask(names, ELSEWHERE, (config.model.kind, model), data, config, output)
 
 
-def check_failed(scored: Mapping[str, Found], config: EvaluateConfig, output: Folder) -> None:
+def check_failed(scored: Mapping[str, Found], config: EvaluateConfig) -> None:
     """UserError where the model or the questioner failed on items: published, they would never be asked again."""
     told, total = list[str](), 0
-    for subject, name in ((subject, name) for subject, found in scored.items() for name in found):
-        reasons = list(lost(output.child(f"{FOLDER}/{subject}/{name}")).elements())
-        if reasons:
-            frequent = list(account(reasons, len(reasons)).items())
+    for place, result in (
+        (f"{subject}/{name}", one) for subject, found in scored.items() for name, one in found.items()
+    ):
+        if number_lost := sum(result.lost.values()):
+            frequent = list(account((), number_lost, result.lost).items())
             shown = "; ".join(f"{number:,} × {reason}" for reason, number in frequent[:MAX_REASONS])
             more = "; …" if len(frequent) > MAX_REASONS else ""
-            told.append(f"{len(reasons):,} of {subject}/{name} ({shown}{more})")
-            total += len(reasons)
+            told.append(f"{number_lost:,} of {place} ({shown}{more})")
+            total += number_lost
     if told and not config.official.publish_failed:
         raise UserError(
             f"{total:,} items failed: {', '.join(told)}; nothing is published, and the same command asks for these alone "

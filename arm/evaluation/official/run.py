@@ -16,7 +16,7 @@ from typing import Any
 from arm.evaluation.benchmarks import registry
 from arm.evaluation.benchmarks.config import ScoreConfig
 from arm.evaluation.benchmarks.reading import Files
-from arm.evaluation.benchmarks.result import Result, item_row, scores_row, with_lost
+from arm.evaluation.benchmarks.result import Result, with_lost, write_result
 from arm.evaluation.models.model import Model
 from arm.evaluation.official import judging
 from arm.evaluation.official.answering import write_answers
@@ -177,11 +177,7 @@ def score(bench: Bench, model: Mapping[str, Any] | None = None) -> Result:
         prompt_style=suite.style if suite.task == "answer" else "", judge_settings=judge_settings, model=model or {},
     )  # fmt: skip
     result = with_lost(replace(result, protocol=protocol), lost(bench.output))
-    drawn = drawn_for(bench, [row for part in asked.values() for row in part])
-    rows = [item_row(item) | drawn.get(item.uid, {}) for item in result.items]
-    bench.output.write("items.jsonl", _lines(rows))
-    scores = json.dumps(scores_row(result), indent=1, ensure_ascii=False) + "\n"
-    bench.output.write("scores.json", scores.encode())
+    write_result(result, bench.output, drawn_for(bench, [row for part in asked.values() for row in part]))
     return result
 
 

@@ -106,10 +106,6 @@ MME = _source(
     "a file of questions a task, image<TAB>question<TAB>answer", tuple(f"{task}.txt" for task in MME_TASKS),
     "github.com/BradyFU/Awesome-Multimodal-Large-Language-Models, branch Evaluation (on request)", "academic use only",
 )  # fmt: skip
-MMMU = _source(
-    "the questions of the validation split, a folder a subject", ("validation-*.parquet", "*validation*.parquet", "*.jsonl"),
-    "huggingface.co/datasets/MMMU/MMMU", "Apache-2.0",
-)  # fmt: skip
 VQA = _source(
     "the questions", ("v2_OpenEnded_mscoco_val2014_questions.json", "*questions*.json"), "visualqa.org/download.html",
     "CC BY 4.0",
@@ -142,7 +138,7 @@ SUITES: dict[str, Suite] = {
         Suite(name="mmbench", task="answer", sources=(mmbench.DATA,), rows=questions.of_mmbench, style="mmbench",
               result="prediction.jsonl"),
         Suite(name="mme", task="answer", sources=(MME,), rows=questions.of_mme, style="mme", result="{part}.txt"),
-        Suite(name="mmmu", task="answer", sources=(MMMU,), rows=questions.of_mmmu, style="mmmu", part_of=by_subject,
+        Suite(name="mmmu", task="answer", sources=(mmmu.QUESTIONS,), rows=questions.of_mmmu, style="mmmu", part_of=by_subject,
               result="{part}/output.json"),
         Suite(name="gqa", task="answer", sources=(gqa.DATA,), rows=questions.of_gqa, style="short",
               result="testdev_balanced_predictions.json"),
