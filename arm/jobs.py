@@ -153,7 +153,7 @@ JOBS: tuple[Job, ...] = (
     ),
     Job(
         name="train-model", phase="model", makes="model", stages=("pretrain", "continue", "finetune"), distributed=True,
-        version=4, keeps_slots=True,
+        version=5, keeps_slots=True,
         purpose="Train the language model on packed token shards under DeepSpeed, one stage a run.",
         function="arm.training.stages:train_model", config="arm.training.config:StageConfig",
         inputs=(Input("tokens"), Input("base", "init"), Input("tokenizer", "init")),

@@ -191,7 +191,7 @@ class StageConfig:
     """New code rows start as the mean row plus noise, or as a map of their FSQ digits, or of the tokenizer's features, or
     as the vectors that the tokenizer's caption loss taught the base to read (the base must be that caption model)."""
     num_shapes: int = 128
-    """Shape tokens: the longest grid side in codes."""
+    """Shape tokens: the longest grid side in codes. The first stage decides; later ones must say the same."""
     added_layers: int = 0
     """Layers put on top of the language model at the first stage; they start as the identity (0: the paper's)."""
     dtype: Literal["auto", "bfloat16", "float32"] = "bfloat16"
@@ -215,7 +215,7 @@ class StageConfig:
     validate_every: int = 1_000
     """Steps between held-out losses; they are always measured at the end."""
     validation_documents: int = 256
-    """Held-out documents of each kind."""
+    """Held-out documents of each kind, the first that fit a micro-batch; longer ones are counted (`dropped/too_long/held_out/KIND`)."""
     checkpoint_every_steps: int = operational(1_000)
     """Steps between checkpoints."""
     checkpoint_every_seconds: float = operational(600.0)

@@ -22,12 +22,11 @@ from arm.errors import UserError
 from arm.model.documents import KEEP_ALL, KINDS, Document, TextEncoder, build, strided
 from arm.model.token_shards import Part, Shard
 from arm.model.vocabulary import Vocabulary
-from arm.training.config import MixtureConfig
 from arm.training.ledger.identity import identity_sum, shard_keys
-from arm.training.mixture import Planned, held_out_places, names_of
+from arm.training.mixture import HeldOut, Planned, names_of
 from arm.training.packing import deal
 from arm.training.plan.rows import Rows, unpacked_choices
-from arm.training.shards import Shards, lengths_of
+from arm.training.shards import Shards
 from arm.training.withdrawn import Withdrawn, padding_document
 
 SHAPE_STEP = 64
@@ -175,27 +174,25 @@ class Loader:
 
 def held_out_batches(
     shards: Sequence[Shard],
-    mixture: MixtureConfig,
+    held_out: HeldOut,
     vocabulary: Vocabulary,
     encode: TextEncoder,
     *,
-    num_documents: int,
     max_tokens: int,
     rank: int = 0,
     num_ranks: int = 1,
     refused: Collection[str] = (),
 ) -> dict[str, list[Batch]]:
-    """By kind, the first held-out documents, undropped: this rank's part, in batches of at most `max_tokens`. Those that
+    """By kind, the held-out documents, undropped: this rank's part, in batches of at most `max_tokens`. Those that
     were taken down are left out and nothing takes their place, so that the losses before and after compare."""
     batches, withdrawn = {}, Withdrawn(shards, refused)
-    for kind, places in held_out_places(lengths_of(shards), mixture, num_documents).items():
-        documents = (
+    for kind, places in held_out.places.items():
+        documents = [
             build(kind, shards[shard].parts(row), KEEP_ALL, vocabulary, encode)
             for shard, row in places[rank::num_ranks]
             if not withdrawn.holds(shard, row)
-        )
-        fitting = [document for document in documents if len(document.ids) <= max_tokens]
-        batches[kind] = [collate(group, vocabulary) for group in _groups(fitting, max_tokens)]
+        ]
+        batches[kind] = [collate(group, vocabulary) for group in _groups(documents, max_tokens)]
     return batches
 
 

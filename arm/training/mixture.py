@@ -9,7 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from arm.model.documents import KINDS
+import numpy as np
+import numpy.typing as npt
+
+from arm.model.documents import KEEP_ALL, KINDS, document_lengths
 from arm.model.token_shards import Shard, ShardLengths
 from arm.training.config import MixtureConfig, Schedule
 from arm.training.plan.index import ShardIndex, wanted_rows
@@ -89,24 +92,40 @@ def kind_schedules(mixture: MixtureConfig) -> dict[str, Schedule]:
     }
 
 
-def held_out_places(
-    shards: Sequence[ShardLengths], mixture: MixtureConfig, num_documents: int
-) -> dict[str, list[tuple[int, int]]]:
-    """By kind, (shard, row) of the first held-out samples in the order of the shards; no shard is opened, no more lengths are
-    read than that needs, and none for a kind without a share: of that there may be no sample in any."""
-    found: dict[str, list[tuple[int, int]]] = {kind: [] for kind in KINDS}
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """The held-out samples that a stage measures."""
+
+    places: dict[str, list[tuple[int, int]]]
+    """By kind, (shard, row) of each."""
+    too_long: dict[str, int]
+    """By kind, those before the last of them that are longer than a batch; others took their place."""
+
+
+def find_held_out(
+    shards: Sequence[ShardLengths], mixture: MixtureConfig, *, num_documents: int, max_tokens: int
+) -> HeldOut:
+    """By kind, the first held-out samples of at most `max_tokens` in the order of the shards; no shard is opened, no more
+    lengths are read than that needs, and none for a kind without a share: of that there may be no sample in any."""
+    places: dict[str, list[tuple[int, int]]] = {kind: [] for kind in KINDS}
+    too_long = dict.fromkeys(KINDS, 0)
     wanted = [kind for kind, schedule in kind_schedules(mixture).items() if any(point[1] for point in schedule)]
     for number in range(len(shards)):
-        missing = [kind for kind in wanted if len(found[kind]) < num_documents]
+        missing = [kind for kind in wanted if len(places[kind]) < num_documents]
         if not missing:
             break
-        for kind, rows in _held_out_rows(shards[number], missing, mixture):
-            found[kind] += [(number, row) for row in rows[: num_documents - len(found[kind])]]
-    return found
+        for kind, rows, lengths in _held_out_rows(shards[number], missing, mixture):
+            fitting = np.flatnonzero(lengths <= max_tokens)[: num_documents - len(places[kind])]
+            places[kind] += [(number, row) for row in rows[fitting].tolist()]
+            enough = len(places[kind]) == num_documents
+            too_long[kind] += int((lengths[: fitting[-1] if enough else None] > max_tokens).sum())
+    return HeldOut(places, {kind: count for kind, count in too_long.items() if count})
 
 
 def _held_out_rows(
     shard: ShardLengths, kinds: Sequence[str], mixture: MixtureConfig
-) -> Iterator[tuple[str, list[int]]]:
+) -> Iterator[tuple[str, npt.NDArray[np.int32], npt.NDArray[np.int64]]]:
+    """Kind, rows, and the tokens of the undropped documents that they give."""
     for kind in kinds:
-        yield kind, wanted_rows(shard, kind, mixture, held_out=True).tolist()
+        rows = wanted_rows(shard, kind, mixture, held_out=True)
+        yield kind, rows, document_lengths(shard, rows, kind, np.full(len(rows), KEEP_ALL))

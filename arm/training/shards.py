@@ -140,11 +140,6 @@ class Shards(Sequence[Shard]):
         return shard
 
 
-def lengths_of(shards: Sequence[Shard]) -> Sequence[ShardLengths]:
-    """The lengths of shards, without opening those that are opened on demand."""
-    return shards.lengths if isinstance(shards, Shards) else shards
-
-
 def open_later(tokens: Manifest, codes: VisualCodes, variants: Sequence[str] = ()) -> Shards:
     """The shards of the chosen variants, in their order; none: the only one. Those of another visual tokenizer are refused
     by the first index of each variant, before a plan is made of their lengths; each shard is checked when it is opened."""

@@ -43,6 +43,7 @@ from arm.training.ledger.recorder import Recorder
 from arm.training.loader import Loader, evened, held_out_batches
 from arm.training.loss import PackedModel
 from arm.training.metrics import Meter
+from arm.training.mixture import HeldOut, find_held_out
 from arm.training.plan.files import PlanFiles, PlanWriter, num_segments, plan_identity
 from arm.training.plan.index import ShardIndex
 from arm.training.plan.planner import Planner, StageShape
@@ -66,7 +67,12 @@ def train_model(
         config = replace(config, steps=_whole_steps(planned, config))
         model, text_tokenizer, vocabulary = _model(base, codes, weights, config)
         check_text_tokenizer(shards.lengths[0].text_fingerprint, text_tokenizer)
-        trainer = _trainer(model, text_tokenizer, vocabulary, shards, planned, output, config, meter, tokens.tombstones)
+        held_out = find_held_out(
+            shards.lengths, config.mixture, num_documents=config.validation_documents, max_tokens=_batch_tokens(config)
+        )
+        trainer = _trainer(
+            model, text_tokenizer, vocabulary, shards, planned, held_out, output, config, meter, tokens.tombstones
+        )
         with closing(trainer.loader):
             history = trainer.run()
     if config.ema_decay:
@@ -77,7 +83,7 @@ def train_model(
         assert trainer.recorder
         trainer.recorder.close()
     dist.barrier()
-    return _outcome(trainer, planned, config)
+    return _outcome(trainer, planned, held_out, config)
 
 
 def plan_stage(shards: Shards, config: StageConfig, output: Folder) -> PlanFiles:
@@ -147,7 +153,9 @@ def _model(
 ) -> tuple[Any, Any, Vocabulary]:
     folder = base.local_folder("model")
     if config.stage != "pretrain":
-        return load_trained(folder, codes)
+        trained = load_trained(folder, codes)
+        check_shapes(trained[2], config)
+        return trained
     model, text_tokenizer = load_base(folder)
     vocabulary = initialise(
         model,
@@ -162,12 +170,22 @@ def _model(
     return model, text_tokenizer, vocabulary
 
 
+def check_shapes(vocabulary: Vocabulary, config: StageConfig) -> None:
+    """The first stage decides about shape tokens; a later one that asks for others is refused."""
+    if config.num_shapes != vocabulary.num_shapes:
+        raise UserError(
+            f"num_shapes is {config.num_shapes}, but the base knows {vocabulary.num_shapes} shape tokens since its first "
+            f"stage; set {vocabulary.num_shapes}, or train the first stage anew."
+        )
+
+
 def _trainer(
     model: Any,
     text_tokenizer: Any,
     vocabulary: Vocabulary,
     shards: Shards,
     planned: PlanFiles,
+    held_out: HeldOut,
     output: Folder,
     config: StageConfig,
     meter: Meter,
@@ -191,34 +209,32 @@ def _trainer(
         refused=refused,
         **here,
     )
-    held_out = held_out_batches(
-        shards,
-        config.mixture,
-        vocabulary,
-        encode,
-        num_documents=config.validation_documents,
-        max_tokens=config.sequence_length * config.rows_per_micro_batch,
-        refused=refused,
-        **here,
+    measured = held_out_batches(
+        shards, held_out, vocabulary, encode, max_tokens=_batch_tokens(config), refused=refused, **here
     )
     if config.zero_stage == 3:
-        held_out = evened(held_out, vocabulary)
+        measured = evened(measured, vocabulary)
     batches: Loader | SplitLoader = loader
     if group is not None:
         batches = SplitLoader(loader, group)
-        held_out = {kind: [split(batch, group) for batch in found] for kind, found in held_out.items()}
+        measured = {kind: [split(batch, group) for batch in found] for kind, found in measured.items()}
     engine = Engine(PackedModel(model, vocabulary, config), engine_config(config))
     checkpoints = Checkpoints.of(output, keep=config.checkpoints_kept, keep_every=config.checkpoint_kept_every_steps)
     return Trainer(
         engine,
         batches,
         config,
-        held_out=held_out,
+        held_out=measured,
         checkpoints=checkpoints,
         name=f"train-model {config.stage}",
         meter=meter,
         recorder=_recorder(loader, output, refused) if rank() == 0 else None,
     )
+
+
+def _batch_tokens(config: StageConfig) -> int:
+    """The most tokens of a held-out batch: those of a micro-batch."""
+    return config.sequence_length * config.rows_per_micro_batch
 
 
 def _recorder(loader: Loader, output: Folder, refused: frozenset[str]) -> Recorder:
@@ -265,7 +281,7 @@ def _publish_curves(history: History, output: Folder) -> None:
         output.write(name, "".join(json.dumps(record, sort_keys=True) + "\n" for record in records).encode())
 
 
-def _outcome(trainer: Trainer, planned: PlanFiles, config: StageConfig) -> Outcome:
+def _outcome(trainer: Trainer, planned: PlanFiles, held_out: HeldOut, config: StageConfig) -> Outcome:
     history, read = trainer.history, trainer.meter.read
     last = {
         name: value for record in history.curves if record["step"] == config.steps for name, value in record.items()
@@ -279,5 +295,6 @@ def _outcome(trainer: Trainer, planned: PlanFiles, config: StageConfig) -> Outco
     counts |= {f"tokens/{kind}": count for kind, count in zip(KINDS, read.tokens_K.tolist(), strict=True)}
     counts |= {f"targets/{kind}": n for kind, n in zip(KINDS, read.targets_DK.sum(dim=0).tolist(), strict=True)}
     counts |= {f"dropped/too_long/{kind}": count for kind, count in planned.too_long().items()}
+    counts |= {f"dropped/too_long/held_out/{kind}": count for kind, count in held_out.too_long.items()}
     bits = {"bits": 16.0 if computing_dtype("auto") == "bfloat16" else 32.0} if config.dtype == "auto" else {}
     return Outcome(counts=counts, metrics=last | bits)

@@ -11,12 +11,12 @@ from token_store import make_store
 from transformers import AutoTokenizer
 
 from arm.errors import UserError
-from arm.model.documents import TextEncoder
+from arm.model.documents import KEEP_ALL, TextEncoder, build
 from arm.model.token_shards import Shard, open_shards
 from arm.training.config import SOURCES, MixtureConfig
 from arm.training.ledger.identity import MODULUS, identity_sum, shard_keys
 from arm.training.loader import Loader, held_out_batches
-from arm.training.mixture import held_out_places, plan
+from arm.training.mixture import find_held_out, plan
 
 _, _, VOCABULARY = tiny_lmm()
 
@@ -109,7 +109,9 @@ def test_all_ranks_know_the_documents_of_a_step(opened: tuple[list[Shard], TextE
 
 def test_held_out_batches_hold_only_held_out_samples(opened: tuple[list[Shard], TextEncoder]) -> None:
     shards, encode = opened
-    batches = held_out_batches(shards, MixtureConfig(), VOCABULARY, encode, num_documents=1000, max_tokens=128)
+    found = find_held_out(shards, MixtureConfig(), num_documents=1000, max_tokens=128)
+    assert not found.too_long
+    batches = held_out_batches(shards, found, VOCABULARY, encode, max_tokens=128)
     count = sum(batch.num_documents for batch in batches["edit"])
     assert count == sum(int((shard.held_out & (shard.tasks == "edit")).sum()) for shard in shards)
     assert all(len(batch.ids_N) <= 128 for group in batches.values() for batch in group)
@@ -128,10 +130,28 @@ def test_no_shard_is_opened_for_held_out_samples_of_a_kind_without_a_share(
                 asked.append(number)  # noqa: B023
                 return super().__getitem__(number)
 
-        found = held_out_places(Counted(opened[0]), mixture, 1 if mixture is wanted else 1000)
+        wished = 1 if mixture is wanted else 1000
+        found = find_held_out(Counted(opened[0]), mixture, num_documents=wished, max_tokens=128).places
         assert (len(asked) == len(opened[0])) == all_of_them
         assert bool(found["edit"]) == all_of_them
         assert found["text"]
+
+
+def test_held_out_documents_longer_than_a_batch_are_counted_and_the_next_ones_take_their_place(
+    opened: tuple[list[Shard], TextEncoder],
+) -> None:
+    shards, encode = opened
+    everything = find_held_out(shards, MixtureConfig(), num_documents=1000, max_tokens=128).places
+    for kind, places in everything.items():
+        lengths = [len(build(kind, shards[s].parts(row), KEEP_ALL, VOCABULARY, encode).ids) for s, row in places]
+        for longest in sorted(set(lengths)):
+            fitting = [place for place, length in zip(places, lengths, strict=True) if length <= longest]
+            for wished in (1, len(fitting), 1000):
+                found = find_held_out(shards, MixtureConfig(), num_documents=wished, max_tokens=longest)
+                assert found.places[kind] == fitting[:wished]
+                seen = lengths if wished > len(fitting) else lengths[: places.index(fitting[wished - 1])]
+                assert found.too_long.get(kind, 0) == sum(length > longest for length in seen)
+    assert len({len(places) for places in everything.values()}) > 1
 
 
 def test_codes_of_another_tokenizer_are_refused(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from arm.model.token_shards import find_uid
 from arm.storage import LocalFolder
 from arm.training.config import MixtureConfig, StageConfig
 from arm.training.loader import Loader, held_out_batches
-from arm.training.mixture import held_out_places
+from arm.training.mixture import find_held_out
 from arm.training.shards import open_later
 from arm.training.stages import plan_stage
 
@@ -91,10 +91,10 @@ def test_held_out_samples_are_chosen_from_sidecars_and_only_their_shards_are_ope
     tokens, folder = counted
     encode = TextEncoder(AutoTokenizer.from_pretrained(store[0] / "base" / "model"))
     with closing(open_later(tokens, CODES)) as shards:
-        places = held_out_places(shards.lengths, MixtureConfig(), num_documents=1)
+        found = find_held_out(shards.lengths, MixtureConfig(), num_documents=1, max_tokens=128)
         assert folder.under("shards/") == set()
-        held_out_batches(shards, MixtureConfig(), VOCABULARY, encode, num_documents=1, max_tokens=128)
-        chosen = {shards.names[shard] for found in places.values() for shard, _ in found}
+        held_out_batches(shards, found, VOCABULARY, encode, max_tokens=128)
+        chosen = {shards.names[shard] for places in found.places.values() for shard, _ in places}
     assert folder.under("shards/") == {f"shards/{name}.arrow" for name in chosen}
     assert len(chosen) < 14
 

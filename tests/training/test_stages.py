@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from tiny_lmm import CODES
+from tiny_lmm import CODES, tiny_lmm
 from token_store import artifact, finished_run, make_store
 from transformers import AutoModelForCausalLM
 
@@ -26,7 +26,7 @@ from arm.training.config import StageConfig
 from arm.training.ledger.chain import Run
 from arm.training.ledger.query import query_uid
 from arm.training.ledger.verification import verify_all
-from arm.training.stages import initial_weights
+from arm.training.stages import check_shapes, initial_weights
 
 SCRIPT = str(Path(__file__).with_name("stage_rank.py"))
 CONFIG = {
@@ -190,6 +190,13 @@ def test_codes_start_from_captions_only_where_the_base_is_the_model_that_the_cap
         initial_weights(base, base, CODES, config)
 
 
+def test_a_later_stage_has_the_shape_tokens_of_the_first() -> None:
+    *_, vocabulary = tiny_lmm()
+    check_shapes(vocabulary, StageConfig(stage="continue", num_shapes=vocabulary.num_shapes))
+    with pytest.raises(UserError, match=f"num_shapes is 128, but the base knows {vocabulary.num_shapes} shape tokens"):
+        check_shapes(vocabulary, StageConfig(stage="continue"))
+
+
 def make_folder(folder: Path, name: str) -> Path:
     folder.mkdir()
     (folder / name).write_bytes(name.encode())
@@ -204,6 +211,8 @@ def test_the_next_stage_starts_from_the_model_before(
     output = folder / "continued"
     assert train(folder, output, ranks=1, stage="continue", code_initialisation="mean", steps=2) == [0]
     assert (output / "model" / "vocabulary.json").read_bytes() == (trained / "model" / "vocabulary.json").read_bytes()
+    with pytest.raises(AssertionError, match="num_shapes is 5, but the base knows 4"):
+        train(folder, folder / "refused", ranks=1, stage="continue", code_initialisation="mean", num_shapes=5)
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from arm.training.ledger.format import Steps
 from arm.training.ledger.verification import _check_attempts
 from arm.training.loader import Batch, Loader, held_out_batches
 from arm.training.loss import PackedModel
-from arm.training.mixture import Plan, plan
+from arm.training.mixture import Plan, find_held_out, plan
 from arm.training.withdrawn import Withdrawn, padding_document
 
 MODEL, _, VOCABULARY = tiny_lmm()
@@ -111,12 +111,12 @@ def test_its_gradient_is_zero(store: Store) -> None:
 
 def test_a_held_out_document_is_left_out_and_nothing_takes_its_place(store: Store) -> None:
     shards, encode, _ = store
-    limits = {"num_documents": 3, "max_tokens": 64}
-    before = held_out_batches(shards, MixtureConfig(), VOCABULARY, encode, **limits)
+    found = find_held_out(shards, MixtureConfig(), num_documents=3, max_tokens=64)
+    before = held_out_batches(shards, found, VOCABULARY, encode, max_tokens=64)
     shard = next(s for s in shards if "text" in s.task_names)
     uid = shard.uids[int(np.flatnonzero(shard.held_out)[0])].tobytes().hex()
-    after = held_out_batches(shards, MixtureConfig(), VOCABULARY, encode, refused={uid}, **limits)
-    counts = [{kind: sum(b.num_documents for b in found) for kind, found in made.items()} for made in (before, after)]
+    after = held_out_batches(shards, found, VOCABULARY, encode, max_tokens=64, refused={uid})
+    counts = [{kind: sum(b.num_documents for b in group) for kind, group in made.items()} for made in (before, after)]
     assert counts[1] == counts[0] | {"text": counts[0]["text"] - 1}
 
 
