@@ -88,18 +88,16 @@ def _add_image(parser: argparse.ArgumentParser, name: str) -> None:
 
 
 def _sampling(options: argparse.Namespace) -> dict[str, Any]:
-    """The flags of sampling that were given, checked."""
+    """The flags of sampling that were given."""
     given: dict[str, Any] = json.loads(collect(SamplingConfig, "{}", vars(options)))
-    configs.from_dict(SamplingConfig, given)
     return given
 
 
 def _loaded(options: argparse.Namespace, *, sampling: dict[str, Any] | None = None, **changes: Any) -> "Release":
     """The release that is asked, with what was said of sampling."""
-    place = _release(options)
+    chosen, place = configs.from_dict(SamplingConfig, sampling or {}), _release(options)
     from arm.evaluation import inference
 
-    chosen = configs.from_dict(SamplingConfig, sampling or {})
     return inference.load_release(place, sampling=chosen, dtype=options.dtype, **changes)
 
 
