@@ -9,6 +9,7 @@ MAKEFLAGS += --no-print-directory
 RECIPE ?= toy
 STORE ?= store/$(RECIPE)
 PYTHON ?=
+TEST_PROCESSES ?= 2
 VENV := .venv
 RUN := $(VENV)/bin/python
 CONTAINER_BUILDER ?= $(firstword $(foreach b,buildah podman docker,$(if $(shell command -v $(b)),$(b))))
@@ -49,10 +50,10 @@ demo: setup  ## Run the whole road in the toy world and write its report
 	@$(RUN) -m pipelines.run --recipe $(RECIPE) --store $(STORE)
 
 test: setup  ## Run the tests, all but the slow ones
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(TEST_PROCESSES) --dist loadfile
 
 test-all: setup  ## Run every test, the chaos harness and the S3 servers included
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest -m ''
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(TEST_PROCESSES) --dist loadfile -m ''
 
 check: setup  ## Lint, formatting and types
 	@$(RUN) -m ruff check .
