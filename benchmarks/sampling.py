@@ -1,9 +1,10 @@
 """Drawing images token by token: ours against transformers' generate, in one process, in turn, batch 16, one thread.
 
-    python benchmarks/sampling.py [--model 17m toy] [--side 8] [--rounds 3]
+    python benchmarks/sampling.py [--model 17m toy] [--side 8] [--rounds 3] [--dtype float32]
 
-Both draw side × side codes for each of 16 prompts of differing texts from the same weights in float32, greedily, and must draw
-the same codes; only then are they timed, in CPU time, so that other work on the machine does not show. The peer has a
+Both draw side × side codes for each of 16 prompts of differing texts from the same weights, greedily, and in float32 must draw
+the same codes; only then are they timed, in CPU time, so that other work on the machine does not show. In bfloat16 roundings
+decide between likely codes of random weights: how many codes agree is printed. The peer has a
 static cache, a logits processor that adds one ready mask of the allowed rows (the cheapest form of our grammar), and
 with guidance its own processor (`guidance_scale`), which runs the branch without text as a second forward pass.
 
@@ -108,18 +109,25 @@ def main() -> None:
     parser.add_argument("--model", nargs="+", choices=sorted(GEOMETRIES), default=["17m", "toy"])
     parser.add_argument("--side", type=int, default=8, help="codes of a side of the image")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="type that is timed")
     options = parser.parse_args()
     torch.set_num_threads(1)
     for name in options.model:
         model, vocabulary = build(GEOMETRIES[name])
         parameters = sum(parameter.numel() for parameter in model.parameters())
         peer, generator = copy.deepcopy(model), Generator(model, vocabulary, Letters())
-        for guidance in (1.0, 1.5):
-            ours, theirs = drawers(generator, peer, options.side, guidance)
+        works = {guidance: drawers(generator, peer, options.side, guidance) for guidance in (1.0, 1.5)}
+        for ours, theirs in works.values():
             assert torch.equal(ours(), theirs()), "not the same codes"
+        for each in (model, peer):
+            each.to(getattr(torch, options.dtype))
+        for guidance, (ours, theirs) in works.items():
             tokens = BATCH * options.side**2
+            if options.dtype != "float32":
+                print(f"codes that agree in {options.dtype}: {(ours() == theirs()).float().mean():.3f}")
             compare(
-                f"{name}, {parameters / 1e6:.1f}M parameters, {options.side}x{options.side} codes, guidance {guidance}",
+                f"{name}, {parameters / 1e6:.1f}M parameters, {options.dtype}, {options.side}x{options.side} codes, "
+                f"guidance {guidance}",
                 lambda ours=ours, tokens=tokens: (ours(), tokens)[1],
                 {"transformers.generate": lambda theirs=theirs, tokens=tokens: (theirs(), tokens)[1]},
                 rounds=options.rounds,
