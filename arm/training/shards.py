@@ -84,6 +84,8 @@ class Shards(Sequence[Shard]):
         """What a plan asks of them, without opening any."""
         self.names = tuple(f"{item.variant}/{item.unit}" for item in files)
         """`variant/unit` of each."""
+        self.tasks = {item["name"]: frozenset(item.get("tasks", ())) for item in tokens.config.get("variants", ())}
+        """Of each variant, the tasks that it was made of; none: all."""
 
     def __len__(self) -> int:
         return len(self._files)

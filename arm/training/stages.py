@@ -120,7 +120,14 @@ def _whole_steps(planned: PlanFiles, config: StageConfig) -> int:
 
 
 def _index(shards: Shards, config: StageConfig) -> ShardIndex:
-    return ShardIndex(shards.lengths, shards.names, config.mixture, seed=config.seed)
+    return ShardIndex(
+        shards.lengths,
+        shards.names,
+        config.mixture,
+        seed=config.seed,
+        tasks=shards.tasks,
+        longest_side=config.num_shapes,
+    )
 
 
 def stage_shape(config: StageConfig) -> StageShape:

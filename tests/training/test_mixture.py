@@ -275,6 +275,21 @@ def test_renormalised_shares_keep_their_proportions() -> None:
         renormalised(shares, np.zeros(3, np.bool_))
 
 
+def test_a_kind_that_was_once_alone_may_end_later() -> None:
+    """Images alone for a tenth of the stage, then half of all; they end, and the ticks behind say nothing against that."""
+    shares = {"text_only": ((0.0, 0.0, "constant"), (0.1, 0.5)), "text_to_image": ((0.0, 1.0, "constant"), (0.1, 0.5))}
+    index = CountedIndex({"text": [16] * 10, "text_to_image": [16] * 20})
+    limits = {"text_to_image": EpochLimit(max_epochs=1, at_end="renormalise")}
+    whole = planner(index, shares, capacity=96, num_rows=40, window_rows=4, limits=limits).take(40)
+    assert len(whole) == 40
+    assert int((whole.kinds == KINDS.index("text_to_image")).sum()) == 60
+    declared = np.asarray([[0, UNIT], [UNIT // 2, UNIT // 2]])
+    active = np.asarray([True, False])
+    assert renormalised(declared, active, from_tick=1).tolist() == [[0, UNIT], [UNIT, 0]]
+    with pytest.raises(UserError, match="Every kind of document with a share has ended"):
+        renormalised(declared, active)
+
+
 def test_documents_longer_than_a_row_are_dropped_and_counted_or_refused() -> None:
     index = CountedIndex({"text": [10, 200, 20]}, num_shards=2)
     made = planner(index, {"text_only": 1.0}, capacity=100, num_rows=2, window_rows=2)

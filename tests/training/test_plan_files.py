@@ -1,5 +1,6 @@
 """The plan in files: segments with cursors, any row of them, digests, and writers that are killed."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from arm.training.config import EpochLimit, MixtureConfig
 from arm.training.plan import files
 from arm.training.plan.files import PlanFiles, PlanWriter, num_segments, plan_identity, recomputed_digest
 from arm.training.plan.planner import Planner, StageShape
-from arm.training.plan.rows import COLUMNS
+from arm.training.plan.rows import COLUMNS, Rows
 
 INDEX = CountedIndex({"text": [3, 9, 20], "text_to_image": [11, 14]}, num_shards=30)
 MIXTURE = mixture_of({"text_only": 0.5, "text_to_image": 0.5}, window_rows=8, shuffle_shards=4)
@@ -62,6 +63,54 @@ def test_a_killed_writer_goes_on_and_the_files_are_the_same(tmp_path: Path, miss
     assert len(names) == 4 + 4 + 4
     for name in names:
         assert (tmp_path / "whole" / "plan" / name).read_bytes() == (tmp_path / "killed" / "plan" / name).read_bytes()
+
+
+def test_a_writer_killed_after_a_kind_has_ended_goes_on_with_all_that_was_counted(tmp_path: Path) -> None:
+    """Texts end in the first segment, one of each shard too long; the writer is killed twice after that."""
+    index = CountedIndex({"text": [10] * 9 + [99], "text_to_image": [12] * 40}, num_shards=4)
+    limits = {"text": EpochLimit(max_epochs=1, at_end="renormalise")}
+    mixture = mixture_of({"text_only": 0.5, "text_to_image": 0.5}, limits=limits)
+    stage = StageShape(steps=40, rows_per_step=4, sequence_length=60, segment_steps=5)
+
+    def go_on(folder: Path, until: int) -> None:
+        made = Planner(index, mixture, stage, seed=0)
+        writer = PlanWriter(made, stage, identity="x", names=NAMES, folder=LocalFolder(folder))
+        for number in range(until):
+            writer.write(number)
+
+    go_on(tmp_path / "whole", 8)
+    for until in (3, 6, 8):
+        go_on(tmp_path / "killed", until)
+    names = sorted(path.name for path in (tmp_path / "whole" / "plan").iterdir())
+    for name in names:
+        assert (tmp_path / "whole" / "plan" / name).read_bytes() == (tmp_path / "killed" / "plan" / name).read_bytes()
+    assert json.loads((tmp_path / "killed/plan/totals-00007.json").read_text())["too_long"] == {"text": 4}
+
+
+def test_a_group_of_over_a_million_documents_is_one_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parquet's writer begins another row group after 1,048,576 rows unless told otherwise: short documents in long rows."""
+    monkeypatch.setattr(files, "GROUP_ROWS", 8)
+    row, stage = 150_000, StageShape(steps=10, rows_per_step=1, sequence_length=150_000)
+
+    class Short:
+        """A planner whose documents are all one token long."""
+
+        stopped, at, too_long = False, 0, {}
+
+        def state(self) -> dict[str, Any]:
+            return {}
+
+        def take(self, num_rows: int) -> Rows:
+            count, first = num_rows * row, self.at * row
+            self.at += num_rows
+            columns = {name: np.zeros(count, kind) for name, kind in COLUMNS.items()}
+            columns |= {"rows": np.arange(first, first + count, dtype=np.int32), "lengths": np.ones(count, np.int32)}
+            return Rows(**columns, selected=np.full(count, -1), starts=np.arange(num_rows + 1) * row)
+
+    PlanWriter(Short(), stage, identity="x", names=NAMES, folder=LocalFolder(tmp_path)).write(0)  # type: ignore[arg-type]
+    plan = PlanFiles(LocalFolder(tmp_path), stage, NAMES, identity="x")
+    for step in (0, 6, 7, 8, 9):
+        assert plan.rows(step, step + 1).rows.tolist() == list(range(step * row, (step + 1) * row))
 
 
 def test_rows_of_another_plan_are_not_taken_for_those_of_the_totals_beside_them(

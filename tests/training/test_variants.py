@@ -23,12 +23,18 @@ from arm.training.shards import Shards, open_later
 TASKS_OF = {"small": ("text", "caption"), "large": ("edit",), "larger": ("edit", "text_to_image")}
 
 
-def write(folder: Path, variant: str, samples: Sequence[Sample], lengths: list[list[list[int]]]) -> None:
-    """One shard of a variant; every image is one code."""
+def write(
+    folder: Path,
+    variant: str,
+    samples: Sequence[Sample],
+    lengths: list[list[list[int]]],
+    grid: tuple[int, int] = (1, 1),
+) -> None:
+    """One shard of a variant; every image has the grid."""
     files = ShardFiles(variant, "s-00000")
     for name in (files.shard, files.lengths, files.index):
         (folder / name).parent.mkdir(parents=True)
-    grids = [np.ones((1, 1), np.uint16) for s in samples for part in s.parts if not isinstance(part, Text)]
+    grids = [np.ones(grid, np.uint16) for s in samples for part in s.parts if not isinstance(part, Text)]
     identity = {"tokenizer_fingerprint": CODES.fingerprint, "num_codes": CODES.num_codes}
     index = write_shard(folder / files.shard, samples, grids, **identity)  # type: ignore[arg-type]
     (folder / files.index).write_bytes(index_bytes(index))
@@ -100,6 +106,46 @@ def test_with_weights_each_epoch_reads_a_sample_in_one_variant(tmp_path: Path) -
     assert read[0] != read[1]
     with pytest.raises(UserError, match="has 1 weights for the variants large, larger; give one each"):
         index_of(shards, variant_weights=(1.0,))
+
+
+def test_weights_say_nothing_of_a_task_that_one_variant_alone_holds(tmp_path: Path) -> None:
+    """Texts lie in `understanding`, images in both others: each epoch reads every sample once, with a weight of 0 or of 1."""
+    tasks = {"understanding": "text", "images-512": "text_to_image", "images-1024": "text_to_image"}
+    for variant, task in tasks.items():
+        samples = [Sample(uid=make_uid(str(n)), task=task, parts=(Text(text="a"),), source="s") for n in range(50)]
+        write(tmp_path, variant, samples, [[[1]]] * len(samples))
+    tokens = artifact(tmp_path, "token-shards")
+    made_of = [{"name": name, "tasks": [task]} for name, task in tasks.items()]
+    shards = open_later(dataclasses.replace(tokens, config={"variants": made_of}), CODES, tuple(tasks))
+
+    def index(*weights: float) -> ShardIndex:
+        mixture = MixtureConfig(variant_weights=weights)
+        return ShardIndex(shards.lengths, shards.names, mixture, seed=0, tasks=shards.tasks)
+
+    for weights in ((0.0, 1.0, 1.0), (1.0, 1.0, 1.0)):
+        for epoch in (0, 1):
+            found = [index(*weights).find(kind, shard, epoch).rows for shard, kind in enumerate(tasks.values())]
+            assert len(found[0]) == 50
+            assert sorted([*found[1], *found[2]]) == list(range(50))
+            assert len(found[1]) not in (0, 50)
+    with pytest.raises(
+        UserError, match="are 0 for images-512 and images-1024, which alone hold the task text_to_image"
+    ):
+        index(1.0, 0.0, 0.0).find("text_to_image", 1, 0)
+
+
+def test_an_image_without_a_shape_token_is_refused_when_it_is_planned(tmp_path: Path) -> None:
+    parts = (Text(text="a"), Image(data=b"", format="png", height=60, width=12))
+    sample = Sample(uid=make_uid("a"), task="text_to_image", parts=parts, source="s")
+    write(tmp_path, "default", [sample], [[[1], [10]]], grid=(5, 1))
+    shards = open_later(artifact(tmp_path, "token-shards"), CODES)
+    for longest, grid_sides in ((5, (1, 1024)), (4, (1, 4)), (None, (1, 1024))):
+        mixture = MixtureConfig(grid_sides=grid_sides)
+        index = ShardIndex(shards.lengths, shards.names, mixture, seed=0, longest_side=longest)
+        assert len(index.find("text_to_image", 0, 0).rows) == (grid_sides == (1, 1024))
+    index = ShardIndex(shards.lengths, shards.names, MixtureConfig(), seed=0, longest_side=4)
+    with pytest.raises(UserError, match="has an image of 5 × 1 codes, and num_shapes is 4"):
+        index.find("text_to_image", 0, 0)
 
 
 def test_a_variant_that_is_not_there_is_named_and_of_several_one_must_be_chosen(tokens: Manifest) -> None:

@@ -78,7 +78,10 @@ class PlanWriter:
             for group in _groups(self._planner, self._stage, number):
                 _hash_steps(hasher, group, self._stage.rows_per_step)
                 first_row = number * self._stage.segment_rows + counts["rows"]
-                writer.write_table(_table(group, first_row, self._stage.rows_per_step, self._names))
+                table = _table(group, first_row, self._stage.rows_per_step, self._names)
+                writer.write_table(
+                    table, row_group_size=max(len(table), 1)
+                )  # one, however many: it is found by its number
                 counts["rows"] += len(group)
                 counts["documents"] += len(group.kinds)
                 kinds += group.tokens_of_kinds()

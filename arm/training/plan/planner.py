@@ -197,9 +197,9 @@ class Planner:
         return block is not None
 
     def _renormalise(self) -> None:
-        """Give the shares of ended kinds to the others."""
-        ended = (self._declared.max(axis=0) > 0) & ~self._active
-        self._shares = renormalised(self._declared, self._active) if ended.any() else self._declared
+        """Give the shares of ended kinds to the others, from now on."""
+        ended, now = (self._declared.max(axis=0) > 0) & ~self._active, int(self._clock[kernel.TICK])
+        self._shares = renormalised(self._declared, self._active, from_tick=now) if ended.any() else self._declared
 
 
 def _no_columns() -> dict[str, npt.NDArray[Any]]:

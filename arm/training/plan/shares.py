@@ -80,19 +80,20 @@ def tick_edges(total: int, num_ticks: int) -> Integers:
     return np.asarray([tick * total // num_ticks for tick in range(num_ticks + 1)], np.int64)
 
 
-def renormalised(shares: Integers, active: npt.NDArray[np.bool_]) -> Integers:
-    """The shares of the active kinds, scaled to UNIT in every tick; the largest takes what rounding left.
+def renormalised(shares: Integers, active: npt.NDArray[np.bool_], *, from_tick: int = 0) -> Integers:
+    """The shares of the active kinds, scaled to UNIT in every tick from one on; the largest takes what rounding left. Those
+    of ticks that are over stay as they were: in them a kind that has ended may have been alone.
 
     .5 .3 .2 without the second   ->   .714 0 .286
     """
-    kept = np.where(active, shares, 0).astype(object)
+    kept = np.where(active, shares[from_tick:], 0).astype(object)
     totals = kept.sum(axis=1, keepdims=True)
     if np.any(totals <= 0):
         raise UserError("Every kind of document with a share has ended; raise max_epochs, or let one repeat.")
     scaled = np.asarray(kept * UNIT // totals, np.int64)
     largest = scaled.argmax(axis=1)
     scaled[np.arange(len(scaled)), largest] += UNIT - scaled.sum(axis=1)
-    return scaled
+    return np.concatenate([shares[:from_tick], scaled])
 
 
 def _pieces(schedule: Schedule, scale: Fraction) -> tuple[Piece, ...]:

@@ -91,6 +91,7 @@ class Stream:
             pieces.append(self._draw(size - made))
             made += len(pieces[-1].rows)
         if not pieces:
+            self.before = self._state()  # no block follows: what was counted on the way to the end stays counted
             return None
         names = Documents.__dataclass_fields__
         return Documents(**{name: np.concatenate([getattr(piece, name) for piece in pieces]) for name in names})
@@ -102,6 +103,7 @@ class Stream:
         self.too_long, self.ended = state["too_long"], state["ended"]
         self.order = self._order()
         self._open = [self._opened(shard, taken)[0] for shard, taken in state["open"]]
+        self.before = self._state()
 
     def _state(self) -> State:
         return {
