@@ -20,6 +20,8 @@ from protego import Protego
 
 NO_AI = frozenset({"noai", "noimageai", "noindex", "noimageindex", "none"})
 """X-Robots-Tag directives that forbid the use."""
+WITH_VALUE = frozenset({"max-snippet", "max-image-preview", "max-video-preview", "unavailable_after"})
+"""X-Robots-Tag directives with a colon of their own; before any other colon stands an agent's name."""
 ROBOTS_BYTES = 512_000
 """RFC 9309, 2.5: at least 500 KiB of a robots.txt are read; what stands behind is not."""
 MAX_LINE = 2_000
@@ -36,6 +38,8 @@ END_OF_GROUP = "Disallow:"
 """A rule that forbids nothing, after which an agent's name starts another group."""
 _AGENT = re.compile(r"user[- ]?agent\s*:(.*)", re.IGNORECASE)
 _RULE = re.compile(r"(?:allow|d[a-z]{0,9}l[a-z]{0,9}w)[\s:]+", re.IGNORECASE)
+_WEEKDAY = re.compile(r"(unavailable_after\s*:\s*[a-z]+),")
+"""The comma in a date, which parts no directives: `unavailable_after: friday, 25-jun-30 15:00:00 gmt`."""
 _WILD = re.compile(r"[*$%]")
 
 
@@ -125,12 +129,16 @@ def product(user_agent: str) -> str:
 
 def forbidding_tag(values: Iterable[str], user_agent: str) -> str | None:
     """The X-Robots-Tag header that forbids us the image: `noai`, or `arm-platform: noai`; others' rules do not count."""
+    ours = (product(user_agent).lower(), "*")
     for value in values:
         applies = True
-        for directive in value.lower().split(","):
-            agent, colon, name = directive.rpartition(":")
-            applies = agent.strip() in (product(user_agent).lower(), "*") if colon else applies
-            if applies and name.strip() in NO_AI:
+        for directive in _WEEKDAY.sub(r"\1 ", value.lower()).split(","):
+            name, colon, rest = (word.strip() for word in directive.partition(":"))
+            if name in WITH_VALUE:
+                continue
+            if colon:
+                applies, name = name in ours, rest
+            if applies and name in NO_AI:
                 return value.strip()
     return None
 

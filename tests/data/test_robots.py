@@ -124,6 +124,17 @@ def test_the_cache_forgets_the_sites_asked_longest_ago_when_their_rules_are_too_
         ("otherbot: noai", False),
         ("otherbot: nofollow, noai", False),
         ("arm-platform: noindex", True),
+        ("max-image-preview:large, noai", True),
+        ("max-snippet:-1, noindex", True),
+        ("unavailable_after: 25 Jun 2030 15:00:00 PST, noimageai", True),
+        ("unavailable_after: Friday, 25-Jun-30 15:00:00 GMT, noimageai", True),
+        ("arm-platform: unavailable_after: Fri, 25 Jun 2030 15:00:00 GMT, noai", True),
+        ("arm-platform: max-snippet:-1, noai", True),
+        ("otherbot: max-snippet:-1, noai", False),
+        ("otherbot: nofollow, max-video-preview: 0, noai", False),
+        ("otherbot: unavailable_after: Friday, 25-Jun-30 15:00:00 GMT, noai", False),
+        ("otherbot: nofollow, *: noai", True),
+        ("unavailable_after: noai", False),
     ],
 )
 def test_robots_tags_count_for_everybody_or_for_us(header: str, forbidden: bool) -> None:
