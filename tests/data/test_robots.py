@@ -89,7 +89,12 @@ def test_a_rule_that_is_spelt_oddly_counts_and_is_named(line: str) -> None:
 
 def test_few_rules_are_tried_for_a_name_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     tried, forbids = list[str](), robots._forbids
-    monkeypatch.setattr(robots, "_forbids", lambda pattern, url: tried.append(pattern) or forbids(pattern, url))
+
+    def noted(pattern: str, url: str) -> bool:
+        tried.append(pattern)
+        return forbids(pattern, url)
+
+    monkeypatch.setattr(robots, "_forbids", noted)
     text = "User-agent: *\n" + "".join(f"Disallow: /*/{n:x}\n" for n in range(1_000)) + "Disallow: /a\nDisallow: /b$"
     assert Rules.parse(text, "a").verdict("http://a.test/a") == "Disallow"
     assert len(tried) == 100
