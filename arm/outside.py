@@ -11,7 +11,7 @@ with a dot are left out. A path is looked up inside the source artifact when the
 
 import glob
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from itertools import takewhile
 from pathlib import Path
@@ -58,6 +58,21 @@ def outside_addresses(path: str) -> dict[str, str]:
     if path.startswith(WEB):
         return _web_file(path)
     return {name: str(file) for name, file in _local_files(path).items()}
+
+
+def refuse_links(path: str, places: Iterable[str | Path]) -> None:
+    """UserError where one of the files at `path` lies elsewhere: what came as an archive may hold a link to any file of
+    this machine, or to a folder, which a glob enters. Whoever names a link in `path` itself wants it followed."""
+    named = Path(path).expanduser()
+    if path.startswith(("s3://", *WEB)) or named.is_file():
+        return
+    root = named if named.is_dir() else Path(*_fixed(named.parts))
+    trusted, files = _trusted(root.resolve()), [Path(place) for place in places]
+    for file in (*sorted({file.parent for file in files}), *(file for file in files if file.is_symlink())):
+        if not file.resolve().is_relative_to(trusted):
+            raise UserError(
+                f"{file} is a link out of {root}, or below one, to {file.resolve()}; put the files themselves there."
+            )
 
 
 def fetched(address: str, politeness: Politeness | None = None) -> Path:
@@ -139,6 +154,15 @@ def _fits(words: list[str], pattern: list[str]) -> bool:
     if pattern[0] == "**":
         return any(_fits(words[start:], pattern[1:]) for start in range(len(words) + 1))
     return bool(words) and fnmatchcase(words[0], pattern[0]) and _fits(words[1:], pattern[1:])
+
+
+def _trusted(root: Path) -> Path:
+    """The folder that links may lead to: the one that was named or, where that is a snapshot in the cache of the Hub, the
+    repository's there: `models--x--y/snapshots/<revision>/config.json` is a link into `models--x--y/blobs`."""
+    for folder in (root, *root.parents):
+        if folder.name == "snapshots" and (folder.parent / "blobs").is_dir():
+            return folder.parent
+    return root
 
 
 def _nothing(path: str) -> UserError:

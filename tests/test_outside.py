@@ -1,5 +1,6 @@
 """What no job made is identified by its names and bytes."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from test_storage import moto_address, new_bucket, use_s3
 
 from arm.errors import UserError
 from arm.manifest import FileEntry, Manifest
-from arm.outside import content_digest, matches, outside_addresses, outside_files
+from arm.outside import content_digest, matches, outside_addresses, outside_files, refuse_links
 from arm.storage import open_folder
 
 __all__ = ["moto_address"]
@@ -52,6 +53,35 @@ def test_names_that_start_with_a_dot_do_not_count(tmp_path: Path) -> None:
     (tmp_path / ".cache").mkdir()
     (tmp_path / ".cache/downloaded").write_text("today")
     assert content_digest(str(tmp_path), None) == before
+
+
+@pytest.mark.parametrize(
+    ("path", "is_refused"),
+    [
+        ("in", False),
+        ("in/link/x.txt", False),
+        ("in/link/*.txt", False),
+        ("in/*/x.txt", True),
+        ("in/**/x.txt", True),
+        ("in/*/y.txt", False),
+        ("*/*/y.txt", False),
+        ("*/link/x.txt", False),
+        ("in/inner/*", False),
+    ],
+)
+def test_links_out_of_what_a_path_names_are_refused_and_those_it_names_followed(
+    tmp_path: Path, path: str, is_refused: bool
+) -> None:
+    """in/link -> out, which holds x.txt; in/inner/y.txt -> z.txt beside it."""
+    for folder in ("in/inner", "out"):
+        (tmp_path / folder).mkdir(parents=True)
+    for file in ("out/x.txt", "in/inner/z.txt"):
+        (tmp_path / file).write_text(file)
+    (tmp_path / "in/link").symlink_to("../out")
+    (tmp_path / "in/inner/y.txt").symlink_to("z.txt")
+    named = str(tmp_path / path)
+    with pytest.raises(UserError, match="is a link out of") if is_refused else nullcontext():
+        refuse_links(named, outside_addresses(named).values())
 
 
 @pytest.fixture

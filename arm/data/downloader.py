@@ -41,7 +41,7 @@ class GuardedDownloader(Downloader):  # type: ignore[misc]
     def download_shard(self, row: Any) -> None:
         """Download one shard; the guard answers where img2dataset's own fetch stood."""
         give_memory_back()
-        guard = _guards.setdefault(repr(self.policy), Guard(self.policy))
+        guard = guard_of(self.policy)
         img2dataset.downloader.download_image_with_retry = functools.partial(fetch, guard)
         img2dataset.downloader.write_stats = functools.partial(write_verdicts_and_stats, guard)
         img2dataset.resizer.SuppressStdoutStderr = (
@@ -103,6 +103,14 @@ class QuietLogger:
 
     def terminate(self) -> None:
         """Nothing to stop."""
+
+
+def guard_of(policy: Policy) -> Guard:
+    """This process's guard under a policy; it holds a file open, so that none is built in vain."""
+    key = repr(policy)
+    if key not in _guards:
+        _guards[key] = Guard(policy)
+    return _guards[key]
 
 
 def give_memory_back() -> None:

@@ -175,7 +175,8 @@ class Guard:
         """RFC 9309, 2.3.1: none (4xx) allows everything, unreachable (5xx, no answer) forbids everything."""
         text, origin, asked_at = "", "rules", time.time()
         try:
-            text = self._follow(f"{site}/robots.txt", image=False).body.decode("utf-8", "replace")
+            body = self._follow(f"{site}/robots.txt", image=False).body
+            text = body.decode("utf-8-sig", "replace")  # a byte order mark is no part of the first agent's line
         except Refused as refusal:
             is_absent = refusal.reason == "redirects" or (refusal.status is not None and 400 <= refusal.status < 500)
             origin = refusal.reason if is_absent and refusal.status != 429 else f"unreachable {refusal.reason}"

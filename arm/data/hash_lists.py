@@ -143,12 +143,20 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _digests(path: Path, name: str, kind: HashKind) -> Iterator[bytes]:
-    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as lines:
+    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, 1):
-            word = line.strip().split("#")[0] if kind != "url" else line.strip()
-            if not word or word.startswith("#"):
-                continue
-            yield _digest(word.replace(",", " ").split()[0], kind, f"{name}, line {number},")
+            for word in _words(line, kind):
+                yield _digest(word, kind, f"{name}, line {number},")
+
+
+def _words(line: str, kind: HashKind) -> list[str]:
+    """What a line lists: what stands before its first comma or blank. An address may hold commas, or another column may
+    follow it: it counts both ways."""
+    text = line.split("#")[0] if kind != "url" or line.lstrip().startswith("#") else line
+    words = text.replace(",", " ").split()[:1]
+    if words and "://" in words[0] and kind == "url":
+        words = list(dict.fromkeys([*words, text.split()[0]]))
+    return words
 
 
 def _digest(word: str, kind: HashKind, where: str) -> bytes:

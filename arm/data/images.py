@@ -3,6 +3,7 @@
 The content decides what a file is (PNG, JPEG or WebP), never its name. The header is read before anything is decoded.
 
     header over the pixel limit     BadImageError too_many_pixels       nothing was decoded
+    longer than a JPEG can be       too_many_pixels                     nor here
     no bytes; no rows or columns    empty
     ends before its pixels do       truncated
     not PNG, JPEG or WebP           not_an_image
@@ -38,6 +39,9 @@ REASONS = ("too_many_pixels", "empty", "truncated", "not_an_image", "damaged")
 """Why an image is dropped: all the reasons there are."""
 MAX_PIXELS = 100_000_000
 """What is decoded at most: 300 MB as RGB. Ours; no camera that people carry makes more."""
+MAX_SIDE = 65_535
+"""A longer side is refused: what JPEG can hold. Hashes cost 1 KB a pixel of a side, and a PNG of one row can have 100
+million."""
 MAX_FLOAT_PIXELS = 2_000_000
 """img2dataset lays a transparent picture on white in float64, 60 bytes a pixel: a larger one gets it laid before. Ours."""
 BAND_ROWS = 256
@@ -151,7 +155,7 @@ def _read(data: bytes, max_pixels: int, use: Callable[[PIL.Image.Image], Result]
         raise BadImageError("not_an_image")
     try:
         with PIL.Image.open(io.BytesIO(data), formats=list(EXTENSIONS)) as picture:
-            if picture.width * picture.height > max_pixels:
+            if picture.width * picture.height > max_pixels or max(picture.size) > MAX_SIDE:
                 raise BadImageError("too_many_pixels", f"{picture.width}×{picture.height}")
             return use(picture)
     except (BadImageError, MemoryError):

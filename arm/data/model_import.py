@@ -19,7 +19,7 @@ from arm.data import image_tokenizers
 from arm.data.config import ImportModelConfig
 from arm.errors import UserError
 from arm.manifest import Manifest, Outcome
-from arm.outside import matches, outside_files
+from arm.outside import matches, outside_files, refuse_links
 from arm.progress import track
 from arm.storage import Folder, copy_file, publish_tree
 
@@ -86,6 +86,7 @@ def _files(config: ImportModelConfig, source: Manifest | None) -> dict[str, Path
     """The checkpoint's files by their names inside it; caches and dot files are left out."""
     if source is None:
         files = outside_files(config.path)
+        refuse_links(config.path, files.values())
     else:
         root = config.path.rstrip("/")
         found = [entry for entry in source.files if matches(entry.path, root)]

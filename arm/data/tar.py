@@ -95,13 +95,20 @@ def _header(name: str, size: int) -> bytes:
 def _checked(header: bytes, path: Path) -> tuple[bytes, int]:
     """Type and size of a member, its header's checksum verified."""
     try:
-        stated = int(header[148:156].split(b"\0")[0], 8)
-        length = int(header[124:136].split(b"\0")[0] or b"0", 8)
+        stated = _octal(header[148:156].split(b"\0")[0])
+        length = _octal(header[124:136].split(b"\0")[0] or b"0")
     except ValueError:
         raise IntegrityError(f"{path} is no tar archive, or damaged: a header field is not octal.") from None
     if len(header) != BLOCK or stated != sum(header) - sum(header[148:156]) + 8 * ord(" "):
         raise IntegrityError(f"{path} is damaged: the checksum of a member's header is wrong.")
     return header[156:157], length
+
+
+def _octal(field: bytes) -> int:
+    """A number in a header; ValueError for a sign, which `int` would read: a negative size sends the reader back for ever."""
+    if not field.strip(b" ").isdigit():
+        raise ValueError
+    return int(field, 8)
 
 
 def _data(stream: BinaryIO, length: int, limit: int, path: Path) -> bytes:

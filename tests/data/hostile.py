@@ -81,6 +81,7 @@ CASES = (
     Case("throttled-until", "http_429"),
     Case("unavailable", "http_503"),
     Case("robots-disallow", "robots"),
+    Case("robots-mark", "robots"),
     Case("robots-endless", "robots"),
     Case("robots-agents", "robots"),
     Case("robots-500", "robots_unreachable"),
@@ -213,12 +214,13 @@ ANSWERS: dict[str, Answer] = {
     "redirect-hosts": redirect("http://redirect-hosts-2.test/image"),
     "redirect-hosts-2": redirect("http://redirect-hosts.test/image"),
 }
-for name in ("robots-disallow", "robots-endless", "robots-agents", "robots-500", "robots-drip"):
+for name in ("robots-disallow", "robots-mark", "robots-endless", "robots-agents", "robots-500", "robots-drip"):
     ANSWERS[name] = send(body=PNG)
 for name in ("tls-good", "tls-self-signed", "tls-wrong-host", "tls-expired"):
     ANSWERS[name] = send(body=PNG)
 ROBOTS: dict[str, Answer] = {
     "robots-disallow": send(body=EVERYBODY),
+    "robots-mark": send(body=b"\xef\xbb\xbf" + EVERYBODY),
     "robots-endless": stream(OK + b"\r\n" + EVERYBODY, b"Disallow: /" + b"a" * 999 + b"\n"),
     "robots-agents": send(body=b"".join(b"User-agent: %x\n" % n for n in range(20_000)) + EVERYBODY),
     "robots-500": send("500 Internal Server Error"),

@@ -106,8 +106,14 @@ def test_a_link_out_of_the_data_set_is_refused_and_one_into_the_hubs_cache_is_fo
     (tmp_path / "in").mkdir()
     (tmp_path / "in/a.png").write_bytes(PNG)
     (tmp_path / "in/a.txt").symlink_to(tmp_path / "secret.txt")
-    with pytest.raises(UserError, match=r"a\.txt is a link out of .*in, to .*secret\.txt; put the file itself there"):
+    with pytest.raises(UserError, match=r"a\.txt is a link out of .*in, .*to .*secret\.txt; put the files them"):
         run(tmp_path, "folder", tmp_path / "in", "caption")
+    (tmp_path / "in/a.txt").unlink()
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets/b.txt").write_text("secret")
+    (tmp_path / "in/below").symlink_to(tmp_path / "secrets")
+    with pytest.raises(UserError, match=r"below is a link out of .*in, .*to .*secrets; put the files them"):
+        run(tmp_path, "folder", tmp_path / "in/*/*.txt", "caption")
     cache = tmp_path / "datasets--x"
     (cache / "blobs").mkdir(parents=True)
     lines(cache / "blobs/123", {"text": "words"})

@@ -103,6 +103,33 @@ def test_an_address_has_one_digest_however_it_is_spelt() -> None:
     assert url_digest("HTTP://Garden.test:80/a.png#x") == hashlib.sha256(b"http://garden.test/a.png").digest()
 
 
+@pytest.mark.parametrize(
+    ("line", "addresses"),
+    [
+        ("http://a.test/w_300,h_300/b.png", ["http://a.test/w_300", "http://a.test/w_300,h_300/b.png"]),
+        ("http://a.test/b.png,reported in May", ["http://a.test/b.png", "http://a.test/b.png,reported"]),
+        ("http://a.test/b.png # why", ["http://a.test/b.png"]),
+        ("\ufeffhttp://a.test/b.png", ["http://a.test/b.png"]),
+        ("  # http://a.test/b.png", []),
+        (" , ", []),
+    ],
+)
+def test_an_address_counts_with_its_commas_and_up_to_the_first(tmp_path: Path, line: str, addresses: list[str]) -> None:
+    (tmp_path / "list.txt").write_text(line)
+    (listed,) = read_lists([HashList(kind="url", path=str(tmp_path / "list.txt"))])
+    assert listed.digests == [url_digest(address) for address in addresses]
+
+
+@pytest.mark.parametrize(
+    ("line", "digests"),
+    [(",", 0), ("  , # nothing", 0), ("#", 0), ("0" * 32 + "#why", 1), ("0" * 32 + ",a", 1), ("\ufeff" + "0" * 32, 1)],
+)
+def test_a_line_without_a_hash_is_passed_over_and_what_follows_one_too(tmp_path: Path, line: str, digests: int) -> None:
+    (tmp_path / "list.txt").write_text(line)
+    (listed,) = read_lists([HashList(kind="md5", path=str(tmp_path / "list.txt"))])
+    assert listed.digests == [bytes(16)] * digests
+
+
 @given(st.integers(0, 31), st.integers(0, 2**32))
 @settings(max_examples=30, deadline=None)
 def test_no_hash_within_the_distance_is_missed(distance: int, seed: int) -> None:

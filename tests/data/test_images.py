@@ -60,6 +60,14 @@ def test_a_bomb_is_refused_by_its_header(size: tuple[int, int]) -> None:
             open_image(png_header(*size))
 
 
+@pytest.mark.parametrize("size", [(65_536, 1), (1, 65_536)])
+def test_a_picture_of_few_pixels_that_is_longer_than_a_jpeg_can_be_is_refused_by_its_header(
+    size: tuple[int, int],
+) -> None:
+    assert reason_of(png_header(*size)) == "too_many_pixels"
+    assert decoded(encoded(PIL.Image.new("L", (65_535, 1)))).shape == (1, 65_535, 3)
+
+
 @pytest.mark.parametrize("format", ["png", "jpeg", "webp"])
 def test_a_file_that_breaks_off_is_truncated(format: str) -> None:
     data = encoded(PIL.Image.fromarray(picture(0)), format)

@@ -52,6 +52,29 @@ def test_a_checkpoint_in_object_storage_is_copied_alike(
     assert (tmp_path / "out/model/config.json").read_text() == '{"model_type": "qwen2"}'
 
 
+def test_a_checkpoint_with_a_link_to_another_file_of_this_machine_is_refused(checkpoint: Path) -> None:
+    (checkpoint.parent / "secret").write_text("secret")
+    (checkpoint / "tokenizer.json").symlink_to("../secret")
+    with pytest.raises(
+        UserError, match=r"tokenizer\.json is a link out of .*checkpoint.*secret; put the files themselves"
+    ):
+        run(checkpoint)
+    assert not (checkpoint.parent / "out/model").exists()
+
+
+def test_a_snapshot_of_the_hubs_cache_is_copied_though_its_files_are_links(checkpoint: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "hub/models--qwen--toy"
+    snapshot = cache / "snapshots/0123"
+    snapshot.mkdir(parents=True)
+    checkpoint.rename(cache / "blobs")
+    for path in (cache / "blobs").iterdir():
+        (snapshot / path.name).symlink_to(f"../../blobs/{path.name}")
+    (tmp_path / "named").symlink_to(snapshot)  # what a user links and names is followed
+    assert run(tmp_path / "named") == {"files_copied": 2, "parameters": 11}
+    assert (tmp_path / "out/model/config.json").read_text() == '{"model_type": "qwen2"}'
+    assert not (tmp_path / "out/model/config.json").is_symlink()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [

@@ -5,6 +5,7 @@ import pytest
 from arm.data import robots
 from arm.data.robots import Rules, RulesCache, forbidding_tag
 
+BLANKS = " " * 500_000
 AGENT = "arm-platform/0.1 (test)"
 TEXT = """
 User-agent: otherbot
@@ -57,7 +58,47 @@ def test_the_rules_of_other_agents_are_not_kept() -> None:
     text = "".join(f"User-agent: {n:x}\n" for n in range(20_000)) + "".join(
         f"Disallow: /{n:x}\n" for n in range(10_000)
     )
-    assert Rules.parse(text, "arm-platform").lines == ()
+    assert Rules.parse(text, "arm-platform").num_lines == 0
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"User-agent: a{BLANKS}b", f"{BLANKS}x", f"User-agent{BLANKS}x", f"User-agent:{BLANKS}", f"User-agent: #{BLANKS}b",
+        f"User-agent: *\nd{'l' * 500_000}", f"User-agent: *\nd{'al' * 250_000}", f"User-agent: *\nDisallow{BLANKS}/a",
+        f"User-agent: *\nDisallow{': ' * 250_000}/a", f"User-agent: *\nDisallow: /{'*a' * 250_000}$",
+    ],
+    ids=range(10),
+)  # fmt: skip
+def test_a_line_of_half_a_megabyte_costs_no_more_than_reading_it(line: str) -> None:
+    """Hours, where a pattern tries every blank as the first of the last ones; Python's lock is held meanwhile."""
+    rules = Rules.parse(f"{line}\nUser-agent: *\nDisallow: /b", "arm-platform")
+    assert rules.verdict("http://a.test/a") is None
+    assert rules.verdict("http://a.test/b") == "Disallow: /b"
+
+
+def test_a_comment_of_any_length_changes_nothing() -> None:
+    text = f"User-agent: *  # {BLANKS}\n#{BLANKS}x\nDisallow: /a  #{BLANKS}x"
+    assert Rules.parse(text, "a").verdict("http://a.test/a") == "Disallow: /a"
+
+
+@pytest.mark.parametrize("line", ["Disallow /a", "disalow: /a", "DISALLOW :/a", "  Disallow:\t/a"])
+def test_a_rule_that_is_spelt_oddly_counts_and_is_named(line: str) -> None:
+    assert Rules.parse(f"User-agent: *\n{line}", "a").verdict("http://a.test/a/b") == "Disallow: /a"
+
+
+def test_few_rules_are_tried_for_a_name_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried, forbids = list[str](), robots._forbids
+
+    def noted(pattern: str, url: str) -> bool:
+        tried.append(pattern)
+        return forbids(pattern, url)
+
+    monkeypatch.setattr(robots, "_forbids", noted)
+    text = "User-agent: *\n" + "".join(f"Disallow: /*/{n:x}\n" for n in range(1_000)) + "Disallow: /a\nDisallow: /b$"
+    assert Rules.parse(text, "a").verdict("http://a.test/a") == "Disallow"
+    assert len(tried) == 100
+    assert Rules.parse(text, "a").verdict("http://a.test/b/100") == "Disallow: /*/100"
 
 
 def test_rules_are_read_anew_after_a_day_and_a_failure_after_five_minutes() -> None:
@@ -71,8 +112,8 @@ def test_rules_are_read_anew_after_a_day_and_a_failure_after_five_minutes() -> N
 def test_the_cache_forgets_the_sites_asked_longest_ago_when_their_rules_are_too_many(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(robots, "MAX_RULES", 40)  # 10 and twice its rules: a site of five counts 20
-    cache, large = RulesCache(), "User-agent: *\n" + "".join(f"Disallow: /{n}\n" for n in range(5))
+    monkeypatch.setattr(robots, "MAX_RULES", 48)  # 10 and twice its lines: seven, one of which ends the group before
+    cache, large = RulesCache(), "User-agent: *\n" + "".join(f"{kind}: /a\n" for kind in ["Allow"] * 4 + ["Disallow"])
     for site in ("a", "b", "a", "c"):
         if cache.get(site, 0.0) is None:
             cache.put(site, Rules.parse(large, "x"))
@@ -88,6 +129,17 @@ def test_the_cache_forgets_the_sites_asked_longest_ago_when_their_rules_are_too_
         ("otherbot: noai", False),
         ("otherbot: nofollow, noai", False),
         ("arm-platform: noindex", True),
+        ("max-image-preview:large, noai", True),
+        ("max-snippet:-1, noindex", True),
+        ("unavailable_after: 25 Jun 2030 15:00:00 PST, noimageai", True),
+        ("unavailable_after: Friday, 25-Jun-30 15:00:00 GMT, noimageai", True),
+        ("arm-platform: unavailable_after: Fri, 25 Jun 2030 15:00:00 GMT, noai", True),
+        ("arm-platform: max-snippet:-1, noai", True),
+        ("otherbot: max-snippet:-1, noai", False),
+        ("otherbot: nofollow, max-video-preview: 0, noai", False),
+        ("otherbot: unavailable_after: Friday, 25-Jun-30 15:00:00 GMT, noai", False),
+        ("otherbot: nofollow, *: noai", True),
+        ("unavailable_after: noai", False),
     ],
 )
 def test_robots_tags_count_for_everybody_or_for_us(header: str, forbidden: bool) -> None:

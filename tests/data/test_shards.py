@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from arm.data.images import decode_image, encode_image, open_image
 from arm.data.shards import read_shard, write_shard
-from arm.data.tar import read_members, write_members
+from arm.data.tar import list_members, read_members, write_members
 from arm.errors import IntegrityError, UserError
 from arm.records import Sample, Text, make_uid
 
@@ -97,6 +98,21 @@ def test_an_altered_header_is_refused(tmp_path: Path) -> None:
     path.write_bytes(bytes(data))
     with pytest.raises(IntegrityError, match="checksum"):
         list(read_shard(path))
+
+
+@pytest.mark.parametrize("size", [b"-0000001000\0", b"+0000001000\0", b"0o000001000\0", b"\x80" + b"\0" * 9 + b"\2\0"])
+def test_a_size_that_is_not_of_octal_digits_alone_is_refused(tmp_path: Path, size: bytes) -> None:
+    """A negative one led back to the header of the same member, for ever; the last is GNU's of 8 GiB and more."""
+    path = tmp_path / "bad.tar"
+    write_members(path, [("a", b""), ("b", b"")])
+    data = bytearray(path.read_bytes())
+    data[512 + 124 : 512 + 136] = size
+    data[512 + 148 : 512 + 156] = b" " * 8
+    data[512 + 148 : 512 + 156] = b"%06o\0 " % sum(data[512:1024])
+    path.write_bytes(bytes(data))
+    for read in (read_members, list_members):
+        with pytest.raises(IntegrityError, match="not octal"):
+            list(islice(read(path), 9))
 
 
 def test_foreign_members_are_refused(tmp_path: Path) -> None:

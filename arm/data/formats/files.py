@@ -14,7 +14,7 @@ from arm.data.formats.rows import IMAGES, Blob, Unfit
 from arm.data.tar import list_members
 from arm.errors import UserError
 from arm.manifest import Manifest
-from arm.outside import fetched, matches, outside_addresses
+from arm.outside import fetched, matches, outside_addresses, refuse_links
 
 TAR = ".tar"
 FOLDERS = ("", "images", "videos")
@@ -29,7 +29,7 @@ class Files(Mapping[str, Path]):
         self.manifest = manifest
         if manifest is None:
             self._places: dict[str, Any] = outside_addresses(path)
-            _refuse_links(path, self._places)
+            refuse_links(path, self._places.values())
         else:
             root = path.rstrip("/")
             entries = [entry for entry in manifest.files if matches(entry.path, path)]
@@ -107,24 +107,3 @@ def _url(described: Blob) -> str | None:
         return None
     url = values.get("url") if isinstance(values, dict) else None
     return url if isinstance(url, str) else None
-
-
-def _refuse_links(path: str, places: Mapping[str, str]) -> None:
-    """A data set that came as an archive may hold a link to any file of this machine."""
-    root = Path(path).expanduser()
-    if path.startswith("s3://") or root.is_file():
-        return
-    links = [Path(place) for place in places.values() if Path(place).is_symlink()]
-    while links and not root.is_dir():
-        root = root.parent
-    for link in links:
-        if not link.resolve().is_relative_to(_trusted(root.absolute())):
-            raise UserError(f"{link} is a link out of {root}, to {link.resolve()}; put the file itself there.")
-
-
-def _trusted(root: Path) -> Path:
-    """The folder that links may lead to: the data set's, or the cache of the Hub that a snapshot links into."""
-    for folder in (root, *root.parents):
-        if folder.name == "snapshots" and (folder.parent / "blobs").is_dir():
-            return folder.parent.resolve()
-    return root.resolve()
