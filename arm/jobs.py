@@ -110,13 +110,13 @@ JOBS: tuple[Job, ...] = (
         inputs=(Input("pairs"), _optional("seen", "judge")),
     ),
     Job(
-        name="download-images", phase="data", makes="image-shards", version=3,
+        name="download-images", phase="data", makes="image-shards", version=4,
         purpose="Download the images with img2dataset behind a guard into webdataset shards.",
         function="arm.data.download:download_images", config="arm.data.config:DownloadConfig",
         inputs=(Input("pairs"), _optional("site"), _optional("retry_failures")),
     ),
     Job(
-        name="curate-images", phase="data", makes="curated-shards", version=4,
+        name="curate-images", phase="data", makes="curated-shards", version=5,
         purpose="Score images, drop duplicates, the unfit and evaluation images; write curated shards.",
         function="arm.data.curation:curate_images", config="arm.data.config:CurateConfig",
         inputs=(*(_optional(n) for n in ("crawled", "imported", "known")), *(_optional(n, "judge") for n in ("scorer", "evaluation"))),

@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 GREY_SIDE = 32
+MATRICES = 64
+"""Matrices of sides that are kept of each kind: 300 bytes a pixel, so 1.1 GB of the longest sides and 20 MB of common ones. Ours."""
 HASH_SIDE = 8
 THUMBNAIL_SIDE = 12
 HASH_BITS = 64
@@ -118,7 +120,7 @@ def _cosines() -> NDArray[np.float32]:
     return cosines
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=MATRICES)
 def shrink(length: int, target: int) -> NDArray[np.float32]:
     """The matrix (target, length) that averages a line of `length` pixels into `target` boxes of equal width."""
     edges = np.linspace(0, length, target + 1)

@@ -20,7 +20,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from arm.data.deduplication import shrink
+from arm.data.deduplication import MATRICES, shrink
 
 SAMPLES = 64
 """The image is brought to 64 × 64 first."""
@@ -87,13 +87,13 @@ def _hashes(frequencies_BUV: Floats) -> Hashes:
     return from_bytes(np.packbits((flat > median)[:, ::-1], axis=1).tobytes())
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=MATRICES)
 def _of_samples(length: int) -> Floats:
     """The matrix (16, length) from a line of pixels to the frequencies of Meta's 64 samples."""
     return np.asarray(_cosines() @ _samples(length), np.float32)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=MATRICES)
 def _of_fields(length: int) -> Floats:
     """The matrix (16, length) from a line of pixels to the frequencies of its 64 fields."""
     return np.asarray(_cosines() @ shrink(length, SAMPLES), np.float32)
