@@ -49,6 +49,29 @@ def test_sixteen_ranks_are_two_nodes_of_eight(plan: jobs.Plan) -> None:
     assert (trainer["numNodes"], trainer["numProcPerNode"]) == (2, 8)
 
 
+@pytest.mark.parametrize(
+    ("name", "address", "shown"),
+    [
+        ("MLFLOW_TRACKING_URI", "http://me:secret@mlflow.test:5000", "'http://…@mlflow.test:5000' with a password"),
+        (
+            "ARM_LINEAGE_URL",
+            "postgresql+psycopg2://arm:secret@postgres.test/lineage",
+            "'postgresql+psycopg2://…@postgres",
+        ),
+    ],
+)
+def test_a_password_does_not_go_into_an_object_but_into_the_secret(
+    plan: jobs.Plan, name: str, address: str, shown: str
+) -> None:
+    place = Resources(where="train-job", image="i")
+    with pytest.raises(UserError, match=f"{name} is {re.escape(shown)}.* into the secret arm-store") as caught:
+        build(plan, place, {name: address})
+    assert "secret@" not in str(caught.value)
+    env = build(plan, place, {name: address.replace(":secret", "")})["spec"]["trainer"]["env"]
+    optional = [item["name"] for item in env if item.get("valueFrom", {}).get("secretKeyRef", {}).get("optional")]
+    assert optional == ["MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "PGPASSWORD"]
+
+
 def test_ranks_that_do_not_fill_nodes_are_refused(plan: jobs.Plan) -> None:
     with pytest.raises(UserError, match="12 ranks do not fill nodes of 8"):
         build(plan, Resources(where="train-job", image="i", ranks=12), {})

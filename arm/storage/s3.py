@@ -32,7 +32,7 @@ from botocore.exceptions import (  # type: ignore[import-untyped]
     ResponseStreamingError,
 )
 
-from arm.errors import ServiceError, UserError
+from arm.errors import ServiceError, UserError, without_userinfo
 from arm.storage import cache
 from arm.storage.folder import WORK, checked_name, is_private
 
@@ -291,7 +291,9 @@ def _probe(address: str) -> None:
         except OSError as error:
             problem = error
             time.sleep(random.uniform(0.1, 0.3) * (attempt + 1))
-    raise UserError(f"The S3 endpoint {address} does not answer ({problem}); check AWS_ENDPOINT_URL_S3.")
+    raise UserError(
+        f"The S3 endpoint {without_userinfo(address)} does not answer ({problem}); check AWS_ENDPOINT_URL_S3."
+    )
 
 
 def _retried(action: Callable[[], Result], what: str) -> Result:
@@ -321,7 +323,9 @@ def _sentences(what: str) -> Iterator[None]:
 def _translated(error: Any, what: str) -> Exception:
     code, status = error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
     if code == "NoSuchBucket":
-        return UserError(f"{what}: there is no such bucket at {endpoint() or 'Amazon S3'}; make it first.")
+        return UserError(
+            f"{what}: there is no such bucket at {without_userinfo(endpoint()) or 'Amazon S3'}; make it first."
+        )
     if status == 404 and code != "NoSuchUpload":
         return FileNotFoundError(what)
     if status == 416:

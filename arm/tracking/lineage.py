@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from arm import manifest as manifests
-from arm.errors import UserError
+from arm.errors import UserError, without_userinfo
 from arm.manifest import Manifest
 from arm.storage import open_folder, sha256_of
 from arm.storage.disk import is_full
@@ -74,7 +74,7 @@ def settle(store: str) -> None:
 def _tell(sentence: str, error: Exception, place: str) -> None:
     """Print a line, but not on a full disk: of that the job itself says all there is to say."""
     if not is_full(error, place):
-        print(sentence, file=sys.stderr)
+        print(without_userinfo(sentence), file=sys.stderr)
 
 
 def upstream(store: str, artifact: str) -> list[Node]:
