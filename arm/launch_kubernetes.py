@@ -9,10 +9,13 @@ message.
 
 import json
 import os
+import re
 import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
+from fractions import Fraction
+from math import ceil
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -103,7 +106,7 @@ def train_job(plan: Plan, place: Resources, env: list[Object]) -> Object:
 
 def spark_application(plan: Plan, place: Resources, env: list[Object]) -> Object:
     """A SparkApplication whose driver is the job's worker; one executor a rank. KFP alone retries."""
-    pod = {"cores": int(float(place.cpu)), "memory": place.memory.removesuffix("i").lower(), "env": env}
+    pod = {"cores": cores_of(place.cpu), "memory": place.memory.removesuffix("i").lower(), "env": env}
     return {
         **_head("spark-application", "SparkApplication", plan, place),
         "spec": {
@@ -117,6 +120,16 @@ def spark_application(plan: Plan, place: Resources, env: list[Object]) -> Object
             "executor": {**pod, "instances": place.ranks},
         },
     }
+
+
+def cores_of(cpu: str) -> int:
+    """Whole cores, which is how Spark counts, for a number of CPUs in Kubernetes units.
+
+    "4" -> 4    "2.5" -> 3    "500m" -> 1
+    """
+    if not re.fullmatch(r"\d+(\.\d+)?|\d+m", cpu):
+        raise UserError(f"Resources.cpu is {cpu!r}; give a number of CPUs, such as 4, 2.5 or 500m.")
+    return max(1, ceil(Fraction(cpu.removesuffix("m")) / (1000 if cpu.endswith("m") else 1)))
 
 
 def _head(where: str, kind: str, plan: Plan, place: Resources) -> Object:

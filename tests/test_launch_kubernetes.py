@@ -49,6 +49,17 @@ def test_sixteen_ranks_are_two_nodes_of_eight(plan: jobs.Plan) -> None:
     assert (trainer["numNodes"], trainer["numProcPerNode"]) == (2, 8)
 
 
+@pytest.mark.parametrize(("cpu", "cores"), [("4", 4), ("2.5", 3), ("0.5", 1), ("500m", 1), ("1500m", 2), ("2000m", 2)])
+def test_spark_gets_whole_cores_and_at_least_one(plan: jobs.Plan, cpu: str, cores: int) -> None:
+    spec = build(plan, Resources(where="spark-application", image="i", cpu=cpu), {})["spec"]
+    assert (spec["driver"]["cores"], spec["executor"]["cores"]) == (cores, cores)
+
+
+def test_a_number_of_cpus_that_is_none_is_one_sentence(plan: jobs.Plan) -> None:
+    with pytest.raises(UserError, match=r"Resources\.cpu is 'many'; give a number of CPUs"):
+        build(plan, Resources(where="spark-application", image="i", cpu="many"), {})
+
+
 @pytest.mark.parametrize(
     ("name", "address", "shown"),
     [
