@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 from arm import command_line, jobs
 from arm.config import suggest
-from arm.errors import ArmError, UserError
+from arm.errors import ArmError, UserError, without_userinfo
 from arm.storage.disk import disk_errors_in_a_sentence
 
 STORE = "store/toy"
@@ -168,9 +168,10 @@ def tracking(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     from arm.tracking.sender import Sender, mlflow_address
 
+    address = without_userinfo(mlflow_address(options.store))
     if not Sender(options.store).send_all():
-        raise UserError(f"{mlflow_address(options.store)} did not take everything; what is left stays in the spool.")
-    print(f"Nothing waits for {mlflow_address(options.store)}.")
+        raise UserError(f"{address} did not take everything; what is left stays in the spool.")
+    print(f"Nothing waits for {address}.")
 
 
 def ui(arguments: list[str]) -> None:
@@ -182,11 +183,12 @@ def ui(arguments: list[str]) -> None:
 
     address = mlflow_address(options.store)
     if address.startswith("http"):
-        print(address)
+        print(without_userinfo(address))
         return
     print(f"http://127.0.0.1:{options.port} (the server takes half a minute to start)", flush=True)
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", address]
-    os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(options.port), "--workers", "1"])
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(options.port)]
+    environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": address}  # a command line is for all users to read
+    os.execve(sys.executable, [*command, "--workers", "1"], environment)
 
 
 def _with_store(parser: Parser) -> Parser:

@@ -65,11 +65,17 @@ class _Family:
         line = list[Manifest]()
         while item:
             line.append(item)
-            item = self.by_digest.get(self.inputs_of(item).get(self._name, ""))
+            item = self._find(self.inputs_of(item).get(self._name, ""))
         return line
 
+    def _find(self, digest: str) -> Manifest | None:
+        """An artifact, or the version without what was taken down that stands in for it once it is deleted."""
+        standing = (item for item in self.by_digest.values() if item.inputs.get(COMPACTED) == digest)
+        return self.by_digest.get(digest) or next(standing, None)
+
     def inputs_of(self, item: Manifest) -> Mapping[str, str]:
-        """What an artifact was made from; a version of it without what was taken down was made from the same."""
+        """What an artifact was made from; a version of it without what was taken down was made from the same, and says so
+        itself once the whole one is deleted."""
         while COMPACTED in item.inputs and item.inputs[COMPACTED] in self.by_digest:
             item = self.by_digest[item.inputs[COMPACTED]]
         return item.inputs
@@ -94,7 +100,10 @@ def _before(family: _Family, data: Mapping[str, str | None]) -> Manifest | None:
 
 
 def _attempt_before(family: _Family, inputs: Mapping[str, str | None], store: str, attempt: int) -> Manifest:
-    """The output of attempt - 1 of the same pairs; UserError where there is none, or one cannot tell which."""
+    """The output of attempt - 1 of the same pairs; UserError where there is none, or one cannot tell which.
+
+    The whole one as long as it is there: a takedown must not give the attempt after it another key.
+    """
     if attempt < 1 or not store:
         raise UserError(
             f"Attempt {attempt} of download-images with the store {store!r}; give a number from 1, and from 2 on the "
@@ -104,7 +113,9 @@ def _attempt_before(family: _Family, inputs: Mapping[str, str | None], store: st
     fit = [
         item
         for item in family.by_digest.values()
-        if item.inputs.get("pairs") == pairs and len(family.line(item)) == attempt - 1
+        if item.inputs.get(COMPACTED) not in family.by_digest
+        and item.inputs.get("pairs") == pairs
+        and len(family.line(item)) == attempt - 1
     ]
     if len(fit) > 1:
         told = {item.digest for item in family.last_line}

@@ -6,8 +6,10 @@
     │   └── LockedError       another process is writing the same output
     └── ServiceError          a service (store, tracker, judge) did not answer after the retries
 
-A sentence says what is wrong, the value seen, and what to do.
+A sentence says what is wrong, the value seen, and what to do; of an address in it not who logs in, and by which password.
 """
+
+import re
 
 
 class ArmError(Exception):
@@ -28,3 +30,11 @@ class LockedError(UserError):
 
 class ServiceError(ArmError):
     """A service did not answer after the retries."""
+
+
+def without_userinfo(text: str) -> str:
+    """A text whose addresses name neither user nor password, for a log or a screen.
+
+    "http://me:secret@mlflow.test:5000 is away"  ->  "http://…@mlflow.test:5000 is away"
+    """
+    return re.sub(r"(?<=://)[^/?#\s]*@", "…@", text)

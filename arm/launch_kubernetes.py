@@ -9,13 +9,17 @@ message.
 
 import json
 import os
+import re
 import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
+from fractions import Fraction
+from math import ceil
 from typing import Any
+from urllib.parse import urlsplit
 
-from arm.errors import ServiceError, UserError
+from arm.errors import ServiceError, UserError, without_userinfo
 from arm.jobs import Plan
 from arm.manifest import Manifest
 from arm.resources import Resources, payload_of
@@ -28,6 +32,8 @@ PASSED_ON = (
 """Addresses and run identity that the pods inherit from the launcher."""
 SECRET = "arm-store"
 SECRET_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+PASSWORD_KEYS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "PGPASSWORD")
+"""What the secret may hold beside them: how tracker and lineage are logged in to. MLflow and PostgreSQL read them."""
 RANKS_PER_NODE = 8
 SPARK_VERSION = "4.3.0"
 """pyspark's in constraints.txt: what the data image holds."""
@@ -100,7 +106,7 @@ def train_job(plan: Plan, place: Resources, env: list[Object]) -> Object:
 
 def spark_application(plan: Plan, place: Resources, env: list[Object]) -> Object:
     """A SparkApplication whose driver is the job's worker; one executor a rank. KFP alone retries."""
-    pod = {"cores": int(float(place.cpu)), "memory": place.memory.removesuffix("i").lower(), "env": env}
+    pod = {"cores": cores_of(place.cpu), "memory": place.memory.removesuffix("i").lower(), "env": env}
     return {
         **_head("spark-application", "SparkApplication", plan, place),
         "spec": {
@@ -116,6 +122,16 @@ def spark_application(plan: Plan, place: Resources, env: list[Object]) -> Object
     }
 
 
+def cores_of(cpu: str) -> int:
+    """Whole cores, which is how Spark counts, for a number of CPUs in Kubernetes units.
+
+    "4" -> 4    "2.5" -> 3    "500m" -> 1
+    """
+    if not re.fullmatch(r"\d+(\.\d+)?|\d+m", cpu):
+        raise UserError(f"Resources.cpu is {cpu!r}; give a number of CPUs, such as 4, 2.5 or 500m.")
+    return max(1, ceil(Fraction(cpu.removesuffix("m")) / (1000 if cpu.endswith("m") else 1)))
+
+
 def _head(where: str, kind: str, plan: Plan, place: Resources) -> Object:
     group, version, _ = PLACES[where]
     labels = {"app.kubernetes.io/part-of": "arm", "arm/job": plan.job.name}
@@ -126,9 +142,23 @@ def _head(where: str, kind: str, plan: Plan, place: Resources) -> Object:
 
 def _pod_environment(plan: Plan, place: Resources, environment: Mapping[str, str]) -> list[Object]:
     values = {"ARM_LAUNCH": payload_of(plan, place.threads), "ARM_ERROR_FILE": TERMINATION_FILE}
-    values |= {name: environment[name] for name in PASSED_ON if environment.get(name)}
-    secrets = [{"name": key, "valueFrom": {"secretKeyRef": {"name": SECRET, "key": key}}} for key in SECRET_KEYS]
+    values |= {name: _open(name, environment[name]) for name in PASSED_ON if environment.get(name)}
+    secrets = [_from_secret(key) for key in SECRET_KEYS] + [_from_secret(key, optional=True) for key in PASSWORD_KEYS]
     return [{"name": name, "value": value} for name, value in sorted(values.items())] + secrets
+
+
+def _open(name: str, value: str) -> str:
+    """A value that everybody may see who may read the object; UserError when it is an address with a password."""
+    if urlsplit(value).password:
+        raise UserError(
+            f"{name} is {without_userinfo(value)!r} with a password, which the object on the cluster would show; give the "
+            f"address without it and put the password into the secret {SECRET}, as docs/07-cluster.md says."
+        )
+    return value
+
+
+def _from_secret(key: str, **options: bool) -> Object:
+    return {"name": key, "valueFrom": {"secretKeyRef": {"name": SECRET, "key": key, **options}}}
 
 
 def _api() -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 from arm import config as configs
 from arm import jobs
-from arm.launch_kubernetes import SECRET, SECRET_KEYS
+from arm.launch_kubernetes import PASSWORD_KEYS, SECRET, SECRET_KEYS
 from arm.recipes import Recipe, job_of
 from arm.resources import Resources
 from components import images
@@ -63,7 +63,9 @@ class Placement:
 
         compute = self.recipe.computes_on(step)
         launcher = self._place(step) != "here"
-        kubernetes.use_secret_as_env(task, secret_name=SECRET, secret_key_to_env={key: key for key in SECRET_KEYS})
+        for keys, optional in ((SECRET_KEYS, False), (PASSWORD_KEYS, True)):
+            names = {key: key for key in keys}
+            kubernetes.use_secret_as_env(task, secret_name=SECRET, secret_key_to_env=names, optional=optional)
         kubernetes.use_config_map_as_env(
             task, config_map_name=ADDRESSES, config_map_key_to_env={k: k for k in ADDRESS_KEYS}
         )

@@ -9,6 +9,7 @@ import json
 import re
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from arm import config as configs
 from arm import recipes
 from arm.errors import ArmError, UserError
 
+PAGE_SIZE = 100
+"""Recurring runs in one answer of KFP, which gives 10 when not asked."""
 FILE = Path(__file__).with_name("schedules.yaml")
 
 
@@ -81,28 +84,42 @@ def _parameters(schedule: Schedule) -> dict[str, Any]:
 
 
 def create(host: str, schedules: list[Schedule]) -> None:
-    """Upload each pipeline and create its recurring run; one of the same name is replaced."""
+    """Upload each pipeline and create its recurring run; those of the same name go once it is there.
+
+    KFP gives every recurring run an id of its own and lets several have one name, so a create that fails loses none.
+    """
     import kfp
 
     from pipelines.run import compile_to, refuse_exceptions
 
     client = kfp.Client(host=host)
     experiment = client.create_experiment("arm").experiment_id
-    known = {run.display_name: run.recurring_run_id for run in client.list_recurring_runs().recurring_runs or []}
+    known = list(_recurring_runs(client, experiment))
     with tempfile.TemporaryDirectory() as folder:
         for schedule in schedules:
             recipe = recipes.find(schedule.recipe)
             refuse_exceptions(recipe)
             package = compile_to(Path(folder), schedule.pipeline, recipe, cluster=True)
             body = to_request(schedule)
-            if schedule.name in known:
-                client.delete_recurring_run(known[schedule.name])
             client.create_recurring_run(
                 experiment, schedule.name, description=schedule.description, cron_expression=schedule.cron,
                 max_concurrency=1, no_catchup=True, params=body["runtime_config"]["parameters"],
                 pipeline_package_path=str(package), enable_caching=False,
             )  # fmt: skip
+            for run in known:
+                if run.display_name == schedule.name:
+                    client.delete_recurring_run(run.recurring_run_id)
             print(f"{schedule.name}: {schedule.cron}")
+
+
+def _recurring_runs(client: Any, experiment: str) -> Iterator[Any]:
+    """All recurring runs of an experiment, page by page."""
+    token = ""
+    while True:
+        page = client.list_recurring_runs(page_token=token, page_size=PAGE_SIZE, experiment_id=experiment)
+        yield from page.recurring_runs or []
+        if not (token := page.next_page_token):
+            return
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,5 +1,6 @@
 """The command line: every job with its config as flags, and every error as one sentence."""
 
+import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -38,6 +39,32 @@ def test_alone_it_lists_the_verbs(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     assert all(f"  {verb} " in printed for verb in cli.VERBS)
     assert f"one of the {len(jobs.JOBS)} jobs" in printed
+
+
+@pytest.mark.parametrize("sent", [True, False])
+def test_the_address_of_the_tracker_is_shown_without_its_password(
+    sent: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@mlflow.test:5000")
+    monkeypatch.setattr("arm.tracking.sender.Sender.send_all", lambda self: sent)
+    with contextlib.nullcontext() if sent else pytest.raises(SystemExit):
+        cli.main(["tracking", "flush", "--store", str(tmp_path)])
+    cli.main(["ui", "--store", str(tmp_path)])
+    printed = "".join(capsys.readouterr())
+    assert printed.count("http://…@mlflow.test:5000") == 2
+    assert "secret" not in printed
+
+
+def test_the_tracker_gets_the_address_of_its_database_where_nobody_else_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Any] = []
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:secret@db.test/mlflow")
+    monkeypatch.setattr(cli.os, "execve", lambda *arguments: started.extend(arguments))
+    cli.main(["ui", "--store", str(tmp_path)])
+    _, command, environment = started
+    assert environment["MLFLOW_BACKEND_STORE_URI"] == "postgresql://me:secret@db.test/mlflow"
+    assert "secret" not in " ".join(command)
 
 
 def test_jobs_are_listed_in_order(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """A second crawl finds the first in the store, itself never; run again it finds the same."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,21 @@ def test_an_attempt_takes_the_one_before_it_of_its_own_pairs(tmp_path: Path) -> 
     made(family, "5", pairs=second)
     with pytest.raises(UserError, match="holds 2 outputs of download-images that are attempt 1"):
         retried(first, 2)
+
+
+def test_an_attempt_takes_a_compacted_version_only_once_the_whole_one_is_deleted(tmp_path: Path) -> None:
+    pairs, family = made(tmp_path / "06-filter-pairs", "a"), tmp_path / "07-download-images"
+
+    def retried(attempt: int) -> str | None:
+        inputs = {"pairs": pairs.url}
+        return with_earlier("download-images", inputs, str(family), str(tmp_path), attempt).get("retry_failures")
+
+    one = made(family, "1", pairs=pairs)
+    two = made(family, "2", pairs=pairs, retry_failures=one)
+    compacted = made(family, "3", pairs=pairs, compacted=one)
+    assert (retried(2), retried(3)) == (one.url, two.url)
+    shutil.rmtree(family / ("1" * 16))
+    assert (retried(2), retried(3)) == (compacted.url, two.url)
 
 
 def test_a_second_attempt_needs_the_store_of_the_first() -> None:

@@ -49,6 +49,40 @@ def test_sixteen_ranks_are_two_nodes_of_eight(plan: jobs.Plan) -> None:
     assert (trainer["numNodes"], trainer["numProcPerNode"]) == (2, 8)
 
 
+@pytest.mark.parametrize(("cpu", "cores"), [("4", 4), ("2.5", 3), ("0.5", 1), ("500m", 1), ("1500m", 2), ("2000m", 2)])
+def test_spark_gets_whole_cores_and_at_least_one(plan: jobs.Plan, cpu: str, cores: int) -> None:
+    spec = build(plan, Resources(where="spark-application", image="i", cpu=cpu), {})["spec"]
+    assert (spec["driver"]["cores"], spec["executor"]["cores"]) == (cores, cores)
+
+
+def test_a_number_of_cpus_that_is_none_is_one_sentence(plan: jobs.Plan) -> None:
+    with pytest.raises(UserError, match=r"Resources\.cpu is 'many'; give a number of CPUs"):
+        build(plan, Resources(where="spark-application", image="i", cpu="many"), {})
+
+
+@pytest.mark.parametrize(
+    ("name", "address", "shown"),
+    [
+        ("MLFLOW_TRACKING_URI", "http://me:secret@mlflow.test:5000", "'http://…@mlflow.test:5000' with a password"),
+        (
+            "ARM_LINEAGE_URL",
+            "postgresql+psycopg2://arm:secret@postgres.test/lineage",
+            "'postgresql+psycopg2://…@postgres",
+        ),
+    ],
+)
+def test_a_password_does_not_go_into_an_object_but_into_the_secret(
+    plan: jobs.Plan, name: str, address: str, shown: str
+) -> None:
+    place = Resources(where="train-job", image="i")
+    with pytest.raises(UserError, match=f"{name} is {re.escape(shown)}.* into the secret arm-store") as caught:
+        build(plan, place, {name: address})
+    assert "secret@" not in str(caught.value)
+    env = build(plan, place, {name: address.replace(":secret", "")})["spec"]["trainer"]["env"]
+    optional = [item["name"] for item in env if item.get("valueFrom", {}).get("secretKeyRef", {}).get("optional")]
+    assert optional == ["MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "PGPASSWORD"]
+
+
 def test_ranks_that_do_not_fill_nodes_are_refused(plan: jobs.Plan) -> None:
     with pytest.raises(UserError, match="12 ranks do not fill nodes of 8"):
         build(plan, Resources(where="train-job", image="i", ranks=12), {})

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ReadTimeoutError
 
 from arm.errors import ServiceError, UserError
 from arm.storage import Folder, LocalFolder, copy_file, is_private, open_folder, sha256_of
@@ -267,6 +267,71 @@ def test_a_missing_bucket_is_one_sentence(moto_address: str, tmp_path: Path, mon
     use_s3(moto_address, "key", "secret", tmp_path, monkeypatch)
     with pytest.raises(UserError, match="no such bucket"):
         open_folder("s3://never-made/x").write("a", b"1")
+
+
+def test_a_publish_that_the_store_refuses_is_one_sentence(
+    moto_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_s3(moto_address, "key", "secret", tmp_path, monkeypatch)
+    with pytest.raises(UserError, match="no such bucket"), open_folder("s3://never-made/x").publish("a") as path:
+        path.write_bytes(b"1")
+
+
+@pytest.mark.parametrize("error", [ReadTimeoutError(endpoint_url="http://s3.test"), ConnectionResetError("gone")])
+def test_a_store_that_falls_silent_is_one_sentence(
+    moto_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    from arm.storage import s3
+
+    def fall_silent(**options: Any) -> None:
+        raise error
+
+    use_s3(moto_address, "key", "secret", tmp_path, monkeypatch)
+    folder = open_folder("s3://bucket/x")
+    for operation in ("put_object", "head_object"):
+        monkeypatch.setattr(s3._client(), operation, fall_silent)
+    for ask in (lambda: folder.write("a", b"1"), lambda: folder.exists("a")):
+        with pytest.raises(ServiceError, match="bucket/x/a: the object store did not answer"):
+            ask()
+
+
+def test_an_object_that_changes_before_it_is_read_is_fetched_as_it_is_now(
+    moto_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from arm.storage import s3
+
+    use_s3(moto_address, "key", "secret", tmp_path / "cache", monkeypatch)
+    folder = open_folder(new_bucket("changing"))
+    folder.write("x", b"old")
+    client = s3._client()
+    real_get, newer = client.get_object, [b"new"]
+
+    def get(**options: Any) -> Any:
+        if newer:
+            folder.write("x", newer.pop())
+        return real_get(**options)
+
+    monkeypatch.setattr(client, "get_object", get)
+    monkeypatch.setattr(s3.time, "sleep", lambda seconds: None)
+    assert folder.fetch("x").read_bytes() == b"new"
+
+
+def test_sweeping_reads_every_page_of_unfinished_uploads(
+    moto_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from arm.storage import s3
+
+    def page(**options: Any) -> Any:
+        key = "2" if "KeyMarker" in options else "1"
+        upload = {"Key": key, "UploadId": key, "Initiated": datetime.datetime(2010, 1, 1, tzinfo=datetime.UTC)}
+        return {"IsTruncated": key == "1", "NextKeyMarker": key, "NextUploadIdMarker": key, "Uploads": [upload]}
+
+    use_s3(moto_address, "key", "secret", tmp_path, monkeypatch)
+    aborted = []
+    monkeypatch.setattr(s3._client(), "list_multipart_uploads", page)
+    monkeypatch.setattr(s3._client(), "abort_multipart_upload", lambda **options: aborted.append(options["Key"]))
+    open_folder("s3://bucket/x").sweep()
+    assert aborted == ["1", "2"]
 
 
 @pytest.mark.parametrize(("url", "sentence"), [("gs://bucket/x", "unknown scheme"), ("s3:///x", "names no bucket")])

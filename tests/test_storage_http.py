@@ -12,14 +12,14 @@ from arm.data.config import ExtractConfig
 from arm.data.crawl_files import crawl_files
 from arm.errors import ServiceError, UserError
 from arm.outside import content_digest, fetched, outside_addresses, released
-from arm.storage.http import Politeness
+from arm.storage.http import Politeness, version
 
 BODY = bytes(range(256)) * 1000
 QUICK = Politeness(attempts=4, first_wait_seconds=0.01, timeout_seconds=5)
 
 
 class Throttling(BaseHTTPRequestHandler):
-    """Answers each path by its list of answers, then with the file: a status, `cut` (half of the body)."""
+    """Answers each path by its list of answers, then with the file: a status, `cut` (half of the body), `to ADDRESS`."""
 
     protocol_version = "HTTP/1.1"
     plans: ClassVar[dict[str, list[object]]] = {}
@@ -34,14 +34,18 @@ class Throttling(BaseHTTPRequestHandler):
         step = plan.pop(0) if len(plan) > 1 or (plan and plan[0] != "always") else None
         if isinstance(step, int):
             self.answer(step, b"")
+        elif isinstance(step, str) and step.startswith("to "):
+            self.answer(302, b"", to=step[3:])
         elif self.headers.get("If-None-Match") == '"v1"':
             self.answer(304, b"")
         else:
             start = int((self.headers.get("Range") or "bytes=0-")[6:-1])
             self.answer(206 if start else 200, BODY[start:], start, cut=step == "cut")
 
-    def answer(self, status: int, body: bytes, start: int = 0, *, cut: bool = False) -> None:
+    def answer(self, status: int, body: bytes, start: int = 0, *, cut: bool = False, to: str = "") -> None:
         self.send_response(status)
+        if to:
+            self.send_header("Location", to)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("ETag", '"v1"')
         if status == 429:
@@ -92,6 +96,25 @@ def test_a_file_that_does_not_come_fails_in_a_sentence_that_names_it(address: st
     Throttling.plans["/gone.wat.gz"] = [404]
     with pytest.raises(UserError, match=r"There is no file at .*/gone\.wat\.gz"):
         fetched(f"{address}/gone.wat.gz", QUICK)
+
+
+def test_five_redirects_are_followed_and_no_more(address: str) -> None:
+    hops = {f"/{number}.gz": [f"to {address}/{number + 1}.gz"] * 4 for number in range(5)}
+    Throttling.plans |= {**hops, "/more.gz": ["to /0.gz"] * 4}
+    once = Politeness(attempts=1, timeout_seconds=5)
+    assert fetched(f"{address}/0.gz", once).read_bytes() == BODY
+    assert [path for path, _ in Throttling.asked] == [f"/{number}.gz" for number in range(6)]
+    assert version(f"{address}/0.gz", once) == f'{len(BODY)} "v1"'
+    with pytest.raises(ServiceError, match=r"could not be fetched in 1 attempts .*redirects"):
+        fetched(f"{address}/more.gz", once)
+
+
+@pytest.mark.parametrize("place", ["file:///etc/passwd", "ftp://127.0.0.1/x.gz"])
+def test_a_redirect_away_from_http_is_refused_at_once(address: str, place: str) -> None:
+    Throttling.plans["/x.gz"] = [f"to {place}", "always"]
+    with pytest.raises(UserError, match=r"/x\.gz' is no web address, or leads to none; give http"):
+        fetched(f"{address}/x.gz", QUICK)
+    assert len(Throttling.asked) == 1
 
 
 def test_a_web_address_is_named_by_its_path_and_identified_without_being_read(address: str) -> None:

@@ -92,7 +92,7 @@ def _unresolved(earlier: Manifest) -> Iterator[pa.Table]:
 
 def _last_attempt(pairs: Manifest, earlier: Manifest) -> int:
     """The attempt that an earlier output was; UserError when it is none of these pairs."""
-    if earlier.job != "download-images" or earlier.inputs.get("pairs") != pairs.digest:
+    if earlier.kind != "image-shards" or earlier.inputs.get("pairs") != pairs.digest:  # its job: or `arm takedown`
         raise UserError(
             f"{earlier.url} ({earlier.kind}) was not downloaded from {pairs.url}; "
             "give an output of download-images and the pairs that it was made from."

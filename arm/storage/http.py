@@ -6,6 +6,7 @@
 All processes of a machine share the pace of a host: so many requests at a time, and a pause for all when the server asks
 one of them to slow down. 403, 429 and 5xx (Common Crawl says 503 Slow Down, and 403 to those who went on) are asked
 again, later each time and when Retry-After says; a body that breaks off goes on where it ended, if the file is the same.
+Up to five redirects are followed, to http(s) alone.
 """
 
 import contextlib
@@ -236,15 +237,16 @@ def _answer(method: str, url: str, headers: dict[str, str], politeness: Politene
     timeout = urllib3.Timeout(politeness.timeout_seconds)
     answer = None
     try:
-        retries = urllib3.Retry(0, redirect=MAX_REDIRECTS)
+        # no total: it would count redirects, too, and 0 of it forbids the first
+        retries = urllib3.Retry(total=None, connect=0, read=0, status=0, other=0, redirect=MAX_REDIRECTS)
         answer = _pool(os.getpid()).request(
             method, url, headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers},
             preload_content=False, decode_content=False, timeout=timeout, retries=retries,
         )  # fmt: skip
         yield answer
         answer.release_conn()
-    except urllib3.exceptions.LocationParseError:
-        raise UserError(f"{url!r} is no web address; give http(s)://host/path.") from None
+    except urllib3.exceptions.LocationValueError:  # no address, no host, or another scheme
+        raise UserError(f"{url!r} is no web address, or leads to none; give http(s)://host/path.") from None
     except urllib3.exceptions.HTTPError as error:
         problem = getattr(error, "reason", None) or error
         raise _AgainError(str(problem).rpartition(": ")[2] or type(error).__name__) from None

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import boto3  # type: ignore[import-untyped]
+from boto3.exceptions import S3UploadFailedError  # type: ignore[import-untyped]
 from boto3.s3.transfer import TransferConfig  # type: ignore[import-untyped]
 from botocore.config import Config  # type: ignore[import-untyped]
 from botocore.exceptions import (  # type: ignore[import-untyped]
@@ -31,7 +32,7 @@ from botocore.exceptions import (  # type: ignore[import-untyped]
     ResponseStreamingError,
 )
 
-from arm.errors import ServiceError, UserError
+from arm.errors import ServiceError, UserError, without_userinfo
 from arm.storage import cache
 from arm.storage.folder import WORK, checked_name, is_private
 
@@ -128,13 +129,8 @@ class S3Folder:
         cache.grow(_cache(), num_bytes)
 
     def fetch(self, name: str) -> Path:
-        target, etag = self._cached(name), str(self._head(name)["ETag"])
-        cache.use(_cache(), target)
-        if not cache.holds(target, etag):
-            with cache.downloading(_cache(), target):
-                if not cache.holds(target, etag):
-                    _retried(lambda: self._download(name, target, etag), self._full(name))
-            cache.grow(_cache(), target.stat().st_size)
+        target = self._cached(name)
+        _retried(lambda: self._update(name, target), self._full(name))
         return target
 
     def release(self, name: str) -> None:
@@ -183,8 +179,9 @@ class S3Folder:
     def sweep(self) -> None:
         oldest = datetime.datetime.now(datetime.UTC) - ABANDONED
         with _sentences(self.url):
-            left = _client().list_multipart_uploads(Bucket=self.bucket, Prefix=f"{self.prefix}/").get("Uploads", [])
-            for upload in left:
+            pages = _client().get_paginator("list_multipart_uploads")
+            pages = pages.paginate(Bucket=self.bucket, Prefix=f"{self.prefix}/")
+            for upload in [upload for page in pages for upload in page.get("Uploads", [])]:
                 if upload["Initiated"] < oldest:
                     _client().abort_multipart_upload(Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
 
@@ -206,6 +203,16 @@ class S3Folder:
         config = TransferConfig(multipart_threshold=2 * part, multipart_chunksize=part, max_concurrency=4)
         with _sentences(self._full(name)):
             _client().upload_file(str(path), self.bucket, self._key(name), Config=config)
+
+    def _update(self, name: str, target: Path) -> None:
+        """Let the cache hold the version that is there now; BROKEN_STREAM when that changes meanwhile."""
+        etag = str(self._head(name)["ETag"])
+        cache.use(_cache(), target)
+        if not cache.holds(target, etag):
+            with cache.downloading(_cache(), target):
+                if not cache.holds(target, etag):
+                    self._download(name, target, etag)
+            cache.grow(_cache(), target.stat().st_size)
 
     def _download(self, name: str, target: Path, etag: str) -> None:
         """Fetch this version, from where an earlier attempt of any process was broken off."""
@@ -284,7 +291,9 @@ def _probe(address: str) -> None:
         except OSError as error:
             problem = error
             time.sleep(random.uniform(0.1, 0.3) * (attempt + 1))
-    raise UserError(f"The S3 endpoint {address} does not answer ({problem}); check AWS_ENDPOINT_URL_S3.")
+    raise UserError(
+        f"The S3 endpoint {without_userinfo(address)} does not answer ({problem}); check AWS_ENDPOINT_URL_S3."
+    )
 
 
 def _retried(action: Callable[[], Result], what: str) -> Result:
@@ -305,17 +314,19 @@ def _sentences(what: str) -> Iterator[None]:
         yield
     except ClientError as error:
         raise _translated(error, what) from None
-    except BROKEN_STREAM:
-        raise
-    except BotoCoreError as error:
+    except S3UploadFailedError as error:  # upload_file hides the ClientError
+        raise _translated(error.__context__, what) from None
+    except (BotoCoreError, ConnectionError) as error:  # botocore has asked ATTEMPTS times; bodies are read outside
         raise ServiceError(f"{what}: the object store did not answer ({error}); check it and run again.") from None
 
 
 def _translated(error: Any, what: str) -> Exception:
     code, status = error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
     if code == "NoSuchBucket":
-        return UserError(f"{what}: there is no such bucket at {endpoint() or 'Amazon S3'}; make it first.")
-    if status == 404:
+        return UserError(
+            f"{what}: there is no such bucket at {without_userinfo(endpoint()) or 'Amazon S3'}; make it first."
+        )
+    if status == 404 and code != "NoSuchUpload":
         return FileNotFoundError(what)
     if status == 416:
         return EOFError(what)

@@ -35,6 +35,10 @@ from arm.tracking.spool import store_of
 
 VERSION = 1
 SOURCE = "compacted"
+REMEMBERED = "pairs_remembered"
+"""The count of rows under seen/, without which the next crawl's filter-pairs refuses them."""
+ASKED = "urls_read"
+"""A count of what was asked for, which a takedown does not change: the next attempt of a download takes its share of it."""
 
 
 def compact_artifact(store: str, manifest: Manifest) -> Manifest | None:
@@ -51,7 +55,7 @@ def compact_artifact(store: str, manifest: Manifest) -> Manifest | None:
         if not folder.exists(manifests.NAME):
             folder.sweep()
             _write_files(store, manifest, folder, uids)
-            _publish(_described(store, manifest, folder, key, inputs, uids), manifest, family)
+            _publish(_described(store, manifest, folder, key, inputs, uids), manifest, inputs, family)
         made = manifests.load(folder.url)
         _point(made, manifest, family)
     return made
@@ -103,23 +107,31 @@ def _write_token_shard(manifest: Manifest, folder: Folder, unit: ShardFiles, uid
 def _described(
     store: str, manifest: Manifest, folder: Folder, key: str, inputs: dict[str, str], uids: Collection[str]
 ) -> Manifest:
-    """The manifest of the new version; its counts say what is left."""
+    """The manifest of the new version; its counts say what is left, its inputs what the old one was made from, too: the
+    next crawl and the next attempt ask for both, and the old version may be deleted by then."""
     index = open_index(store, manifest)
     rows = sum(samples for file, samples in zip(index.files, index.samples, strict=True) if file.startswith(DATA))
-    gone = sum(place.file.startswith(DATA) for place in index.places(uids))
+    places = index.places(uids)
+    gone = sum(place.file.startswith(DATA) for place in places)
     counts = {"samples_read": rows, "samples_kept": rows - gone, "dropped/tombstone": gone}
+    if REMEMBERED in manifest.counts:
+        forgotten = sum(place.file.startswith("seen/") for place in places)
+        counts[REMEMBERED] = manifest.counts[REMEMBERED] - forgotten
+    if ASKED in manifest.counts:
+        counts[ASKED] = manifest.counts[ASKED]
     return Manifest(
-        kind=manifest.kind, job=COMPACTION, version=VERSION, key=key, config=manifest.config, inputs=inputs, counts=counts,
-        metrics={}, files=manifests.entries_of(folder), licences=manifest.licences, folder=folder,
+        kind=manifest.kind, job=COMPACTION, version=VERSION, key=key, config=manifest.config,
+        inputs={**manifest.inputs, **inputs}, counts=counts, metrics={}, files=manifests.entries_of(folder),
+        licences=manifest.licences, folder=folder,
     )  # fmt: skip
 
 
-def _publish(made: Manifest, manifest: Manifest, family: str) -> None:
+def _publish(made: Manifest, manifest: Manifest, inputs: dict[str, str], family: str) -> None:
     """Note the lineage, write the manifest last."""
     job = jobs.Job(
         name=COMPACTION, phase="data", purpose="", function="", config="", inputs=(jobs.Input(SOURCE),), makes=made.kind
     )
-    run = jobs.Plan(job=job, config={}, inputs={SOURCE: manifest}, digests=made.inputs, key=made.key, output=family)
+    run = jobs.Plan(job=job, config={}, inputs={SOURCE: manifest}, digests=inputs, key=made.key, output=family)
     lineage.note(run, made)
     record = {"job": COMPACTION, "key": made.key, "inputs": {SOURCE: manifest.url}}
     made.folder.write("run.json", (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())

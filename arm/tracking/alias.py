@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from arm import manifest as manifests
-from arm.errors import ArmError, UserError
+from arm.errors import ArmError, UserError, without_userinfo
 from arm.tracking.config import CHAMPION, RegisterConfig
 
 Inputs = Mapping[str, str | None]
@@ -49,7 +49,7 @@ def registered_versions(config: RegisterConfig, store: str) -> tuple[dict[str, A
         aliases = client.get_registered_model(config.name).aliases if versions else {}
     except Exception as error:  # any failure of a server or its client library
         raise UserError(
-            f"A gate names the champion, but {mlflow_address(store)} does not say which it is ({type(error).__name__}); "
+            f"A gate names the champion, but {without_userinfo(mlflow_address(store))} does not say which it is ({type(error).__name__}); "
             "start it, or give the release with --champion."
         ) from None
     return versions, str(aliases.get(config.alias, ""))

@@ -9,7 +9,7 @@
 
 Sqlite beside MLflow's (`<store>/lineage.db`), or ARM_LINEAGE_URL. A job first notes a document in the store's tracking
 folder, then settles all documents whose artifact is complete; a database that is away leaves them there for the next
-job, and never fails one.
+job, and never fails one; a note that cannot be read is told of and passed over.
 """
 
 import functools
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from arm import manifest as manifests
-from arm.errors import UserError
+from arm.errors import ServiceError, UserError, without_userinfo
 from arm.manifest import Manifest
 from arm.storage import open_folder, sha256_of
 from arm.storage.disk import is_full
@@ -53,7 +53,10 @@ def note(run: Run, manifest: Manifest) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         temporary = folder / f".{run.key}"
-        temporary.write_text(json.dumps(_document(run, manifest)))
+        with temporary.open("w") as stream:
+            stream.write(json.dumps(_document(run, manifest)))
+            stream.flush()
+            os.fsync(stream.fileno())  # else a power cut may leave the name without the words
         temporary.replace(folder / f"{run.key}.json")
     except OSError as error:
         _tell(f"Lineage of {run.job.name} was not noted: {error}.", error, run.output)
@@ -63,10 +66,9 @@ def settle(store: str) -> None:
     """Record every noted document whose artifact is complete; a problem is told, not raised."""
     try:
         waiting = sorted((tracking_folder(store) / "lineage").glob("*.json"))
-        if waiting:
-            engine = _engine(store)
-            for path in waiting:
-                _settle_one(engine, path)
+        if waiting and (failed := _settle_all(_engine(store), waiting)):
+            path, error = next(iter(failed.items()))
+            _tell(f"Lineage: {len(failed)} notes cannot be recorded, the first {path} ({error}).", error, store)
     except Exception as error:  # whatever the database does, the job has its result
         _tell(f"Lineage is behind and will be written by a later job: {error}", error, store)
 
@@ -74,7 +76,7 @@ def settle(store: str) -> None:
 def _tell(sentence: str, error: Exception, place: str) -> None:
     """Print a line, but not on a full disk: of that the job itself says all there is to say."""
     if not is_full(error, place):
-        print(sentence, file=sys.stderr)
+        print(without_userinfo(sentence), file=sys.stderr)
 
 
 def upstream(store: str, artifact: str) -> list[Node]:
@@ -156,6 +158,22 @@ def code_digest() -> str:
     root = Path(manifests.__file__).parent
     lines = [f"{path.relative_to(root).as_posix()} {sha256_of(path)}" for path in sorted(root.rglob("*.py"))]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _settle_all(engine: "Engine", waiting: list[Path]) -> dict[Path, Exception]:
+    """Record what can be recorded; returns the other notes with the reason. A database or store that is away raises, for
+    it would keep every note waiting."""
+    from sqlalchemy.exc import OperationalError
+
+    failed = dict[Path, Exception]()
+    for path in waiting:
+        try:
+            _settle_one(engine, path)
+        except (OperationalError, ServiceError):
+            raise
+        except Exception as error:  # an empty or foreign note: those behind it have nothing to do with it
+            failed[path] = error
+    return failed
 
 
 def _settle_one(engine: "Engine", path: Path) -> None:

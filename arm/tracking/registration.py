@@ -178,9 +178,11 @@ def read_contamination(path: str) -> dict[str, Any]:
     """The report of `arm check-contamination`; empty where the config names none."""
     if not path:
         return {}
-    (file,) = outside_files(path).values()
+    files = list(outside_files(path).values())
+    if len(files) != 1:
+        raise UserError(f"{path} holds {len(files)} files; name the one contamination.json.")
     try:
-        report: dict[str, Any] = json.loads(file.read_bytes())
+        report: dict[str, Any] = json.loads(files[0].read_bytes())
         shares = {name: (float(found["share"]), int(found["contaminated"])) for name, found in report["sets"].items()}
         if not shares or not all(item["digest"] for item in report["training"]):
             raise ValueError("it names no evaluation set or no training shards")

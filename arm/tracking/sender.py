@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from arm.errors import without_userinfo
 from arm.tracking.spool import EVENTS, SENT, database_folder, progress_of, tracking_folder
 
 TICK_SECONDS = 2.0
@@ -79,7 +80,7 @@ class Sender:
         except Exception as error:  # any failure of a server or its client library
             self._client, self._experiment = None, ""
             with contextlib.suppress(OSError), (self._root / "sender.log").open("a") as stream:
-                stream.write(f"{type(error).__name__}: {error}\n")
+                stream.write(without_userinfo(f"{type(error).__name__}: {error}\n"))
             return False
         return True
 

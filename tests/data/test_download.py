@@ -151,6 +151,13 @@ def test_another_attempt_asks_for_what_may_come_alone_and_completes_the_earlier_
         made(pairs, tmp_path / "4", earlier=third)
 
 
+def test_another_attempt_completes_a_compacted_output_too(network: Network, pairs: Manifest, tmp_path: Path) -> None:
+    network.failing = {1: "timeout_headers"}
+    first = dataclasses.replace(made(pairs, tmp_path / "1"), job="takedown")
+    network.failing = {}
+    assert made(pairs, tmp_path / "2", earlier=first).counts == {"urls_read": 1, "images_downloaded": 1}
+
+
 def test_another_attempt_at_other_pairs_is_refused(network: Network, pairs: Manifest, tmp_path: Path) -> None:
     other = dataclasses.replace(made(pairs, tmp_path / "1"), inputs={"pairs": "0" * 64})
     with pytest.raises(UserError, match="was not downloaded from"):

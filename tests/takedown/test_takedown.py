@@ -4,20 +4,27 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from made_up_ledger import STEPS, write_plan
 from takedown_store import FINGERPRINT, TEXTS, UIDS, URLS, make_store, picture
 
 from arm import cli, jobs, tombstones
-from arm.data import holdings
+from arm.data import filtering, holdings
+from arm.data.comparing import SEEN
+from arm.data.config import CurateConfig
 from arm.data.refusing import refusing
 from arm.data.shards import read_samples
+from arm.data.taking_over import same_evaluation
 from arm.errors import IntegrityError, UserError
-from arm.manifest import Manifest, load
+from arm.manifest import Manifest, entries_of, load, point
 from arm.model.token_shards import find_uid, open_shards
+from arm.storage import LocalFolder
 from arm.takedown import compaction
 from arm.takedown.entries import read_entries
 
@@ -317,6 +324,43 @@ def test_compaction_makes_versions_without_it(store: Path, capsys: pytest.Captur
     capsys.readouterr()
     take_down(store, "--domain", "bad.test", "--compact")
     assert "Nothing is left to compact." in capsys.readouterr().out
+
+
+def test_the_next_crawl_takes_a_compacted_version_as_what_was_seen(store: Path) -> None:
+    """Eight pairs were compared and two of them go, so six are remembered."""
+    family = store / "10-filter-pairs"
+    seen = [{"uid": bytes.fromhex(u), "url_key": n, "caption_key": n, "kept": True} for n, u in enumerate(UIDS)]
+    pq.write_table(pa.Table.from_pylist(seen, SEEN), _folder(family / ("1" * 16) / "seen") / "part-00000.parquet")
+    _rewrite(family / ("1" * 16), counts={"pairs_read": 8, "pairs_kept": 8, "pairs_remembered": 8})
+    take_down(store, "--domain", "bad.test", "--compact")
+    new = load(str(family))
+    assert new.counts["pairs_remembered"] == pq.read_table(family / new.key[:16] / "seen").num_rows == 6
+    assert filtering._seen_entries(new) == new.select("seen/")
+
+
+def test_a_compacted_version_says_what_the_old_one_was_made_from_and_held_against(store: Path) -> None:
+    folder = store / "11-download-images" / ("2" * 16)
+    evaluation = load(str(store / "14-tokenize-images"))
+    config = {"evaluation_distance": 3, "verify_difference": 0.1}
+    inputs = {"crawled": "1" * 64, "evaluation": evaluation.digest}
+    _rewrite(folder, inputs=inputs, config=config, counts={"urls_read": 9})
+    take_down(store, "--domain", "bad.test", "--compact")
+    new = load(str(store / "11-download-images"))
+    assert inputs.items() <= new.inputs.items()
+    assert same_evaluation(new, evaluation, replace(CurateConfig(), **config))
+    assert new.counts["urls_read"] == 9
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+def _rewrite(folder: Path, **fields: Any) -> None:
+    """The manifest of an artifact with other fields, and with the files that lie there now; the pointer follows."""
+    made = replace(load(str(folder)), files=entries_of(LocalFolder(folder)), **fields)
+    (folder / "manifest.json").write_bytes(made.to_json())
+    point(str(folder.parent), made)
 
 
 def test_lineage_leads_from_the_old_version_to_the_new(store: Path) -> None:

@@ -225,6 +225,20 @@ def test_only_common_items_that_both_scored_are_paired() -> None:
     assert paired(before[2:], after) is None
 
 
+def test_a_tracker_that_does_not_say_who_the_champion_is_is_named_without_its_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from arm.tracking.alias import registered_versions
+
+    def refuse(store: str) -> None:
+        raise ConnectionError
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@mlflow.test:5000")
+    monkeypatch.setattr("arm.tracking.sender.connect", refuse)
+    with pytest.raises(UserError, match=r"names the champion, but http://…@mlflow\.test:5000 does not say which"):
+        registered_versions(RegisterConfig(name="arm"), str(tmp_path))
+
+
 def test_a_champion_without_a_gate_is_refused(tmp_path: Path) -> None:
     from arm.tracking.alias import find_champion
 

@@ -139,6 +139,45 @@ def test_a_database_that_is_away_delays_lineage_only(tmp_path: Path, monkeypatch
     assert not list((tmp_path / ".tracking" / "lineage").glob("*.json"))
 
 
+def test_a_database_that_is_away_is_told_of_without_its_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(store: str) -> None:
+        raise ConnectionError("no answer from postgresql://arm:secret@db.test/lineage")
+
+    monkeypatch.setattr(lineage, "_engine", refuse)
+    jobs.run("count", output=str(tmp_path / "first"))
+    assert "a later job: no answer from postgresql://…@db.test/lineage" in capsys.readouterr().err
+
+
+def test_a_note_that_cannot_be_read_holds_up_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    notes = tmp_path / ".tracking" / "lineage"
+    notes.mkdir(parents=True)
+    for name in ("0", "1"):
+        (notes / f"{name}.json").touch()
+    first = jobs.run("count", output=str(tmp_path / "first"))
+    second = jobs.run("count", output=str(tmp_path / "second"), inputs={"source": first.url})
+    capsys.readouterr()
+    assert digests(lineage.upstream(str(tmp_path), second.digest)) == {first.digest}
+    assert sorted(path.name for path in notes.glob("*")) == ["0.json", "1.json"]
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith(f"Lineage: 2 notes cannot be recorded, the first {notes}/0.json (")
+
+
+def test_a_note_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, synced = jobs.run("count", output=str(tmp_path / "first")), list[list[str]]()
+    notes = tmp_path / ".tracking" / "lineage"
+
+    def sync(handle: int) -> None:
+        synced.append([path.suffix for path in notes.glob("*")])
+
+    monkeypatch.setattr(lineage.os, "fsync", sync)
+    plan = jobs.plan("count", output=str(tmp_path / "first"), inputs={})
+    lineage.note(plan, made)
+    assert synced == [[""]]
+    assert json.loads((notes / f"{plan.key}.json").read_text())["url"] == made.folder.url
+
+
 def test_files_that_no_job_made_are_artifacts_of_their_own(tmp_path: Path) -> None:
     (tmp_path / "crawl.warc").write_text("WARC/1.0")
     config = f'{{"paths": ["{tmp_path}/crawl.warc"]}}'

@@ -13,7 +13,7 @@ from arm.errors import UserError
 from arm.manifest import Manifest, entries_of, licences_in
 from arm.storage import LocalFolder
 from arm.tracking.config import Gate, RegisterConfig
-from arm.tracking.registration import comparisons_of, judge, registration_event
+from arm.tracking.registration import comparisons_of, judge, read_contamination, registration_event
 from arm.tracking.sender import Sender, connect
 
 SCORES = {
@@ -244,6 +244,13 @@ def test_another_report_is_another_release_and_a_wrong_one_is_one_sentence(
         register_against(tmp_path, inputs, "{}", 0.05)
     with pytest.raises(UserError, match="go together; give both or neither"):
         RegisterConfig(max_contaminated_share=0.1)
+
+
+def test_a_folder_instead_of_the_report_in_it_is_one_sentence(tmp_path: Path) -> None:
+    for name in ("contamination.json", "contamination.html"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(UserError, match=f"{tmp_path} holds 2 files; name the one contamination.json"):
+        read_contamination(str(tmp_path))
 
 
 def test_a_release_names_the_benchmarks_that_rewarded_its_model(

@@ -146,6 +146,16 @@ def test_a_run_that_kfp_opened_is_used(store: Path, monkeypatch: pytest.MonkeyPa
     assert client.get_run(run_id).data.metrics["units"] == 3.0
 
 
+def test_what_the_sender_notes_of_a_failure_names_no_password(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(store: str) -> None:
+        raise ConnectionError("API request to http://me:secret@mlflow.test:5000/api failed")
+
+    monkeypatch.setattr("arm.tracking.sender.connect", refuse)
+    count(store)
+    assert not Sender(str(store)).send_all()
+    assert "http://…@mlflow.test:5000/api failed" in (store / ".tracking" / "sender.log").read_text()
+
+
 def test_a_dead_server_neither_fails_a_job_nor_loses_its_events(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
