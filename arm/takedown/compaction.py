@@ -33,7 +33,7 @@ from arm.takedown.impact import COMPACTION, DATA
 from arm.tracking import lineage
 from arm.tracking.spool import store_of
 
-VERSION = 1
+VERSION = 2
 SOURCE = "compacted"
 REMEMBERED = "pairs_remembered"
 """The count of rows under seen/, without which the next crawl's filter-pairs refuses them."""
