@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import distributed
 
 from arm.data.images import decode_image, encode_image
-from arm.evaluation.imaging import Grid, by_grid, fit, grid_of, sheet
+from arm.evaluation.imaging import Grid, by_grid, fit, grid_of, sheet, square_grid
 from arm.model.generation import Generator, Prompt, Sampling
 from arm.rl.config import PolicyConfig
 from arm.rl.prompts import Draw, sample_seed
@@ -123,8 +123,7 @@ class RolloutMaker:
 
     def _orders(self, draws: Sequence[Draw]) -> list[_Order]:
         prompts = self._prompts(draws)
-        size = self._config.image_size
-        square = grid_of(size, size, image_size=size, stride=self._renderer.stride)
+        square = square_grid(self._config.image_size, self._renderer.stride)
         return [
             _Order(
                 draw=draw,
@@ -143,7 +142,7 @@ class RolloutMaker:
         sources = {i: decode_image(draw.prompt.source) for i, draw in enumerate(draws) if draw.prompt.source}
         indexes = list(sources)
         stride = self._renderer.stride
-        grids = [grid_of(*sources[i].shape[:2], image_size=self._config.image_size, stride=stride) for i in indexes]
+        grids = [grid_of(*sources[i].shape[:2], self._config.editing, stride) for i in indexes]
         for grid, chosen in by_grid(grids, self._config.rollout_batch):
             codes = self._renderer.encode([fit(sources[indexes[c]], grid, stride) for c in chosen])
             for c, code in zip(chosen, codes, strict=True):
