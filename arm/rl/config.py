@@ -154,6 +154,8 @@ class PolicyConfig:
     """Cap of the truncated importance weight that corrects the sampler's gap; 0 is off; ours."""
     max_gap: float = 0.5
     """The run stops when the mean |gap| between sampler and learner exceeds this; nats a code; ours."""
+    max_skipped: int = operational(10)
+    """Updates in a row that may be skipped as their gradient is not finite before the run stops."""
     refill_rounds: int = 1
     """How often a step draws further prompts in place of groups whose rewards are all equal; ours."""
     max_missing_share: float = 0.1
@@ -196,6 +198,8 @@ class PolicyConfig:
             raise UserError("GRPO needs 0 < clip < 1, kl_coefficient >= 0 and std_floor > 0.")
         if not 0 <= self.max_missing_share < 1 or self.refill_rounds < 0 or self.importance_cap < 0:
             raise UserError("Give 0 <= max_missing_share < 1, refill_rounds >= 0 and importance_cap >= 0.")
+        if self.max_skipped < 0:
+            raise UserError(f"max_skipped is {self.max_skipped}; give at least 0.")
 
     def _check_judges(self) -> None:
         """Every task of the stage has one judge, and no judge is without a task."""

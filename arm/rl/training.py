@@ -204,6 +204,7 @@ def outcome_of(state: State) -> Outcome:
         "groups_zero_variance": flat,
         "rollouts": sum(int(row["num_rollouts"]) for row in state.rows),
         "rewards_missing": missing,
+        "steps_skipped": int(max((row.get("skipped_steps", 0.0) for row in state.rows), default=0.0)),
     }
     return Outcome(counts=counts, metrics=reward_gains(state.rows))
 

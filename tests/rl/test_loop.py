@@ -1,6 +1,7 @@
 """The loop on a tiny random model: it learns what the judge likes, resumes exactly, and pauses when judges fail."""
 
 import io
+import json
 
 import numpy as np
 import PIL.Image
@@ -11,7 +12,7 @@ from tiny_policy import build_rig, tiny_config  # type: ignore[import-not-found]
 from arm.data.images import encode_image
 from arm.errors import ServiceError, UserError
 from arm.rl.grpo import group_advantages
-from arm.rl.loop import State, check_missing, reward_metrics, rewards_of
+from arm.rl.loop import State, check_missing, check_skipped, reward_metrics, rewards_of
 from arm.rl.prompts import Draw, RolloutPrompt
 from arm.rl.rewards import Judgeable, Reward
 from arm.rl.rollout import Picture, Rollout, draw_sheet
@@ -143,6 +144,35 @@ def test_missing_rewards_are_left_out_of_the_mean() -> None:
     row = reward_metrics(rollouts, group_advantages(rewards_of(rollouts, 4), 0.01))
     assert (row["edit/reward/mean"], row["edit/score/mean"], row["rewards/missing"]) == (0.75, 0.75, 0.5)
     assert row["diversity"] == 1.0
+
+
+def test_an_update_whose_gradient_is_not_finite_is_counted_and_leaves_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = build_rig(likes_threes, tiny_config(steps=2))
+    backward, calls = rig.engine.backward, iter([float("inf"), 1.0, 1.0, 1.0])
+    monkeypatch.setattr(rig.engine, "backward", lambda loss: backward(loss * next(calls, 1.0)))
+    state = rig.run()
+    assert [row["skipped_steps"] for row in state.rows] == [1, 1]
+    assert "gradient_norm" not in state.rows[0]
+    assert "gradient_norm" in state.rows[1]
+    json.dumps(state.rows, allow_nan=False)
+
+
+def test_a_run_that_skips_update_after_update_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = build_rig(likes_threes, tiny_config(steps=9, max_skipped=2))
+    backward = rig.engine.backward
+    monkeypatch.setattr(rig.engine, "backward", lambda loss: backward(loss * float("nan")))
+    with pytest.raises(UserError, match=r"^3 updates in a row up to step \d were skipped"):
+        rig.run()
+    assert rig.host.rows[-1]["skipped_steps"] == 3
+
+
+def test_updates_are_skipped_in_a_row_across_steps_that_learned_nothing() -> None:
+    rows = [{"step": step, "skipped_steps": count} for step, count in enumerate((0.0, 1.0, 1.0, 2.0), 1)]
+    last = [{"step": 5.0}, {"step": 6.0, "skipped_steps": 3.0}]
+    check_skipped([*rows, *last], most=2)
+    check_skipped([], most=0)
+    with pytest.raises(UserError, match=r"^2 updates in a row up to step 6 were skipped"):
+        check_skipped([*rows, *last], most=1)
 
 
 def test_too_many_missing_rewards_pause_the_run_at_a_checkpoint() -> None:
