@@ -191,9 +191,10 @@ def reward_metrics(rollouts: Sequence[Rollout], advantages: Advantages) -> Row:
     }
     for task in sorted({r.task for r in rollouts}):
         found = [r.reward for r in rollouts if r.task == task and r.reward.value is not None]
-        columns = {"reward": [reward.value or 0.0 for reward in found]}
+        columns = {}
         for name in sorted({name for reward in found for name in reward.parts}):
             columns[name] = [reward.parts[name] for reward in found if name in reward.parts]
+        columns["reward"] = [reward.value or 0.0 for reward in found]  # last: a judge may name a part so
         for name, values in columns.items():
             if values:
                 row[f"{task}/{name}/mean"] = float(np.mean(values))

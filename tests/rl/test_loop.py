@@ -146,6 +146,12 @@ def test_missing_rewards_are_left_out_of_the_mean() -> None:
     assert row["diversity"] == 1.0
 
 
+def test_a_part_that_a_judge_calls_reward_does_not_stand_for_the_reward() -> None:
+    rig = build_rig(lambda item: Reward(value=0.25, parts={"reward": 1.0}), tiny_config(steps=1))
+    rig.run()
+    assert rig.host.rows[0]["text_to_image/reward/mean"] == 0.25
+
+
 def test_an_update_whose_gradient_is_not_finite_is_counted_and_leaves_json(monkeypatch: pytest.MonkeyPatch) -> None:
     rig = build_rig(likes_threes, tiny_config(steps=2))
     backward, calls = rig.engine.backward, iter([float("inf"), 1.0, 1.0, 1.0])
