@@ -145,7 +145,8 @@ class RolloutMaker:
         sources = {i: decode_image(draw.prompt.source) for i, draw in enumerate(draws) if draw.prompt.source}
         indexes = list(sources)
         stride = self._renderer.stride
-        grids = [grid_of(*sources[i].shape[:2], self._config.editing, stride) for i in indexes]
+        sizes = [sources[i].shape for i in indexes]
+        grids = [grid_of(height, width, self._config.editing, stride) for height, width, _ in sizes]
         for grid, chosen in by_grid(grids, self._config.rollout_batch):
             codes = self._renderer.encode([fit(sources[indexes[c]], grid, stride) for c in chosen])
             for c, code in zip(chosen, codes, strict=True):

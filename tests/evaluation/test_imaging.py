@@ -55,7 +55,9 @@ class WideDetokenizer(GreyDetokenizer):
 
     takes_sources = True
 
-    def render(self, codes_BHW: torch.Tensor, tokenizer: Any, *, sources_BCHW: Any = None, **_: Any) -> torch.Tensor:
+    def render(
+        self, codes_BHW: torch.Tensor, tokenizer: Any, *, sources_BCHW: Any = None, **_others: Any
+    ) -> torch.Tensor:
         _, height, width = codes_BHW.shape
         assert sources_BCHW is None or sources_BCHW.shape[2:] == (16 * height, 16 * width)
         return torch.zeros(len(codes_BHW), 3, 16 * height, 16 * width)
