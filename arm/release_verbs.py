@@ -82,7 +82,7 @@ def ask(parser: argparse.ArgumentParser, arguments: list[str]) -> None:
 def _add_image(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument("--output", default=name, help="where the image goes (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="another seed draws another image")
-    text = "side in pixels of the square whose area images have (default: what the encoder was trained at)"
+    text = "side of drawn images in pixels, and the longer side of read ones (default: as evaluated, or the encoder's)"
     parser.add_argument("--image-size", type=_at_least_1, metavar="N", help=text)
     add_fields(parser, SamplingConfig)
 

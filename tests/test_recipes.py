@@ -52,6 +52,20 @@ def test_stages_of_the_same_job_are_its_declared_stages() -> None:
                 assert [recipe.config(step).stage for step in steps] == list(job.stages)
 
 
+@pytest.mark.parametrize("name", RECIPES)
+def test_policies_and_evaluation_read_images_at_the_sizes_that_the_last_stage_was_trained_at(name: str) -> None:
+    recipe = recipes.find(name)
+    read = recipe.config("train-model-finetune").variants
+    variants = [one for one in recipe.config("tokenize-images").variants if not read or one.name in read]
+    sizes = {
+        task: {one.resolution for one in variants if one.takes(task)} for task in ("question", "edit", "text_to_image")
+    }
+    evaluation = recipe.config("evaluate-model")
+    assert (sizes["question"], sizes["edit"]) == ({evaluation.reading}, {evaluation.editing})
+    assert sizes["edit"] == {recipe.config(f"train-policy-{stage}").editing for stage in ("edit", "joint")}
+    assert evaluation.image_size in {one.max_long_side for one in sizes["text_to_image"]}
+
+
 SHARES = {  # text-only, image-to-text, text-to-image, video, web: Table 1
     "pretrain": (0.05, 0.10, 0.70, 0.10, 0.05),
     "continue": (0.05, 0.10, 0.55, 0.15, 0.15),

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from arm.config import suggest
+from arm.config import added, suggest
 from arm.errors import UserError
 from arm.evaluation.models.config import ModelConfig
 from arm.evaluation.official.config import OFFICIAL, OfficialConfig
+from arm.tokenizer.config import ResolutionConfig
 
 BENCHMARKS: dict[str, str] = {
     "real_images": "arm.evaluation.reconstruction:RealImages",
@@ -84,7 +85,12 @@ class EvaluateConfig:
     max_images: int = 1000
     """Real images that are read by the checker, reconstructed and classified."""
     image_size: int = 512
-    """Side in pixels of the square whose area generated images have; the aspect ratio of a source is kept."""
+    """Side in pixels of images drawn from a text, which are square."""
+    read_resolution: ResolutionConfig | None = added(None)
+    """Sizes of images that are only read, for questions and classification: those at which they were trained
+    (EncodeConfig.variants). Empty: the longer side is image_size."""
+    edit_resolution: ResolutionConfig | None = added(None)
+    """Sizes of images that are read and drawn again, sources of edits and reconstructions, in the same way."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     """How images are drawn from the model at every stage."""
     edit_temperature: float = 1.0
@@ -126,6 +132,23 @@ class EvaluateConfig:
                 raise UserError(f"There is no benchmark {name!r}; {suggest(name, sorted([*BENCHMARKS, *OFFICIAL]))}")
         if self.num_bootstraps < 100:
             raise UserError(f"EvaluateConfig.num_bootstraps is {self.num_bootstraps}; an interval needs at least 100.")
+
+    @property
+    def reading(self) -> ResolutionConfig:
+        """Sizes of images that are only read."""
+        return self.read_resolution or ResolutionConfig.within(self.image_size)
+
+    @property
+    def editing(self) -> ResolutionConfig:
+        """Sizes of images that are read and drawn again."""
+        return self.edit_resolution or ResolutionConfig.within(self.image_size)
+
+    @property
+    def sizes(self) -> dict[str, int | str]:
+        """Of images, as a protocol names them."""
+        chosen = {"read_sizes": self.read_resolution, "edit_sizes": self.edit_resolution}
+        named = {name: f"{one.min_short_side} to {one.max_long_side}" for name, one in chosen.items() if one}
+        return {"image_size": self.image_size, **named}
 
     def outside_paths(self) -> tuple[str, ...]:
         """What no job made: data sets, the model's and the judges' weights. Data or a judge that lack are refused here."""

@@ -4,7 +4,6 @@ Legend: B batch, C channels, H height, W width in pixels; h, w in codes.
 """
 
 import io
-import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -13,18 +12,25 @@ import torch
 from numpy.typing import NDArray
 
 from arm.evaluation.items import Pixels
+from arm.tokenizer.config import ResolutionConfig
+from arm.tokenizer.resolution import target_size
 
 Grid = tuple[int, int]
 """Height and width of an image in codes."""
 
 
-def grid_of(height: int, width: int, *, image_size: int, stride: int) -> Grid:
-    """The grid of about `image_size`² pixels that has the aspect ratio of an image of height × width.
+def grid_of(height: int, width: int, resolution: ResolutionConfig, stride: int) -> Grid:
+    """The grid at which training reads an image of height × width, so that no side is one that it never saw.
 
-    36 × 36, size 36, stride 12 -> 3 × 3        480 × 640, size 512, stride 16 -> 28 × 37
+    36 × 36, (36, 36), stride 12 -> 3 × 3        3000 × 4000, (512, 1024), stride 16 -> 48 × 64
     """
-    scale = image_size / math.sqrt(height * width)
-    return max(1, round(height * scale / stride)), max(1, round(width * scale / stride))
+    rows, columns = target_size(height, width, resolution, stride)
+    return rows // stride, columns // stride
+
+
+def square_grid(side: int, stride: int) -> Grid:
+    """The grid of an image drawn from a text alone: a square of `side` pixels."""
+    return grid_of(side, side, ResolutionConfig.within(side), stride)
 
 
 def fit(pixels: Pixels, grid: Grid, stride: int) -> Pixels:

@@ -8,7 +8,8 @@
 Where a release is wanted, the address of one does too; it is then loaded for this one call.
 """
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 import PIL.Image
 import torch
 
+from arm import config as configs
 from arm import manifest as manifests
 from arm.data.images import flatten
 from arm.device import Dtype, computing_dtype
@@ -23,6 +25,7 @@ from arm.errors import UserError
 from arm.evaluation.config import EvaluateConfig, SamplingConfig
 from arm.evaluation.items import Item, Pixels
 from arm.evaluation.subject import Subject, Tools
+from arm.tracking.registration import FILE_NAME
 
 MAX_PIXELS = 100_000_000
 """A larger picture is refused before it is decoded."""
@@ -42,14 +45,14 @@ def load_release(
     url: str | Path, *, image_size: int | None = None, sampling: SamplingConfig | None = None, dtype: Dtype = "float32",
     answer_tokens: int = 32,
 ) -> Release:  # fmt: skip
-    """Load a release by its folder; images have the size that the encoder was trained at, unless another is given. What is
-    said of sampling holds for images of texts and for edits."""
+    """Load a release by its folder. Images are read and drawn at the sizes that its evaluation named, else with the side that
+    the encoder was trained at, unless another is given. What is said of sampling holds for images of texts and for edits."""
     from arm.model.generation import Generator
 
     folders = _folders(url)
     sampling = sampling or SamplingConfig()
-    config = EvaluateConfig(
-        image_size=image_size or _trained_size(folders["tokenizer"]),
+    config = replace(
+        configs.from_dict(EvaluateConfig, _sizes(url, folders["tokenizer"], image_size)),
         sampling=sampling,
         edit_temperature=sampling.temperature,
         answer_tokens=answer_tokens,
@@ -120,6 +123,23 @@ def _folders(url: str | Path) -> dict[str, Path]:
 def _refuse_empty(text: str, name: str, remedy: str) -> None:
     if not text.strip():
         raise UserError(f"The {name} is empty; {remedy}.")
+
+
+def _sizes(url: str | Path, tokenizer: Path, image_size: int | None) -> dict[str, Any]:
+    """Sizes of images, as fields of EvaluateConfig."""
+    if image_size:
+        return {"image_size": image_size}
+    return _record(url).get("sizes") or {"image_size": _trained_size(tokenizer)}
+
+
+def _record(url: str | Path) -> dict[str, Any]:
+    """What the release says of itself: nothing where its parts lie in a folder without release.json."""
+    path = Path(url) / FILE_NAME
+    if not holds_parts(url):
+        manifest = manifests.load(str(url))
+        path = manifest.local(FILE_NAME) if manifest.select(FILE_NAME) else path
+    found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    return found
 
 
 def _trained_size(tokenizer: Path) -> int:

@@ -30,7 +30,8 @@ class Reconstruction(RealImages):
 
     def generate(self, items: Sequence[Item], subject: Subject) -> list[Output]:
         """Encode and render each image; PSNR per image against the image at the tokenizer's size."""
-        originals = [subject.tools.fit(item.source) for item in items if item.source is not None]
+        sizes = subject.config.editing
+        originals = [subject.tools.fit(item.source, sizes) for item in items if item.source is not None]
         images = subject.tools.render(subject.tools.encode(originals), subject.seeds(items))
         return [
             Output(uid=item.uid, image=image, numbers=_finite_psnr(image, original))

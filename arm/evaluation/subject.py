@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from arm.device import rank_device
 from arm.evaluation.checker import Checker, load_checker
 from arm.evaluation.config import EvaluateConfig
-from arm.evaluation.imaging import Grid, by_grid, fit, grid_of, to_floats, to_pixels
+from arm.evaluation.imaging import Grid, by_grid, fit, grid_of, square_grid, to_floats, to_pixels
 from arm.evaluation.items import Item, Pixels
 from arm.progress import Progress
+from arm.tokenizer.config import ResolutionConfig
 
 if TYPE_CHECKING:
     from arm.model.generation import Generator
@@ -52,30 +53,24 @@ class Tools:
         """Reads what an image shows."""
         return load_checker(self.config.checker)
 
-    def grid_of(self, image: Pixels) -> Grid:
-        """The grid at which an image is read, and its edit is drawn."""
-        height, width = image.shape[:2]
-        return grid_of(height, width, image_size=self.config.image_size, stride=self.tokenizer.stride)
-
     @property
     def square_grid(self) -> Grid:
         """The grid of images drawn from text alone."""
-        size = self.config.image_size
-        return grid_of(size, size, image_size=size, stride=self.tokenizer.stride)
+        return square_grid(self.config.image_size, self.tokenizer.stride)
 
-    def fit(self, image: Pixels) -> Pixels:
-        """The image at the size at which it is read."""
-        return fit(image, self.grid_of(image), self.tokenizer.stride)
+    def fit(self, image: Pixels, resolution: ResolutionConfig) -> Pixels:
+        """The image at the size at which it is read. An original is fitted once: another fit might take another size."""
+        height, width = image.shape[:2]
+        return fit(image, grid_of(height, width, resolution, self.tokenizer.stride), self.tokenizer.stride)
 
     @torch.no_grad()
-    def encode(self, images: Sequence[Pixels]) -> list[Codes]:
-        """Codes (h, w) of each image, in order."""
-        fitted = [self.fit(image) for image in images]
+    def encode(self, fitted: Sequence[Pixels]) -> list[Codes]:
+        """Codes (h, w) of each image that was fitted, in order."""
         codes: dict[int, Codes] = {}
-        for _, chosen in by_grid([self.grid_of(image) for image in fitted], self.config.batch_size):
+        for _, chosen in by_grid([image.shape[:2] for image in fitted], self.config.batch_size):
             found = self.tokenizer.encode(to_floats([fitted[index] for index in chosen]))
             codes.update(zip(chosen, found.cpu().numpy(), strict=True))
-        return [codes[index] for index in range(len(images))]
+        return [codes[index] for index in range(len(fitted))]
 
     @torch.no_grad()
     def render(
@@ -83,14 +78,16 @@ class Tools:
     ) -> list[Pixels]:
         """Images of the codes, in order; the noise of each is keyed by its seed. A detokenizer may see edits' sources."""
         images: dict[int, Pixels] = {}
-        for _, chosen in by_grid([(len(c), len(c[0])) for c in codes], self.config.batch_size):
+        stride = self.tokenizer.stride
+        for grid, chosen in by_grid([(len(c), len(c[0])) for c in codes], self.config.batch_size):
+            seen = None if sources is None else to_floats([fit(sources[index], grid, stride) for index in chosen])
             rendered = self.detokenizer.render(
                 torch.from_numpy(np.stack([codes[index] for index in chosen])),
                 self.tokenizer,
                 seeds=[seeds[index] for index in chosen],
                 steps=self.config.render_steps,
                 guidance=self.config.render_guidance,
-                sources_BCHW=None if sources is None else to_floats([self.fit(sources[index]) for index in chosen]),
+                sources_BCHW=seen,
             )
             images.update(zip(chosen, to_pixels(rendered), strict=True))
         return [images[index] for index in range(len(codes))]
@@ -118,10 +115,11 @@ class Subject:
         assert self.generator is not None, "the reference draws nothing"
         edits = any(item.source is not None for item in items)
         prompts: list[Any] = [(item.prompt,) for item in items]
+        grids = [self.tools.square_grid] * len(items)
         if edits:
-            sources = self.tools.encode([_source(item) for item in items])
+            sources = self.tools.encode([self.tools.fit(_source(item), self.config.editing) for item in items])
             prompts = [(codes, item.prompt) for codes, item in zip(sources, items, strict=True)]
-        grids = [self.tools.grid_of(_source(item)) if edits else self.tools.square_grid for item in items]
+            grids = [(len(codes), len(codes[0])) for codes in sources]
         drawn = dict[int, Codes]()
         progress = Progress(f"{self.name}: {'edit' if edits else 'draw'}", total=len(items))
         for grid, chosen in by_grid(grids, self.config.batch_size):
@@ -136,7 +134,7 @@ class Subject:
     def answer(self, items: Sequence[Item]) -> list[str]:
         """The model's answer to each question about its source image."""
         assert self.generator is not None, "the reference answers nothing"
-        codes = self.tools.encode([_source(item) for item in items])
+        codes = self.tools.encode([self.tools.fit(_source(item), self.config.reading) for item in items])
         prompts: list[Any] = [(image, item.prompt) for image, item in zip(codes, items, strict=True)]
         answers: list[str] = []
         for start in range(0, len(prompts), self.config.batch_size):

@@ -50,7 +50,8 @@ class ZeroShot:
         """Name of the nearest class."""
         classes: list[str] = items[0].meta["classes"]
         texts_KD = self.encoder(subject).embed_classes(classes)
-        images = [subject.tools.fit(item.source) for item in items if item.source is not None]
+        sizes = subject.config.reading
+        images = [subject.tools.fit(item.source, sizes) for item in items if item.source is not None]
         features = dict[int, torch.Tensor]()
         for _, chosen in by_grid([image.shape[:2] for image in images], BATCH):
             features.update(zip(chosen, self.embed([images[index] for index in chosen], subject), strict=True))
@@ -80,7 +81,7 @@ class ZeroShot:
         return load_encoder(subject.tools.encoder)
 
     def embed(self, images: Sequence[Pixels], subject: Subject) -> torch.Tensor:
-        """Unit vectors (N, D) of images of one size."""
+        """Unit vectors (N, D) of fitted images of one size."""
         return self.encoder(subject).embed_images(to_floats(images))
 
 

@@ -25,24 +25,25 @@ def plan_evaluation(setting: Setting, step: str) -> StepPlan:
     encoder = models.encoder(setting.recipe)
     stage = setting.recipe.config("train-model-finetune")
     model = models.with_codes(models.language_model(setting.recipe), stage.num_shapes, models.num_codes(setting.recipe))
-    codes = max(config.image_size // encoder.patch, 1) ** 2
+    made = models.most_codes(encoder, config.image_size, config.editing.max_long_side)
+    read = models.most_codes(encoder, config.reading.max_long_side)
     batch = min(config.batch_size, max(drawn, asked, 1))
     plan.memory = [
         memory.frozen_language(model, "model", 4 if config.dtype == "float32" else 2),
-        memory.cache(model, batch * (2 if drawn else 1), codes),
+        memory.cache(model, batch * (2 if drawn else 1), max(made, read) if drawn else read),
     ]
     if drawn:
         network = models.detokenizer(setting.recipe, encoder.patch)
-        plan.memory += rendering_memory(network, codes, encoder.patch, batch)
+        plan.memory += rendering_memory(network, made, encoder.patch, batch)
     if not setting.on_gpu(step):
         setting.take_cpu_rate(plan, STAGES * (drawn + asked))
         refuse_memory(setting, plan)
         return plan
     plan.seconds = STAGES * (
-        generate_seconds(setting, model, 2 * drawn, codes, batch)
+        generate_seconds(setting, model, 2 * drawn, made, batch)
         + generate_seconds(setting, model, asked, config.answer_tokens, batch)
-        + asked * 2 * models.language_parameters(model) * codes / (setting.gpu.peak_flops * FORWARD_MFU)
-        + drawn * _render_flops(setting, codes, encoder.patch) / (setting.gpu.peak_flops * FORWARD_MFU)
+        + asked * 2 * models.language_parameters(model) * read / (setting.gpu.peak_flops * FORWARD_MFU)
+        + drawn * _render_flops(setting, made, encoder.patch) / (setting.gpu.peak_flops * FORWARD_MFU)
     )
     refuse_memory(setting, plan)
     return plan

@@ -43,6 +43,11 @@ def vision_parameters(model: VisionGeometry) -> int:
     return model.layers * (4 * model.width**2 + 2 * model.width * model.mlp_width) + 3 * model.patch**2 * model.width
 
 
+def most_codes(model: VisionGeometry, *sides: int) -> int:
+    """Codes of the largest image whose longer side is one of these, in pixels: a square."""
+    return max(max(side // model.patch, 1) ** 2 for side in sides)
+
+
 def block_parameters(width: int, blocks: int, *, conditioned: bool) -> int:
     """Our own transformer blocks: 12 width^2 each, and 6 more for the modulation of a DiT."""
     return blocks * (18 if conditioned else 12) * width**2

@@ -28,7 +28,8 @@ def plan_policy(setting: Setting, step: str) -> StepPlan:
     encoder = models.encoder(setting.recipe)
     stage = setting.recipe.config("train-model-finetune")
     model = models.with_codes(models.language_model(setting.recipe), stage.num_shapes, models.num_codes(setting.recipe))
-    codes = max(config.image_size // encoder.patch, 1) ** 2
+    sides = {"text_to_image": config.image_size, "edit": config.editing.max_long_side}
+    codes = models.most_codes(encoder, *(sides[task] for task in config.tasks))
     images = config.prompts_per_step * config.group_size
     plan.work = f"{human(images * config.steps)} images in {config.steps} steps"
     plan.fact("images a step", f"{images:,}", f"{config.prompts_per_step} prompts x {config.group_size}")

@@ -112,6 +112,9 @@ def variant(name: str, resolution: tuple[int, int], *tasks: str) -> VariantConfi
     return VariantConfig(name=name, resolution=ResolutionConfig(min_short_side=short, max_long_side=long), tasks=tasks)
 
 
+READ_SIZES = ResolutionConfig(min_short_side=256, max_long_side=976)
+EDIT_SIZES = ResolutionConfig(min_short_side=512, max_long_side=1_024)
+"""What questions and edits are finetuned at: policies and evaluation read images at the same sizes."""
 ENCODE = EncodeConfig(  # Table 1's resolutions; understanding is ours
     variants=(
         variant("understanding", (256, 976), *(task for task in TASKS if task not in ("text_to_image", "edit"))),
@@ -191,6 +194,7 @@ POLICIES = {
         prompts_per_step=40,
         learning_rate=5e-5,
         temperature=1.0,
+        edit_resolution=EDIT_SIZES,
         rollout_batch=AT_ONCE,
     ),
     "train-policy-joint": PolicyConfig(  # Table 2; the share of edits is ours
@@ -201,6 +205,7 @@ POLICIES = {
         prompts_per_step=40,
         learning_rate=5e-5,
         temperature=1.0,
+        edit_resolution=EDIT_SIZES,
         rollout_batch=AT_ONCE,
     ),
 }
@@ -248,6 +253,8 @@ ARM_7B = Recipe(
         "evaluate-model": EvaluateConfig(
             benchmarks=("understanding",),  # ours: the others need a checker
             image_size=1_024,  # section 4.1
+            read_resolution=READ_SIZES,
+            edit_resolution=EDIT_SIZES,
             max_questions=100_000,
             max_images=5_000,
             max_edits=1_212,

@@ -12,7 +12,7 @@ from arm.data.config import ImportModelConfig, ImportSamplesConfig, ImportSource
 from arm.recipes.arm_7b import ARM_7B, CONTINUE, DATA, FINETUNE, ONE_GPU, POD, POLICIES, PRETRAIN, gpus
 from arm.recipes.facts import QWEN_05B, SANA_16B, SIGLIP2_SO400M, Crawl, DataSet
 from arm.recipes.toy import EVEN_MIXTURE
-from arm.tokenizer.config import DetokenizerConfig, EncodeConfig, TokenizerConfig
+from arm.tokenizer.config import DetokenizerConfig, EncodeConfig, ResolutionConfig, TokenizerConfig
 from arm.tracking.config import RegisterConfig
 
 SANA_LICENCE = "NVIDIA-NSCL-v2-custom"
@@ -107,6 +107,8 @@ STAGES = {
     "train-model-continue": replace(CONTINUE, steps=40_000, **ONE_MACHINE),
     "train-model-finetune": replace(FINETUNE, steps=10_000, **ONE_MACHINE),
 }
+SIZES = ResolutionConfig(min_short_side=256, max_long_side=512)
+"""What every image is tokenized at (EncodeConfig's own variant), so policies and evaluation read at it, too."""
 
 SMALL = ARM_7B.derive(
     "small",
@@ -143,10 +145,18 @@ SMALL = ARM_7B.derive(
         ),
         **STAGES,
         **{
-            step: replace(policy, image_size=512, prompts_per_step=16, rollout_batch=16)
+            step: replace(
+                policy,
+                image_size=512,
+                edit_resolution=policy.edit_resolution and SIZES,
+                prompts_per_step=16,
+                rollout_batch=16,
+            )
             for step, policy in POLICIES.items()
         },
-        "evaluate-model": replace(ARM_7B.configs["evaluate-model"], image_size=512),
+        "evaluate-model": replace(
+            ARM_7B.configs["evaluate-model"], image_size=512, read_resolution=SIZES, edit_resolution=SIZES
+        ),
         "register-model": RegisterConfig(name="arm-small", refused_licences=(SANA_LICENCE,)),
     },
     compute={

@@ -7,6 +7,7 @@ from typing import Literal
 from arm.config import added, operational, suggest
 from arm.errors import UserError
 from arm.evaluation.judge_config import JudgeConfig
+from arm.tokenizer.config import ResolutionConfig
 
 TASKS = ("text_to_image", "edit")
 
@@ -119,8 +120,10 @@ class PolicyConfig:
     group_size: int = 16
     """Rollouts per prompt. Table 2."""
     image_size: int = 1024
-    """Images are drawn, and sources read, at about this many pixels squared; an edit keeps its source's aspect ratio.
-    Section 4.1."""
+    """Side in pixels of images drawn from a text, which are square. Section 4.1."""
+    edit_resolution: ResolutionConfig | None = added(None)
+    """Sizes of the sources of edits, and of what is drawn from them: those at which edits were trained
+    (EncodeConfig.variants). Empty: the longer side is image_size."""
     temperature: float = 0.7
     """Of the rollouts and of every log-probability. Table 2."""
     top_k: int = 1000
@@ -151,6 +154,8 @@ class PolicyConfig:
     """Cap of the truncated importance weight that corrects the sampler's gap; 0 is off; ours."""
     max_gap: float = 0.5
     """The run stops when the mean |gap| between sampler and learner exceeds this; nats a code; ours."""
+    max_skipped: int = operational(10)
+    """Updates in a row that may be skipped as their gradient is not finite before the run stops."""
     refill_rounds: int = 1
     """How often a step draws further prompts in place of groups whose rewards are all equal; ours."""
     max_missing_share: float = 0.1
@@ -178,6 +183,8 @@ class PolicyConfig:
             raise UserError(f"edit_share is {self.edit_share} in stage {self.stage!r}; only the joint stage has one.")
         if self.edit_share is not None and not 0 < self.edit_share < 1:
             raise UserError(f"edit_share is {self.edit_share}; give a number between 0 and 1.")
+        if self.edit_resolution and self.stage == "t2i":
+            raise UserError("edit_resolution has no effect in stage 't2i', which reads no images: leave it out.")
         self._check_judges()
         counts = ("steps", "prompts_per_step", "updates_per_step", "rollout_batch", "learn_batch", "image_size")
         for name in (*counts, "logits_chunk", "checkpoint_every", "samples_every"):
@@ -191,6 +198,8 @@ class PolicyConfig:
             raise UserError("GRPO needs 0 < clip < 1, kl_coefficient >= 0 and std_floor > 0.")
         if not 0 <= self.max_missing_share < 1 or self.refill_rounds < 0 or self.importance_cap < 0:
             raise UserError("Give 0 <= max_missing_share < 1, refill_rounds >= 0 and importance_cap >= 0.")
+        if self.max_skipped < 0:
+            raise UserError(f"max_skipped is {self.max_skipped}; give at least 0.")
 
     def _check_judges(self) -> None:
         """Every task of the stage has one judge, and no judge is without a task."""
@@ -213,6 +222,11 @@ class PolicyConfig:
     def tasks(self) -> tuple[str, ...]:
         """What is drawn in this stage."""
         return {"t2i": TASKS[:1], "edit": TASKS[1:]}.get(self.stage, TASKS)
+
+    @property
+    def editing(self) -> ResolutionConfig:
+        """Sizes of the sources of edits."""
+        return self.edit_resolution or ResolutionConfig.within(self.image_size)
 
     @property
     def served_tasks(self) -> tuple[str, ...]:

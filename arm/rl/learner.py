@@ -32,6 +32,11 @@ class Engine(Protocol):
         """Norm of the last step's gradient, over all ranks, before clipping."""
         ...
 
+    @property
+    def skipped_steps(self) -> int:
+        """Steps left out so far because their gradient was not finite."""
+        ...
+
     def mark(self, *, last: bool) -> None:
         """Say before a forward pass whether its backward is the last of this step."""
         ...
@@ -116,7 +121,7 @@ class Learner:
                 metrics |= gap_metrics(everything)
             self._engine.step(self._config.learning_rate)
             metrics |= {"gradient_norm": self._engine.gradient_norm, **update_metrics(everything)}
-        return metrics
+        return metrics | {"skipped_steps": float(self._engine.skipped_steps)}
 
     def _deal(self, batches: list[MicroBatch]) -> tuple[list[MicroBatch], int]:
         """This rank's micro-batches, filled up to the number that every rank computes."""
@@ -141,7 +146,7 @@ class Learner:
 
     def _check_gap(self, measured: Sequence[Measured]) -> None:
         gap = float(np.abs(_joined(measured, "gap")).mean())
-        if gap > self._config.max_gap:
+        if not gap <= self._config.max_gap:  # so that nan is too wide, too
             raise GapTooWide(
                 f"Sampler and learner differ by {gap:.3f} nats a code (max_gap {self._config.max_gap}): "
                 "guidance, another temperature or another precision in the rollouts."

@@ -8,17 +8,19 @@ take the same path.
 """
 
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise, takewhile
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from arm.errors import ServiceError
+from arm.errors import ServiceError, UserError
 from arm.rl.config import PolicyConfig
 from arm.rl.grpo import Advantages, group_advantages
 from arm.rl.learner import GapTooWide, Learner
@@ -94,7 +96,8 @@ def run_loop(
     rank: int = 0,
     num_ranks: int = 1,
 ) -> None:
-    """Go on from `state` to the last step; ServiceError or GapTooWide leave a checkpoint behind."""
+    """Go on from `state` to the last step; ServiceError or GapTooWide leave a checkpoint behind, too many skipped updates
+    the last one that there is."""
     while state.step < config.steps:
         wants_pictures = state.step % config.samples_every == 0 or state.step == config.steps - 1
         started = time.monotonic()
@@ -108,10 +111,11 @@ def run_loop(
         if wants_pictures:
             host.show(state.step, collected.pictures)
         state.step, state.place = state.step + 1, collected.next_place
-        state.rows.append({"step": state.step, **{name: round(value, 6) for name, value in sorted(row.items())}})
+        state.rows.append({"step": state.step, **_finite(row)})
         seconds = {"learn": time.monotonic() - collected_at, "step": time.monotonic() - started, **maker.seconds}
         maker.seconds = dict.fromkeys(maker.seconds, 0.0)
         host.log(state.rows[-1], {f"seconds/{name}": value for name, value in seconds.items()})
+        check_skipped(state.rows, config.max_skipped)
         if state.step % config.checkpoint_every == 0 or state.step == config.steps:
             host.save(state)
 
@@ -161,6 +165,20 @@ def check_missing(rollouts: Sequence[Rollout], config: PolicyConfig, step: int) 
         )
 
 
+def check_skipped(rows: Sequence[Row], most: int) -> None:
+    """Refuse to go on when more than `most` of the last updates were skipped; steps that learned nothing count for neither.
+
+    skipped_steps 0 1 1 2 3  ->  2 in a row
+    """
+    counts = [0.0, *(row["skipped_steps"] for row in rows if "skipped_steps" in row)]
+    in_a_row = sum(1 for _ in takewhile(lambda two: two[1] > two[0], reversed(list(pairwise(counts)))))
+    if in_a_row > most:
+        raise UserError(
+            f"{in_a_row} updates in a row up to step {rows[-1]['step']:.0f} were skipped, as their gradient was not finite "
+            "(max_skipped); lower learning_rate, or start from another model."
+        )
+
+
 def reward_metrics(rollouts: Sequence[Rollout], advantages: Advantages) -> Row:
     """Mean and standard deviation of the reward and its parts, by task; shares of groups and rewards lost; diversity."""
     group_size = advantages.values_PG.shape[1]
@@ -173,9 +191,10 @@ def reward_metrics(rollouts: Sequence[Rollout], advantages: Advantages) -> Row:
     }
     for task in sorted({r.task for r in rollouts}):
         found = [r.reward for r in rollouts if r.task == task and r.reward.value is not None]
-        columns = {"reward": [reward.value or 0.0 for reward in found]}
+        columns = {}
         for name in sorted({name for reward in found for name in reward.parts}):
             columns[name] = [reward.parts[name] for reward in found if name in reward.parts]
+        columns["reward"] = [reward.value or 0.0 for reward in found]  # last: a judge may name a part so
         for name, values in columns.items():
             if values:
                 row[f"{task}/{name}/mean"] = float(np.mean(values))
@@ -188,6 +207,11 @@ def _diversity(rollouts: Sequence[Rollout], group_size: int) -> float:
     images = [rollout.codes.tobytes() for rollout in rollouts]
     groups = [images[first : first + group_size] for first in range(0, len(images), group_size)]
     return sum(len(set(group)) / group_size for group in groups) / len(groups)
+
+
+def _finite(row: Row) -> Row:
+    """Rounded numbers in order of name, without infinity and nan: no JSON knows them."""
+    return {name: round(value, 6) for name, value in sorted(row.items()) if math.isfinite(value)}
 
 
 def _learn(learner: Learner, collected: Collected) -> Row:

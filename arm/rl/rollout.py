@@ -8,7 +8,8 @@ sample), so that a rollout's noise does not depend on ranks, batches or order.
 
 import io
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,12 +20,14 @@ import torch
 from numpy.typing import NDArray
 from torch import distributed
 
-from arm.data.images import decode_image, encode_image
-from arm.evaluation.imaging import Grid, by_grid, fit, grid_of, sheet
+from arm.data.images import BadImageError, decode_image, encode_image
+from arm.errors import UserError
+from arm.evaluation.imaging import Grid, by_grid, fit, grid_of, sheet, square_grid
 from arm.model.generation import Generator, Prompt, Sampling
 from arm.rl.config import PolicyConfig
-from arm.rl.prompts import Draw, sample_seed
+from arm.rl.prompts import Draw, RolloutPrompt, sample_seed
 from arm.rl.rewards import Judgeable, Reward, Rewarder
+from arm.tokenizer.config import ResolutionConfig
 
 Codes = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -123,8 +126,7 @@ class RolloutMaker:
 
     def _orders(self, draws: Sequence[Draw]) -> list[_Order]:
         prompts = self._prompts(draws)
-        size = self._config.image_size
-        square = grid_of(size, size, image_size=size, stride=self._renderer.stride)
+        square = square_grid(self._config.image_size, self._renderer.stride)
         return [
             _Order(
                 draw=draw,
@@ -143,7 +145,8 @@ class RolloutMaker:
         sources = {i: decode_image(draw.prompt.source) for i, draw in enumerate(draws) if draw.prompt.source}
         indexes = list(sources)
         stride = self._renderer.stride
-        grids = [grid_of(*sources[i].shape[:2], image_size=self._config.image_size, stride=stride) for i in indexes]
+        sizes = [sources[i].shape for i in indexes]
+        grids = [grid_of(height, width, self._config.editing, stride) for height, width, _ in sizes]
         for grid, chosen in by_grid(grids, self._config.rollout_batch):
             codes = self._renderer.encode([fit(sources[indexes[c]], grid, stride) for c in chosen])
             for c, code in zip(chosen, codes, strict=True):
@@ -159,6 +162,47 @@ class RolloutMaker:
             group = slice(index * size, (index + 1) * size)
             values = tuple(rollout.reward.value for rollout in rollouts[group])
             yield Picture(draw.prompt.text, (*source, *images[group]), values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceRule:
+    """Which sources of edits a rollout can start from."""
+
+    resolution: ResolutionConfig
+    stride: int
+    num_shapes: int
+    """Longest side of a grid in codes that has a token."""
+
+    def reason_against(self, prompt: RolloutPrompt) -> str | None:
+        """`bad_image` where it cannot be decoded, `shape` where its grid has no shape token."""
+        if prompt.source is None:
+            return None
+        try:
+            height, width = decode_image(prompt.source).shape[:2]
+        except BadImageError:
+            return "bad_image"
+        return "shape" if max(grid_of(height, width, self.resolution, self.stride)) > self.num_shapes else None
+
+
+def drop_bad_sources(
+    prompts: Mapping[str, list[RolloutPrompt]], rule: SourceRule, rank: int = 0, num_ranks: int = 1
+) -> tuple[dict[str, list[RolloutPrompt]], Counter[str]]:
+    """The prompts without those whose source the rule is against, and how many by reason; UserError when a task has none left.
+
+    Before the first step, as later one rank would fail while the others wait for it. Each looks at its share, all know all.
+    """
+    kept, dropped = dict[str, list[RolloutPrompt]](), Counter[str]()
+    for task, found in prompts.items():
+        mine = {index: rule.reason_against(found[index]) for index in range(rank, len(found), num_ranks)}
+        against = {index: reason for part in all_ranks(mine) for index, reason in part.items() if reason}
+        kept[task] = [prompt for index, prompt in enumerate(found) if index not in against]
+        dropped.update(against.values())
+        if not kept[task]:
+            reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(dropped.items()))
+            raise UserError(
+                f"No source of the {len(found)} prompts of task {task!r} can be used ({reasons}); import others."
+            )
+    return kept, dropped
 
 
 def gather(rollouts: Sequence[Rollout]) -> list[Rollout]:

@@ -12,7 +12,7 @@ After a kill the run goes on from its newest whole checkpoint.
 import contextlib
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ from arm.rl.policy import CodePolicy
 from arm.rl.prompts import PromptStream, read_prompts
 from arm.rl.rendering import TokenizerRenderer
 from arm.rl.rewards import ByTask, JudgeClient, Rewarder
-from arm.rl.rollout import Picture, RolloutMaker, all_ranks, draw_sheet
+from arm.rl.rollout import Picture, RolloutMaker, SourceRule, all_ranks, draw_sheet, drop_bad_sources
 from arm.rl.rubrics import load_asked, open_ledger, rubric_clients
 from arm.storage import Folder, publish_tree
 from arm.tokenizer.loading import detokenizer_folder, load_detokenizer
@@ -77,11 +77,15 @@ def train_policy(
 ) -> Outcome:
     """Run one stage of GRPO from `model`, with its visual tokens rendered by `detokenizer` and judged over HTTP."""
     make_deterministic(config.seed)
-    stream = PromptStream(read_prompts(prompts, config.share_of_edits), config.share_of_edits, config.seed)
+    found = read_prompts(prompts, config.share_of_edits)
     with shared_judges(config, output) as judge:
         models = load_models(model.local_folder("model"), tokenizer_folder(tokenizer), config)
         generator = Generator(models.policy, models.vocabulary, models.text_tokenizer, batch_size=config.rollout_batch)
         renderer = load_renderer(tokenizer, detokenizer, config)
+        num_shapes = models.vocabulary.num_shapes
+        rule = SourceRule(resolution=config.editing, stride=renderer.stride, num_shapes=num_shapes)
+        usable, dropped = drop_bad_sources(found, rule, rank(), num_ranks())
+        stream = PromptStream(usable, config.share_of_edits, config.seed)
         host = JobHost(models.engine, output, config)
         state = host.load()
         maker = RolloutMaker(generator, renderer, judge, config)
@@ -91,7 +95,7 @@ def train_policy(
     if rank() == 0:
         publish(models, output, state)
         write_benchmarks(model, config, output)
-    return outcome_of(state)
+    return outcome_of(state, dropped)
 
 
 @contextlib.contextmanager
@@ -192,8 +196,8 @@ def publish(models: Models, output: Folder, state: State) -> None:
     output.write("curves.jsonl", ("\n".join(lines) + "\n").encode())
 
 
-def outcome_of(state: State) -> Outcome:
-    """Counts over the run, and the mean reward of its first and last quarter."""
+def outcome_of(state: State, dropped: Mapping[str, int]) -> Outcome:
+    """Counts over the run and of prompts that were dropped, and the mean reward of its first and last quarter."""
     num_groups = sum(int(row["num_groups"]) for row in state.rows)
     flat = sum(round(row["groups/zero_variance"] * row["num_groups"]) for row in state.rows)
     missing = sum(round(row["rewards/missing"] * row["num_rollouts"]) for row in state.rows)
@@ -204,6 +208,8 @@ def outcome_of(state: State) -> Outcome:
         "groups_zero_variance": flat,
         "rollouts": sum(int(row["num_rollouts"]) for row in state.rows),
         "rewards_missing": missing,
+        "steps_skipped": int(max((row.get("skipped_steps", 0.0) for row in state.rows), default=0.0)),
+        **{f"dropped/{reason}": count for reason, count in sorted(dropped.items())},
     }
     return Outcome(counts=counts, metrics=reward_gains(state.rows))
 

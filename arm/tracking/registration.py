@@ -3,7 +3,7 @@
     model/ tokenizer/ detokenizer/   all that `arm generate`, `arm edit` and `arm ask` need
     evaluation/                      scores and verdicts, so that a later release can be compared item by item
     release.json                     name, digests, licences, what its parts were made from, the verdict of every gate,
-                                     the benchmarks that rewarded the model
+                                     the benchmarks that rewarded the model, sizes of images where the evaluation names any
 
 The gates compare scores of the evaluation with numbers, with other stages, and with the release that holds the alias now.
 When all hold, the alias of the registered MLflow model moves to this version; otherwise the version is registered without
@@ -214,8 +214,10 @@ def describe(
         "training": [item["digest"] for item in report.get("training", [])],
         "shares": {name: found["share"] for name, found in report.get("sets", {}).items()},
     }
+    sizes = sizes_of(parts["evaluation"])
     return {
         **({"contamination": seen} if report else {}),
+        **({"sizes": sizes} if sizes else {}),
         "name": config.name,
         "alias": config.alias,
         "alias_moves": all(verdict.holds for verdict in verdicts),
@@ -224,6 +226,16 @@ def describe(
         "licences": sorted({licence for part in parts.values() for licence in part.licences}),
         "made_from": {name: {"kind": p.kind, "job": p.job, "inputs": p.inputs} for name, p in parts.items()},
     }
+
+
+def sizes_of(evaluation: Manifest) -> dict[str, Any]:
+    """The sizes of images that the evaluation's config names, so that who uses the release reads them at the same; empty
+    where it says no more than one side.
+
+    {"image_size": 1024, "edit_resolution": {"min_short_side": 512, "max_long_side": 1024}}
+    """
+    named = {"read_resolution", "edit_resolution"} & evaluation.config.keys()
+    return {name: evaluation.config[name] for name in sorted({"image_size", *named})} if named else {}
 
 
 def registration_event(release: Manifest) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What a user asks of a release, on made-up models, and the sentences for what cannot be."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from arm.evaluation.config import EvaluateConfig, SamplingConfig
 from arm.evaluation.inference import PARTS, Release, ask, edit, generate, load_release, read_image
 from arm.evaluation.subject import Subject, Tools
 from arm.model.generation import Generator
+from arm.tokenizer.config import ResolutionConfig
 
 
 @pytest.fixture
@@ -33,10 +35,10 @@ def test_an_image_is_drawn_at_the_models_size_and_follows_the_seed(release: Rele
 
 
 def test_an_edit_keeps_the_aspect_ratio_of_its_source(release: Release, tmp_path: Path) -> None:
-    """Grey 32 is code 2, drawn as 3: grey 48. 40 x 10 pixels become the nearest grid of 8² pixels: 16 x 4."""
-    PIL.Image.new("RGB", (40, 10), (32, 32, 32)).save(tmp_path / "source.png")
+    """Grey 32 is code 2, drawn as 3: grey 48. Of 40 x 20 pixels the longer side becomes 8."""
+    PIL.Image.new("RGB", (40, 20), (32, 32, 32)).save(tmp_path / "source.png")
     image = edit(release, tmp_path / "source.png", "make it lighter")
-    assert image.size == (16, 4)
+    assert image.size == (8, 4)
     assert image.getpixel((0, 0)) == (48, 48, 48)
 
 
@@ -66,6 +68,22 @@ def test_what_is_said_of_sampling_holds_for_edits_too(tmp_path: Path, monkeypatc
         (tmp_path / name).mkdir()
     config = load_release(tmp_path, image_size=8, sampling=SamplingConfig(temperature=0.3)).subject.config
     assert config.sampling.temperature == config.edit_temperature == 0.3
+
+
+def test_a_release_reads_images_at_the_sizes_of_its_evaluation_unless_one_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Generator, "from_pretrained", lambda *_: Drawer(0))
+    for name in PARTS:
+        (tmp_path / name).mkdir()
+    edits = {"min_short_side": 512, "max_long_side": 1024}
+    record = {"sizes": {"image_size": 1024, "edit_resolution": edits}}
+    (tmp_path / "release.json").write_text(json.dumps(record))
+    config = load_release(tmp_path).subject.config
+    assert (config.image_size, config.editing, config.reading) == (
+        1024, ResolutionConfig(**edits), ResolutionConfig(min_short_side=1024, max_long_side=1024),
+    )  # fmt: skip
+    assert load_release(tmp_path, image_size=8).subject.config.editing == ResolutionConfig.within(8)
 
 
 def test_only_a_release_is_loaded(tmp_path: Path) -> None:

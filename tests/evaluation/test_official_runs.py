@@ -234,7 +234,9 @@ def test_imagenet_takes_the_class_that_is_nearest_to_what_the_codes_keep(release
     subject, benchmark = Subject(name="reference", tools=tools), TokenizerZeroShot()
     texts_KD = class_vectors(benchmark.encoder(subject).embed_texts, list(classes.values()), TEMPLATES)
     nearest = [
-        list(classes)[int((benchmark.embed([tools.fit(read_image(path))], subject) @ texts_KD.T).argmax())]
+        list(classes)[
+            int((benchmark.embed([tools.fit(read_image(path), config.reading)], subject) @ texts_KD.T).argmax())
+        ]
         for _, path in sorted(shown.items())
     ]
     assert [item["answer"] for item in items] == nearest

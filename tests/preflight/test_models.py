@@ -34,6 +34,12 @@ def test_codes_untie_the_small_model() -> None:
     assert models.language_parameters(model) == 494_032_768 - 151_936 * 896 + 2 * rows * 896
 
 
+def test_the_most_codes_are_those_of_a_square_of_the_longest_side() -> None:
+    assert models.most_codes(SIGLIP2_SO400M, 976) == 61 * 61
+    assert models.most_codes(SIGLIP2_SO400M, 512, 1_024) == 64 * 64
+    assert models.most_codes(SIGLIP2_SO400M, 8) == 1
+
+
 def test_the_image_tower_is_near_its_published_size() -> None:
     assert models.vision_parameters(SIGLIP2_SO400M) == pytest.approx(428e6, rel=0.05)
 

@@ -115,6 +115,15 @@ def test_a_sampler_at_another_temperature_stops_the_run_before_the_update() -> N
     assert torch.equal(rig.model.lm_head.weight, before)
 
 
+def test_a_model_whose_probabilities_are_no_numbers_stops_the_run_before_the_update() -> None:
+    rig = build_rig(lambda item: Reward(value=0.0), tiny_config())
+    rollouts = rollouts_of(Generator(rig.model, VOCABULARY, Letters()), PROMPTS, Sampling())
+    rig.model.lm_head.weight.data.fill_(float("nan"))
+    with pytest.raises(GapTooWide, match="differ by nan nats a code"):
+        rig.learner.update(rollouts, [1.0, -1.0, 0.5])
+    assert rig.engine.skipped_steps == 0
+
+
 def test_the_importance_weight_changes_the_update_only_where_there_is_a_gap() -> None:
     def weight_after(cap: float, temperature: float) -> torch.Tensor:
         rig = build_rig(lambda item: Reward(value=0.0), tiny_config(importance_cap=cap, max_gap=9.0))

@@ -1,6 +1,7 @@
 """The loop on a tiny random model: it learns what the judge likes, resumes exactly, and pauses when judges fail."""
 
 import io
+import json
 
 import numpy as np
 import PIL.Image
@@ -9,12 +10,13 @@ import torch
 from tiny_policy import build_rig, tiny_config  # type: ignore[import-not-found]
 
 from arm.data.images import encode_image
-from arm.errors import ServiceError
+from arm.errors import ServiceError, UserError
 from arm.rl.grpo import group_advantages
-from arm.rl.loop import State, check_missing, reward_metrics, rewards_of
+from arm.rl.loop import State, check_missing, check_skipped, reward_metrics, rewards_of
 from arm.rl.prompts import Draw, RolloutPrompt
 from arm.rl.rewards import Judgeable, Reward
 from arm.rl.rollout import Picture, Rollout, draw_sheet
+from arm.tokenizer.config import ResolutionConfig
 
 
 def codes_of(item: Judgeable) -> np.ndarray:
@@ -75,19 +77,32 @@ def test_an_edit_is_drawn_from_its_source_and_shown_to_the_judge_with_it() -> No
         seen.append(item)
         return Reward(value=0.5)
 
-    rig = build_rig(judge, tiny_config())
-    pixels = np.full((4, 8, 3), 48, dtype=np.uint8)
+    rig = build_rig(judge, tiny_config(image_size=8))
+    pixels = np.full((8, 16, 3), 48, dtype=np.uint8)
     prompt = RolloutPrompt(
         uid="e" * 32, task="edit", text="go", meta={"operation": "move"}, source=encode_image(pixels)
     )
     rollouts, (picture,) = rig.maker.make([Draw(place=0, visit=0, prompt=prompt)], num_pictures=1)
-    # 4×8 pixels at about 4² pixels and stride 2: a grid of 1×3; grey 48 is code 3
-    assert rollouts[0].prompt[0].tolist() == [[3, 3, 3]]
-    assert rollouts[0].codes.shape == (1, 3)
+    # 8×16 pixels become 4×8, a grid of 2×4: no side is longer than that of an image drawn from a text; grey 48 is code 3
+    assert rollouts[0].prompt[0].tolist() == [[3, 3, 3, 3]] * 2
+    assert rollouts[0].codes.shape == (2, 4)
     assert rollouts[0].prompt[1] == "go"
     assert np.asarray(PIL.Image.open(io.BytesIO(seen[0].source or b""))).tolist() == pixels.tolist()
     assert seen[0].meta == {"operation": "move"}
     assert len(picture.images) == 5
+
+
+def test_a_source_has_the_grid_that_edits_were_trained_at() -> None:
+    """8×6 pixels lie within (4, 8), so that nothing is resized: 4×3 codes of 2 pixels."""
+    sizes = ResolutionConfig(min_short_side=4, max_long_side=8)
+    config = tiny_config(stage="edit", edit_resolution=sizes, image_size=4)
+    rig = build_rig(lambda item: Reward(value=0.5), config)
+    source = encode_image(np.full((8, 6, 3), 48, dtype=np.uint8))
+    prompt = RolloutPrompt(uid="e" * 32, task="edit", text="go", meta={}, source=source)
+    rollouts, _ = rig.maker.make([Draw(place=0, visit=0, prompt=prompt)])
+    assert {rollout.codes.shape for rollout in rollouts} == {(4, 3)}
+    with pytest.raises(UserError, match="edit_resolution has no effect in stage 't2i'"):
+        tiny_config(edit_resolution=sizes)
 
 
 def test_groups_that_teach_nothing_are_counted_and_replaced_up_to_the_cap() -> None:
@@ -129,6 +144,41 @@ def test_missing_rewards_are_left_out_of_the_mean() -> None:
     row = reward_metrics(rollouts, group_advantages(rewards_of(rollouts, 4), 0.01))
     assert (row["edit/reward/mean"], row["edit/score/mean"], row["rewards/missing"]) == (0.75, 0.75, 0.5)
     assert row["diversity"] == 1.0
+
+
+def test_a_part_that_a_judge_calls_reward_does_not_stand_for_the_reward() -> None:
+    rig = build_rig(lambda item: Reward(value=0.25, parts={"reward": 1.0}), tiny_config(steps=1))
+    rig.run()
+    assert rig.host.rows[0]["text_to_image/reward/mean"] == 0.25
+
+
+def test_an_update_whose_gradient_is_not_finite_is_counted_and_leaves_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = build_rig(likes_threes, tiny_config(steps=2))
+    backward, calls = rig.engine.backward, iter([float("inf"), 1.0, 1.0, 1.0])
+    monkeypatch.setattr(rig.engine, "backward", lambda loss: backward(loss * next(calls, 1.0)))
+    state = rig.run()
+    assert [row["skipped_steps"] for row in state.rows] == [1, 1]
+    assert "gradient_norm" not in state.rows[0]
+    assert "gradient_norm" in state.rows[1]
+    json.dumps(state.rows, allow_nan=False)
+
+
+def test_a_run_that_skips_update_after_update_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = build_rig(likes_threes, tiny_config(steps=9, max_skipped=2))
+    backward = rig.engine.backward
+    monkeypatch.setattr(rig.engine, "backward", lambda loss: backward(loss * float("nan")))
+    with pytest.raises(UserError, match=r"^3 updates in a row up to step \d were skipped"):
+        rig.run()
+    assert rig.host.rows[-1]["skipped_steps"] == 3
+
+
+def test_updates_are_skipped_in_a_row_across_steps_that_learned_nothing() -> None:
+    rows = [{"step": step, "skipped_steps": count} for step, count in enumerate((0.0, 1.0, 1.0, 2.0), 1)]
+    last = [{"step": 5.0}, {"step": 6.0, "skipped_steps": 3.0}]
+    check_skipped([*rows, *last], most=2)
+    check_skipped([], most=0)
+    with pytest.raises(UserError, match=r"^2 updates in a row up to step 6 were skipped"):
+        check_skipped([*rows, *last], most=1)
 
 
 def test_too_many_missing_rewards_pause_the_run_at_a_checkpoint() -> None:

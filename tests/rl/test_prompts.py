@@ -1,17 +1,22 @@
 """Prompts: never altered, dealt in an order that only the seed decides."""
 
+import io
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 
-from arm.data.images import encode_image
+from arm.data.images import encode_image, open_image
 from arm.data.shards import write_shard
 from arm.errors import UserError
 from arm.manifest import Manifest, entries_of
-from arm.records import Sample, Text, make_uid
-from arm.rl.prompts import PromptStream, noise_seed, prompt_of, read_prompts, sample_seed
+from arm.records import Image, Sample, Text, make_uid
+from arm.rl import rollout
+from arm.rl.prompts import PromptStream, RolloutPrompt, noise_seed, prompt_of, read_prompts, sample_seed
+from arm.rl.rollout import SourceRule, drop_bad_sources
 from arm.storage import LocalFolder
+from arm.tokenizer.config import ResolutionConfig
 
 PIXELS = np.full((36, 36, 3), 200, dtype=np.uint8)
 
@@ -63,6 +68,60 @@ def test_an_edit_sample_without_an_image_is_refused() -> None:
     sample = Sample(uid=make_uid("x"), task="edit", parts=(Text(text="a"), Text(text="b")), source="p")
     with pytest.raises(UserError, match="is no prompt of task 'edit'"):
         prompt_of(sample)
+
+
+def edit_of(text: str, source: Image) -> RolloutPrompt:
+    return RolloutPrompt(uid=make_uid(text), task="edit", text=text, meta={}, source=source)
+
+
+def cut_in_half() -> Image:
+    """A JPEG whose header is whole."""
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
+    PIL.Image.fromarray(noise).save(buffer, "jpeg")
+    return open_image(buffer.getvalue()[: len(buffer.getvalue()) // 2])
+
+
+RULE = SourceRule(resolution=ResolutionConfig(min_short_side=24, max_long_side=120), stride=12, num_shapes=8)
+WIDE = encode_image(np.zeros((24, 108, 3), dtype=np.uint8))
+"""9 codes wide, where 8 is the most that has a token."""
+
+
+@pytest.mark.parametrize("num_ranks", [1, 2, 3])
+def test_sources_that_no_rollout_can_start_from_are_dropped_and_counted(
+    num_ranks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every rank keeps the same prompts, whichever it looked at."""
+    good = [edit_of(f"good {i}", encode_image(PIXELS)) for i in range(3)]
+    bad = [edit_of("torn", cut_in_half()), edit_of("torn, too", cut_in_half()), edit_of("wide", WIDE)]
+    prompts = {"text_to_image": [prompt_of(t2i("two cats"))], "edit": [good[0], *bad[:2], good[1], bad[2], good[2]]}
+    parts = [
+        [
+            {index: RULE.reason_against(found[index]) for index in range(rank, len(found), num_ranks)}
+            for rank in range(num_ranks)
+        ]
+        for found in prompts.values()
+    ]
+    for rank in range(num_ranks):
+        gathered = iter(parts)
+        monkeypatch.setattr(
+            rollout, "all_ranks", lambda mine, gathered=gathered, rank=rank: _with(next(gathered), rank, mine)
+        )
+        kept, dropped = drop_bad_sources(prompts, RULE, rank, num_ranks)
+        assert kept == {"text_to_image": prompts["text_to_image"], "edit": good}
+        assert dropped == {"bad_image": 2, "shape": 1}
+
+
+def _with(parts: list[dict[int, str | None]], rank: int, mine: dict[int, str | None]) -> list[dict[int, str | None]]:
+    assert parts[rank] == mine
+    return parts
+
+
+def test_a_task_without_a_source_that_can_be_used_is_refused_in_a_sentence() -> None:
+    with pytest.raises(
+        UserError, match=r"^No source of the 2 prompts of task 'edit' can be used \(bad_image 1, shape 1\)"
+    ):
+        drop_bad_sources({"edit": [edit_of("torn", cut_in_half()), edit_of("wide", WIDE)]}, RULE)
 
 
 def stream(share: float, seed: int = 0, count: int = 5) -> PromptStream:

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,10 @@ import pytest
 import torch
 from one_run import digests, make, run  # type: ignore[import-not-found]
 
+from arm.data.images import encode_image, open_image
+from arm.data.shards import write_shard
 from arm.errors import ServiceError
+from arm.records import Sample, Text, make_uid
 from arm.rl import training
 
 HERE = Path(__file__).parent
@@ -111,6 +115,17 @@ def test_the_job_publishes_a_model_curves_and_pictures(made: Path) -> None:
     assert rows[0]["kl"] == 0 < rows[-1]["kl"]
     shown = json.loads((made / "whole" / "samples" / "step-000000.json").read_text())
     assert {picture["prompt"].split(" ")[0] for picture in shown} == {"two", "go"}
+
+
+def test_a_source_that_is_cut_off_is_dropped_and_the_run_goes_on(made: Path, judge: Judge, tmp_path: Path) -> None:
+    shutil.copytree(made, tmp_path / "in", ignore=shutil.ignore_patterns("whole"))
+    torn = encode_image(np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8)).data[:600]
+    parts = (open_image(torn), Text(text="go torn", role="instruction"))
+    sample = Sample(uid=make_uid("torn"), task="edit", parts=parts, source="p")
+    write_shard(tmp_path / "in/prompts/shards/p-00001.tar", [sample])
+    outcome = run(tmp_path / "in", tmp_path / "out", steps=1, prompts_per_step=20)
+    assert outcome.counts["dropped/bad_image"] == 1
+    assert outcome.counts["steps_skipped"] == 0
 
 
 @pytest.mark.slow

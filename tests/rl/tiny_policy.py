@@ -1,6 +1,7 @@
 """A model of a few thousand weights, and stand-ins for the tools around it."""
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -49,7 +50,7 @@ class PlainEngine:
     """The engine's interface over torch's AdamW."""
 
     def __init__(self, policy: CodePolicy) -> None:
-        self.policy, self.gradient_norm = policy, 0.0
+        self.policy, self.gradient_norm, self.skipped_steps = policy, 0.0, 0
         self.optimizer = torch.optim.AdamW(policy.parameters(), betas=(0.9, 0.95), weight_decay=0.01)
 
     def mark(self, *, last: bool) -> None:
@@ -65,7 +66,10 @@ class PlainEngine:
     def step(self, learning_rate: float) -> None:
         self.optimizer.param_groups[0]["lr"] = learning_rate
         self.gradient_norm = float(torch.nn.utils.clip_grad_norm_(self.policy.parameters(), 1.0))
-        self.optimizer.step()
+        if math.isfinite(self.gradient_norm):
+            self.optimizer.step()
+        else:
+            self.skipped_steps += 1
         self.optimizer.zero_grad()
 
 

@@ -71,6 +71,14 @@ def test_a_release_holds_all_that_inference_needs(tmp_path: Path, inputs: dict[s
     assert made.licences == ("Apache-2.0", "CC-BY-4.0")
 
 
+def test_a_release_names_the_sizes_of_images_that_its_evaluation_named(tmp_path: Path, inputs: dict[str, str]) -> None:
+    assert "sizes" not in json.loads(register(tmp_path, inputs).local("release.json").read_text())
+    sizes = {"image_size": 1024, "edit_resolution": {"min_short_side": 512, "max_long_side": 1024}}
+    named = artifact(tmp_path / "named", "evaluation", {"scores.json": json.dumps(SCORES)}, seed=0, **sizes)
+    made = register(tmp_path / "named", {**inputs, "evaluation": named.url})
+    assert json.loads(made.local("release.json").read_text())["sizes"] == sizes
+
+
 def test_a_release_is_the_same_once_the_store_around_its_parts_is_gone(tmp_path: Path, inputs: dict[str, str]) -> None:
     """Licences come along in the manifests: nothing is looked for where run.json says that it once lay."""
     before = register(tmp_path / "a", inputs)

@@ -34,7 +34,7 @@ class Ours(Unable):
         """Its parts and how it samples."""
         config = self.subject.config
         return {
-            **self.identity, "image_size": config.image_size, "dtype": computing_dtype(config.dtype),
+            **self.identity, **config.sizes, "dtype": computing_dtype(config.dtype),
             "temperature": config.sampling.temperature, "edit_temperature": config.edit_temperature,
             "top_k": config.sampling.top_k, "top_p": config.sampling.top_p,
             "guidance_text": config.sampling.guidance_text, "guidance_image": config.sampling.guidance_image,
@@ -82,7 +82,9 @@ class Ours(Unable):
 
     def _prompts(self, questions: Sequence[Question]) -> list[tuple[Any, ...]]:
         """[Question(text, (a, b))] -> [(codes of a, codes of b, text)]"""
-        codes = iter(self.subject.tools.encode([image for question in questions for image in question.images]))
+        tools = self.subject.tools
+        images = [tools.fit(image, tools.config.reading) for question in questions for image in question.images]
+        codes = iter(tools.encode(images))
         return [(*(next(codes) for _ in question.images), question.text) for question in questions]
 
 

@@ -73,7 +73,7 @@ def embed(benchmark: TokenizerZeroShot, data: Files, names: Sequence[str], subje
     """Unit vectors (N, D) of images, each at its own grid."""
     pixels = []
     for name in names:
-        pixels.append(subject.tools.fit(read_image(data.folder.fetch(name))))
+        pixels.append(subject.tools.fit(read_image(data.folder.fetch(name)), subject.config.reading))
         data.folder.release(name)  # 50,000 images would fill the cache of a remote folder
     found: dict[int, torch.Tensor] = {}
     for _, chosen in by_grid([image.shape[:2] for image in pixels], BATCH):

@@ -33,7 +33,7 @@ def model_record(kind: str, model: Model) -> Record:
 def tools_record(subject: Subject) -> Record:
     """The tokenizer with its towers, where no model is asked."""
     files = tools_digests(subject.tools, ("tokenizer", "encoder"))
-    return {"kind": "tokenizer", "name": subject.name, "files": files, "image_size": subject.config.image_size}
+    return {"kind": "tokenizer", "name": subject.name, "files": files, **subject.config.sizes}
 
 
 def tools_digests(tools: Tools, names: Sequence[str]) -> dict[str, str]:

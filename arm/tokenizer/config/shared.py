@@ -22,6 +22,11 @@ class ResolutionConfig:
                 f"{self.max_long_side}."
             )
 
+    @classmethod
+    def within(cls, side: int) -> "ResolutionConfig":
+        """Sizes whose longer side is `side`: a square of that side, or less."""
+        return cls(min_short_side=side, max_long_side=side)
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
