@@ -159,13 +159,13 @@ JOBS: tuple[Job, ...] = (
         inputs=(Input("tokens"), Input("base", "init"), Input("tokenizer", "init")),
     ),
     Job(
-        name="train-policy", phase="model", makes="model", stages=("t2i", "edit", "joint"), distributed=True, version=3,
+        name="train-policy", phase="model", makes="model", stages=("t2i", "edit", "joint"), distributed=True, version=4,
         purpose="Improve the model with GRPO against rewards, one stage a run.",
         function="arm.rl.training:train_policy", config="arm.rl.config:PolicyConfig",
         inputs=(Input("model", "init"), Input("prompts"), Input("tokenizer", "init"), Input("detokenizer", "judge")),
     ),
     Job(
-        name="evaluate-model", phase="release", makes="evaluation", version=6, output="evaluation/evaluate-model",
+        name="evaluate-model", phase="release", makes="evaluation", version=7, output="evaluation/evaluate-model",
         purpose="Score every training stage, or a model from elsewhere, on held-out items and on published benchmarks.",
         function="arm.evaluation.evaluate:evaluate_model", config="arm.evaluation.config:EvaluateConfig",
         inputs=(
