@@ -389,6 +389,9 @@ def test_a_backbone_of_the_users_reads_originals_and_reconstructions(
     with torch.no_grad():
         expected = model(pixel_values=images * 2 - 1).pooler_output
     assert torch.allclose(backbone(images).float(), expected, atol=1e-5)
+    model.to(torch.bfloat16).save_pretrained(tmp_path / "backbone")
+    stored = FeatureBackbone(str(tmp_path / "backbone"), torch.device("cpu"))
+    assert {value.dtype for value in stored.model.parameters()} == {torch.float32}
     outcome = evaluate(
         inputs, tmp_path / "out", "images", "detokenizer", zero_shot=(), linear_probe=None,
         frechet=FrechetConfig(backbone=str(tmp_path / "backbone")),
