@@ -319,6 +319,12 @@ def test_labels_are_classes_filled_up_from_training_images() -> None:
     assert find_classes(named, [], iter(())).of("a photo of a cross") == 1
 
 
+def test_labels_that_differ_in_case_are_one_class() -> None:
+    found = find_classes(ZeroShotTask(num_classes=3), ["A cat", "a cat", "a dog"], iter(["A Dog", "a bird"]))
+    assert found.names == ("A cat", "a dog", "a bird")
+    assert [found.of(label) for label in ("A cat", "a cat", "A DOG", "a bird")] == [0, 0, 1, 2]
+
+
 @pytest.mark.parametrize(
     ("data", "problem"), [(b"{", "is not JSON"), (b"3", "neither a list"), (b"\xff\xfe", "no text in UTF-8")]
 )
