@@ -29,7 +29,7 @@ def has_fast_bfloat16() -> bool:
     Elsewhere torch works through them number by number: 0.9 GFLOP/s against 55 in float32 on one AVX2 core (docs/log.md).
     """
     if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 

@@ -1,5 +1,6 @@
 """Computing on another device, without one: tensors on `meta` compute nothing, and refuse to be mixed with the CPU's."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -129,10 +130,20 @@ def test_auto_is_bfloat16_where_hardware_multiplies_it(
     monkeypatch: pytest.MonkeyPatch, gpu: bool, amx: bool, avx512: bool, expected: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
     assert computing_dtype("auto") == expected
     assert [computing_dtype(named) for named in ("bfloat16", "float32")] == ["bfloat16", "float32"]
     with autocast(torch.device("cpu"), "auto"):
         assert torch.is_autocast_enabled("cpu") == (expected == "bfloat16")
+
+
+@pytest.mark.parametrize(("major", "expected"), [(7, "float32"), (8, "bfloat16")])
+def test_a_gpu_that_only_emulates_bfloat16_computes_in_float32(
+    monkeypatch: pytest.MonkeyPatch, major: int, expected: str
+) -> None:
+    for name, found in (("is_available", True), ("current_device", 0), ("_check_bf16_tensor_supported", True)):
+        monkeypatch.setattr(torch.cuda, name, lambda *_, found=found: found)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(major=major))
+    assert computing_dtype("auto") == expected

@@ -108,7 +108,7 @@ class EncoderPair:
     def __init__(self, folder: Path) -> None:
         from transformers import AutoModel, AutoTokenizer
 
-        both = AutoModel.from_pretrained(folder)
+        both = AutoModel.from_pretrained(folder, dtype=torch.float32)
         self.vision, self.text = FrozenEncoder(both.vision_model), both.text_model.eval()
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
 

@@ -33,7 +33,7 @@ class FrozenEncoder(nn.Module):
         name = AutoConfig.from_pretrained(folder).model_type.removesuffix("_vision_model")
         if name not in CLASSES:
             raise UserError(f"{folder} holds a {name!r} model; the encoder must be one of {', '.join(CLASSES)}.")
-        model = AutoModel.from_pretrained(folder)
+        model = AutoModel.from_pretrained(folder, dtype=torch.float32)  # not the file's: ours is float32 after it
         return cls(getattr(model, "vision_model", model))
 
     def train(self, mode: bool = True) -> "FrozenEncoder":

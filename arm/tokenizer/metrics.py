@@ -1,6 +1,7 @@
 """Metrics of codes, reconstructions and classes: functions of tensors. Images are (B, 3, H, W) in [0, 1]."""
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -93,9 +94,21 @@ def class_vectors(embed: Callable[[Sequence[str]], Tensor], names: Sequence[str]
 
 
 def class_of(caption: str, classes: Sequence[str]) -> int | None:
-    """The index of the only class that a caption names; None when it names none or several."""
-    named = [index for index, name in enumerate(classes) if name.lower() in caption.lower()]
+    """The index of the only class that a caption names; None when it names none or several.
+
+    classes cat, dog:  "two cats" -> 0   "a cat and a dog", "a caterpillar" -> None
+    """
+    text = caption.lower()
+    named = [index for index, name in enumerate(classes) if name.lower() in text and _names(text, name.lower())]
     return named[0] if len(named) == 1 else None
+
+
+def _names(text: str, name: str) -> bool:
+    """Whether a name stands in a text for itself or in the plural, not inside another word; both in lower case.
+
+    Only between two letters a to z does a word go on: in scripts without spaces a name stands anywhere.
+    """
+    return re.search(f"(?<![a-z](?=[a-z])){re.escape(name)}(?:e?s)?(?!(?<=[a-z])[a-z])", text) is not None
 
 
 def frechet_distance(first_ND: npt.NDArray[np.float64], second_ND: npt.NDArray[np.float64]) -> float:

@@ -23,7 +23,7 @@ class TextTower:
     def __init__(self, folder: Path) -> None:
         from transformers import AutoModel, AutoTokenizer
 
-        model: Any = AutoModel.from_pretrained(folder).text_model
+        model: Any = AutoModel.from_pretrained(folder, dtype=torch.float32).text_model
         self.model = model.eval().requires_grad_(False).to(rank_device())
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         self.length = int(self.model.config.max_position_embeddings)

@@ -27,6 +27,8 @@ from arm.training.optimizer import Muon, parameter_groups
 from arm.training.torch_engine import TorchBackend
 
 TIMEOUT = timedelta(minutes=30)
+PATIENCE = timedelta(days=7)
+"""How long ranks wait for what some of them do alone: if those fail, the launcher ends the others at once."""
 FORMAT = 2
 """Of a part; 1 held one rank's flat partitions and could only be read by as many ranks."""
 
@@ -83,6 +85,11 @@ def start_process_group() -> None:
         alone: dict[str, Any] = {"store": store, "rank": 0, "world_size": 1} if num_ranks() == 1 else {}
         dist.init_process_group(backend, timeout=TIMEOUT, **alone)
     deepspeed.init_distributed(verbose=False)
+
+
+def patient_group() -> Any:
+    """All ranks, for a barrier behind work that some do alone for hours; every rank calls this before that work."""
+    return dist.new_group(backend="gloo", timeout=PATIENCE)
 
 
 class Engine:

@@ -149,6 +149,17 @@ def test_a_caption_counts_only_where_it_names_one_class() -> None:
     assert class_of("a cross", classes) is None
 
 
+@pytest.mark.parametrize(
+    ("caption", "expected"),
+    [
+        ("Two cats", 0), ("a cat's toy", 0), ("three crosses", 2), ("cat2", 0), ("it's a C++ book", 3), ("iPhone手机壳", 4),
+        ("a caterpillar", None), ("a scat", None), ("a caterpillar and a dog", 1), ("across the street", None),
+    ],
+)  # fmt: skip
+def test_a_class_is_named_by_a_word_not_by_a_part_of_one(caption: str, expected: int | None) -> None:
+    assert class_of(caption, ("cat", "dog", "cross", "c++", "手机")) == expected
+
+
 def test_frechet_distance_of_shifted_and_scaled_lines_by_hand() -> None:
     line = np.array([[-1.0], [1.0]])  # mean 0, variance 2
     assert frechet_distance(line, line + 3) == pytest.approx(9.0)

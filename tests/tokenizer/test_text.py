@@ -28,6 +28,14 @@ def test_a_vector_does_not_depend_on_the_texts_beside_it(tower: Path) -> None:
     assert torch.equal(torch.cat([alone.embed([name]) for name in reversed(names)]).flip(0), together)
 
 
+def test_a_tower_stored_in_bfloat16_computes_in_float32(tower: Path, tmp_path: Path) -> None:
+    from transformers import AutoModel, AutoTokenizer
+
+    AutoModel.from_pretrained(tower, dtype=torch.bfloat16).save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(tower).save_pretrained(tmp_path)
+    assert {value.dtype for value in TextTower(tmp_path).model.parameters()} == {torch.float32}
+
+
 def test_captions_end_with_the_end_of_text_and_are_cut(tmp_path: Path) -> None:
     words = CaptionTokens(tiny.make_language_model(tmp_path).local_folder("model"), 4)
     ids, lengths = words(["a red square and a blue square", "a"])

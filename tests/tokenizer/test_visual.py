@@ -11,7 +11,7 @@ from arm.errors import IntegrityError, UserError
 from arm.tokenizer.blocks import patchify
 from arm.tokenizer.encoder import FrozenEncoder
 from arm.tokenizer.visual import VisualTokenizer
-from tests.tokenizer.tiny import PATCH, SIDE, vision_model, visual_tokenizer
+from tests.tokenizer.tiny import PATCH, QUANTIZER, SIDE, vision_model, visual_tokenizer
 
 BOTH = pytest.mark.parametrize("kind", ["siglip", "siglip2"])
 
@@ -54,6 +54,14 @@ def test_a_saved_tokenizer_gives_the_same_codes_and_fingerprint(kind: str, tmp_p
 def test_the_encoder_loads_from_the_pair_and_from_the_vision_half_alone(tmp_path: Path) -> None:
     vision_model("siglip2").save_pretrained(tmp_path)
     assert FrozenEncoder.from_pretrained(tmp_path).flexible
+
+
+@BOTH
+def test_an_encoder_stored_in_bfloat16_computes_in_float32(kind: str, tmp_path: Path) -> None:
+    vision_model(kind).to(torch.bfloat16).save_pretrained(tmp_path)
+    encoder = FrozenEncoder.from_pretrained(tmp_path)
+    assert encoder(images())[-1].dtype == torch.float32
+    assert VisualTokenizer(encoder, QUANTIZER).eval().encode(images()).shape == (3, SIDE // PATCH, SIDE // PATCH)
 
 
 def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:

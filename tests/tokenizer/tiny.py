@@ -1,11 +1,13 @@
 """A tiny random encoder, language model, VAE and a few shards: enough to run every job of the tokenizer in seconds."""
 
 import random
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 
 from arm.data.images import encode_image
 from arm.data.shards import write_shard
@@ -106,6 +108,20 @@ def make_images(folder: Path, count: int = 600) -> Manifest:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_shard(path, samples)
     return manifest(folder, "curated-shards")
+
+
+def recorded_barriers(monkeypatch: Any) -> list[timedelta]:
+    """How long each barrier from now on would wait."""
+    waited: list[timedelta] = []
+    barrier = dist.barrier
+
+    def recorded(group: Any = None) -> None:
+        chosen = group or dist.group.WORLD
+        waited.append(chosen._get_backend(torch.device("cpu")).options._timeout)
+        barrier(group)
+
+    monkeypatch.setattr(dist, "barrier", recorded)
+    return waited
 
 
 def manifest(folder: Path, kind: str) -> Manifest:

@@ -29,7 +29,7 @@ from arm.tokenizer.detokenizer.model import Detokenizer
 from arm.tokenizer.images import Pixels, decode_curated, fit_pixels, to_images
 from arm.tokenizer.protocol import ImageTokenizer
 from arm.tokenizer.resolution import Size, target_size
-from arm.training.engine import rank
+from arm.training.engine import patient_group, rank
 
 EDIT = "edit"
 
@@ -92,6 +92,7 @@ def prepare(
 
     Every machine prepares all images on its own working disk: only then do all ranks draw from the same set.
     """
+    patient = patient_group() if dist.is_initialized() else None
     quota = -(-config.max_images // len(paths))
     own = paths[int(os.environ.get("LOCAL_RANK", "0")) :: int(os.environ.get("LOCAL_WORLD_SIZE", "1"))]
     for path in track(own, "train-detokenizer: latents", total=len(own)):
@@ -105,7 +106,7 @@ def prepare(
             _write(unfinished, chosen, visual, detokenizer, config)
             _keep(unfinished, folder)
     if dist.is_initialized():
-        dist.barrier()
+        dist.barrier(patient)
     return Prepared([file for path in paths for file in sorted((scratch / path.stem).glob("*.safetensors"))])
 
 

@@ -20,7 +20,7 @@ from arm.tokenizer.loop import Loop, Share, generator_at, rank_rows
 from arm.tokenizer.protocol import ImageTokenizer, load_tokenizer, tokenizer_folder
 from arm.tokenizer.resolution import Size
 from arm.training.checkpoint import Checkpoints
-from arm.training.engine import rank
+from arm.training.engine import patient_group, rank
 
 
 def train_detokenizer(
@@ -41,6 +41,7 @@ def train_detokenizer(
         checkpoints=Checkpoints.of(output), save_every=config.save_every, log_every=config.log_every,
         ema_decay=config.ema_decay, weights="bfloat16" if config.precision == "bfloat16_weights" else "float32",
     )  # fmt: skip
+    patient = patient_group()
     prepared = prepare(paths, visual, detokenizer, output.scratch("latents"), config, images.tombstones)
     trainer = DetokenizerTrainer(detokenizer, visual, prepared, config)
     detokenizer.train()
@@ -50,7 +51,7 @@ def train_detokenizer(
     metrics = {}
     if rank() == 0:
         metrics = publish(detokenizer, visual, paths, loop.curves, output, config, images.tombstones)
-    dist.barrier()
+    dist.barrier(patient)
     return Outcome(counts={"steps": config.num_steps, "images": len(prepared)}, metrics=metrics)
 
 

@@ -17,6 +17,7 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
+import torch
 
 from arm.device import make_deterministic, rank_device
 from arm.errors import IntegrityError, UserError
@@ -31,7 +32,7 @@ from arm.tokenizer.encoding.lengths import Measure
 from arm.tokenizer.encoding.unit_files import Account, Tools, UnitFiles
 from arm.tokenizer.encoding.units import Unit, leads, share_of, units_of, wait_for
 from arm.tokenizer.images import to_images
-from arm.tokenizer.metrics import entropy_bits
+from arm.tokenizer.metrics import entropy_bits, finite_means
 from arm.tokenizer.protocol import ImageDetokenizer, ImageTokenizer, load_tokenizer, tokenizer_folder
 from arm.tokenizer.resolution import Size
 
@@ -128,8 +129,9 @@ def summarise(units: Sequence[Unit], output: Folder, tools: Tools) -> Outcome:
     _check_losses(counts, tools.config)
     counts["units_drifted"] = _check_drift(units, output, tools, histograms)
     metrics = _code_metrics(sum(histograms.values(), np.zeros(tools.visual.num_codes, np.int64)))
-    if psnr:
-        metrics["psnr"] = round(float(np.mean(psnr)), 4)
+    rendered = finite_means({"psnr": torch.tensor(psnr, dtype=torch.float64)})
+    metrics |= {name: round(value, 4) for name, value in rendered.items()}
+    if "psnr" in metrics:
         _check_psnr(metrics["psnr"], len(psnr), tools.config)
     return Outcome(counts=dict(counts), metrics=metrics)
 

@@ -63,7 +63,7 @@ class FeatureBackbone:
         folder = files["config.json"].parent
         try:
             model: Any = AutoModel.from_pretrained(
-                folder, use_safetensors=True, local_files_only=True, trust_remote_code=False
+                folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, trust_remote_code=False
             )
             settings = json.loads(files["preprocessor_config.json"].read_text())
         except (OSError, ValueError) as error:

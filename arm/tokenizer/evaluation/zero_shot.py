@@ -101,19 +101,22 @@ def _from_json(values: Any, path: str) -> dict[str, str]:
 
 
 def _gathered(task: ZeroShotTask, labels: Iterable[str | None], more: Iterator[str | None]) -> tuple[str, ...]:
-    """All labels that there are, and others until there are `num_classes`."""
-    found = dict.fromkeys(label for label in labels if label)
+    """All labels that there are, and others until there are `num_classes`; labels that differ in case are one class."""
+    found: dict[str, str] = {}
+    for label in labels:
+        if label:
+            found.setdefault(label.lower(), label)
     wanted = task.num_classes or len(found)
     for label in more if len(found) < wanted else ():
         if label:
-            found.setdefault(label)
+            found.setdefault(label.lower(), label)
         if len(found) == wanted:
             break
     if len(found) < wanted:
         raise UserError(
             f"The zero-shot task {task.name!r} wants {wanted} classes; the images have {len(found)} labels."
         )
-    return tuple(found)
+    return tuple(found.values())
 
 
 def _found(example: Example, where: str) -> str:

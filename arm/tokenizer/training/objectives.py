@@ -132,7 +132,9 @@ class Weighting(nn.Module):
         return self.normalisation == "running" and int(self.get_buffer("steps")) == 0
 
     def update(self, means: Mapping[str, float]) -> None:
-        """Take in a step's losses, the same on all ranks."""
+        """Take in a step's losses, the same on all ranks; a step that overflowed is left out, as the engine leaves it out."""
+        if not all(math.isfinite(means[name]) for name in self.weights):
+            return
         self.get_buffer("steps").add_(1)
         for name in self.weights:
             mean = self.get_buffer(f"mean_{name}")
@@ -143,7 +145,7 @@ class Weighting(nn.Module):
         return torch.stack([self.weights[name] / self._mean(name) * share for name, share in shares.items()]).sum()
 
     def _mean(self, name: str) -> float:
-        if self.normalisation == "none":
-            return 1.0
         steps = int(self.get_buffer("steps"))
+        if self.normalisation == "none" or not steps:
+            return 1.0
         return max(float(self.get_buffer(f"mean_{name}")) / (1 - self.momentum**steps), 1e-6)

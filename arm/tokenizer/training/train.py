@@ -29,7 +29,7 @@ from arm.tokenizer.training.trainer import TokenizerTrainer
 from arm.tokenizer.training.validation import HeldOut, Validation, probe_images, read_held_out
 from arm.tokenizer.visual import VisualTokenizer
 from arm.training.checkpoint import Checkpoints
-from arm.training.engine import rank, start_process_group
+from arm.training.engine import patient_group, rank, start_process_group
 
 CODES_AT_ONCE = 4_096
 """Codes whose features exist at once."""
@@ -41,6 +41,7 @@ def train_tokenizer(
     """Train the projections on captioned images; every rank calls this, rank 0 publishes."""
     make_deterministic(config.seed, config.threads)
     start_process_group()
+    patient = patient_group()
     shards, folder = shard_paths(images), encoder.local_folder("model")
     tokenizer = VisualTokenizer(FrozenEncoder.from_pretrained(folder), config.quantizer)
     trainer = TokenizerTrainer(tokenizer, config, caption_model.local_folder("model"), folder).to(rank_device())
@@ -54,7 +55,7 @@ def train_tokenizer(
     loop = fit(trainer, stream, reader, CodeWatch(trainer, probe_images(held_out, reader)), output)
     validation = Validation(trainer, reader, folder)
     metrics = publish(validation, held_out, loop, output) if rank() == 0 else {}
-    dist.barrier()
+    dist.barrier(patient)
     seen = {"images_seen": config.num_steps * config.batch_size, "images_left_over": stream.left_over}
     counts = {"steps": config.num_steps, **seen, "held_out": sum(len(pairs) for pairs in held_out.values())}
     return Outcome(counts=counts, metrics={name: round(value, 4) for name, value in metrics.items()})

@@ -24,6 +24,7 @@ from arm.tokenizer.detokenizer.latents import LatentCodec
 from arm.tokenizer.detokenizer.model import Detokenizer
 from arm.tokenizer.detokenizer.prepared import batches_of_one_size, draw_resolution, prepare, read_examples
 from arm.tokenizer.detokenizer.train import train_detokenizer
+from arm.training.engine import PATIENCE, TIMEOUT
 from tests.tokenizer import tiny
 
 SMALL = ResolutionConfig(min_short_side=8, max_long_side=12)
@@ -149,6 +150,15 @@ def die_at(step: int, patch: pytest.MonkeyPatch) -> None:
         return real(now, *rest)
 
     patch.setattr(loop, "learning_rate", dying)
+
+
+def test_ranks_wait_for_images_to_be_prepared_and_for_the_one_that_measures(
+    inputs: dict[str, Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited = tiny.recorded_barriers(monkeypatch)
+    train(inputs, tmp_path, num_steps=1)
+    assert waited.count(PATIENCE) == 2
+    assert waited[-1] == PATIENCE > TIMEOUT
 
 
 def test_no_published_file_says_where_the_store_lies(inputs: dict[str, Manifest], tmp_path: Path) -> None:

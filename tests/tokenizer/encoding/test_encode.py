@@ -22,7 +22,7 @@ from arm.model import token_shards
 from arm.records import TASKS, Image
 from arm.storage import LocalFolder
 from arm.tokenizer.config import EncodeConfig, VariantConfig
-from arm.tokenizer.encoding import decoding
+from arm.tokenizer.encoding import decoding, unit_files
 from arm.tokenizer.encoding.checks import can_drift, drift, read_back
 from arm.tokenizer.encoding.units import units_of
 from arm.tokenizer.images import fit_pixels, to_images
@@ -383,6 +383,17 @@ def test_rendered_checks_have_the_psnr_of_their_pictures_and_a_floor_fails_the_j
     assert tokens.metrics["psnr"] == pytest.approx(np.mean(found), abs=1e-4)
     assert found[0] == pytest.approx(psnr_of_one(inputs["images"], rendering, tokens), abs=1e-3)
     with pytest.raises(UserError, match=r"mean PSNR of [\d.]+ dB, below min_psnr 90"):
+        run(given, tmp_path / "failed", config(min_psnr=90.0))
+
+
+def test_a_picture_that_is_rendered_perfectly_does_not_lift_the_mean_over_the_floor(
+    inputs: dict[str, Manifest], rendering: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {**inputs, "tokenizer": rendering, "detokenizer": rendering}
+    monkeypatch.setattr(unit_files, "rendered_psnr", lambda checks, *_: [float("inf"), 20.0][: len(checks)])
+    tokens = run(given, tmp_path / "made", config(min_psnr=1.0))
+    assert (tokens.metrics["psnr"], tokens.metrics["psnr_infinite"]) == (20.0, len(tokens.select("reports/")))
+    with pytest.raises(UserError, match=r"mean PSNR of 20.0 dB, below min_psnr 90"):
         run(given, tmp_path / "failed", config(min_psnr=90.0))
 
 

@@ -319,6 +319,12 @@ def test_labels_are_classes_filled_up_from_training_images() -> None:
     assert find_classes(named, [], iter(())).of("a photo of a cross") == 1
 
 
+def test_labels_that_differ_in_case_are_one_class() -> None:
+    found = find_classes(ZeroShotTask(num_classes=3), ["A cat", "a cat", "a dog"], iter(["A Dog", "a bird"]))
+    assert found.names == ("A cat", "a dog", "a bird")
+    assert [found.of(label) for label in ("A cat", "a cat", "A DOG", "a bird")] == [0, 0, 1, 2]
+
+
 @pytest.mark.parametrize(
     ("data", "problem"), [(b"{", "is not JSON"), (b"3", "neither a list"), (b"\xff\xfe", "no text in UTF-8")]
 )
@@ -389,6 +395,9 @@ def test_a_backbone_of_the_users_reads_originals_and_reconstructions(
     with torch.no_grad():
         expected = model(pixel_values=images * 2 - 1).pooler_output
     assert torch.allclose(backbone(images).float(), expected, atol=1e-5)
+    model.to(torch.bfloat16).save_pretrained(tmp_path / "backbone")
+    stored = FeatureBackbone(str(tmp_path / "backbone"), torch.device("cpu"))
+    assert {value.dtype for value in stored.model.parameters()} == {torch.float32}
     outcome = evaluate(
         inputs, tmp_path / "out", "images", "detokenizer", zero_shot=(), linear_probe=None,
         frechet=FrechetConfig(backbone=str(tmp_path / "backbone")),

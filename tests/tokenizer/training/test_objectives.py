@@ -83,6 +83,17 @@ def test_the_running_mean_is_corrected_for_its_start() -> None:
     assert weighting({"pixel": torch.tensor(8.0)}).item() == pytest.approx(2.0)
 
 
+@pytest.mark.parametrize("overflow", [math.nan, math.inf])
+def test_a_step_that_overflowed_leaves_the_running_means_as_they_were(overflow: float) -> None:
+    weighting = Weighting({"pixel": 1.0, "sigmoid": 1.0}, "running")
+    weighting.update({"pixel": overflow, "sigmoid": 1.0})
+    assert weighting.needs_measure
+    assert weighting({"pixel": torch.tensor(3.0)}).item() == 3.0
+    weighting.update({"pixel": 2.0, "sigmoid": 4.0})
+    weighting.update({"pixel": overflow, "sigmoid": 1.0})
+    assert weighting({"pixel": torch.tensor(2.0), "sigmoid": torch.tensor(4.0)}).item() == pytest.approx(2.0)
+
+
 def test_shares_of_micro_batches_add_up_under_normalisation() -> None:
     weighting = Weighting({"pixel": 3.0}, "running")
     weighting.update({"pixel": 0.5})

@@ -23,6 +23,7 @@ from arm.tokenizer.training import trainer
 from arm.tokenizer.training.train import train_tokenizer
 from arm.tokenizer.training.trainer import TokenizerTrainer
 from arm.tokenizer.visual import VisualTokenizer
+from arm.training.engine import PATIENCE, TIMEOUT
 from tests.tokenizer import tiny
 
 
@@ -75,6 +76,14 @@ def test_training_publishes_tokenizer_curves_codes_and_samples(inputs: dict[str,
     assert names | {f"{name}/12x12" for name in names} <= set(outcome.metrics)
     assert outcome.counts == {"steps": 2, "images_seen": 8, "images_left_over": 0, "held_out": 7}
     assert len(json.loads(files["codes.json"])["balance"]) == 4
+
+
+def test_ranks_wait_for_the_one_that_measures_longer_than_for_a_collective(
+    inputs: dict[str, Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited = tiny.recorded_barriers(monkeypatch)
+    train(inputs, tmp_path, num_steps=1)
+    assert waited[-1] == PATIENCE > TIMEOUT
 
 
 def test_what_the_caption_model_reads_for_each_code_is_published(inputs: dict[str, Manifest], tmp_path: Path) -> None:
