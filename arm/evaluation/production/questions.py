@@ -151,7 +151,8 @@ def options_of(row: Mapping[str, Any]) -> dict[str, str]:
     """Letter -> option: from fields named A or choice_a, else from the list `options`."""
     options = {}
     for letter, listed in zip_longest(prompts.LETTERS, choices_of(row)):
-        choice = first_of(row, (letter, f"choice_{letter.lower()}")) or listed
+        choice = first_of(row, (letter, f"choice_{letter.lower()}"))
+        choice = listed if choice is None else choice  # 0 is an option
         if choice is not None and str(choice) != "nan":
             options[letter] = str(choice)
     return options
