@@ -295,6 +295,9 @@ def test_rows_are_read_from_every_format(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "r.parquet")
     for name in ("r.jsonl", "pope.json", "r.json", "r.tsv", "r.parquet"):
         assert read_rows(str(tmp_path / name)) == rows
+    for name in ("r.jsonl", "pope.json", "r.json", "r.tsv"):
+        (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + (tmp_path / name).read_bytes())  # a byte order mark
+        assert read_rows(str(tmp_path / name)) == rows
     (tmp_path / "keyed.json").write_text('{"7": {"prompt": "x"}}')
     assert read_rows(str(tmp_path / "keyed.json")) == [{"key": "7", "prompt": "x"}]
     (tmp_path / "seed.json").write_text('{"question_type": {"a": 1}, "questions": [{"question_id": "7"}]}')
