@@ -210,6 +210,27 @@ def test_heads_that_a_sequence_cannot_share_are_refused(monkeypatch: pytest.Monk
     assert any("the model has 4 key-value heads" in sentence for sentence in found)
 
 
+def test_a_row_is_not_shared_among_more_gpus_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "sequence_parallel", lambda config: 4)
+    found = planned("arm_7b", STAGES[0], world=3).refusals
+    assert any("shares a row among 4 ranks, but there are 3 GPUs" in sentence for sentence in found)
+
+
+def test_ranks_of_two_gpus_each_take_no_more_than_there_are() -> None:
+    recipe = recipes.find("arm_7b")
+    recipe = dataclasses.replace(recipe, compute={**recipe.compute, STAGES[0]: Compute(ranks=200, gpus=2)})
+    assert planned(recipe, STAGES[0], world=8).gpus == 8
+
+
+def test_cpus_are_read_in_kubernetes_units_and_workers_beyond_them_add_nothing() -> None:
+    recipe = changed("arm_7b", "curate-images", workers=64)
+    pod = Compute(cpu="1500m")
+    recipe = dataclasses.replace(recipe, compute={**recipe.compute, "curate-images": pod, "extract-pairs": pod})
+    assert facts(planned(recipe, "extract-pairs"))["core-hours"]
+    step = planned(recipe, "curate-images")
+    assert step.seconds / 3_600 == pytest.approx(step.core_hours / 1.5, rel=1e-3)
+
+
 def test_batches_that_the_ranks_do_not_divide_are_refused() -> None:
     recipe = recipes.find("arm_7b")
     recipe = dataclasses.replace(recipe, compute={**recipe.compute, "train-tokenizer": Compute(ranks=48, gpus=1)})
