@@ -15,6 +15,7 @@ from arm.evaluation.judge_config import JudgeConfig
 from arm.preflight import hardware, memory, training
 from arm.preflight.documents import Kind
 from arm.preflight.outline import Setting, StepPlan
+from arm.preflight.page import _range, render_page
 from arm.preflight.plan import Plan, make_plan
 from arm.preflight.policy import judge_seconds, judgements
 from arm.recipes import RECIPES, Compute, Recipe
@@ -157,6 +158,16 @@ def test_shares_of_text_to_image_fall_from_70_to_50(whole: Plan) -> None:
     shares = [share for _, share in whole.curves["text_to_image"]]
     assert list(dict.fromkeys(shares)) == [0.70, 0.55, 0.50]
     assert whole.curves["text_to_image"][-1][0] == 81_920 * (100_000 * 400 + 100_000 * 320 + 40_000 * 80)
+
+
+def test_a_share_of_nothing_is_0_and_a_whole_one_1() -> None:
+    assert _range([(0, 0.0), (1, 0.05), (2, 1.0)]) == "0 → .05 → 1"
+
+
+def test_two_reasons_against_one_step_are_one_refused_step() -> None:
+    plan = make_plan(setting(changed("arm_7b", STAGES[0], sequence_length=1_024)))
+    assert len(plan.refusals) > 1
+    assert "1 of the plan&#x27;s" in render_page(plan)
 
 
 def test_memory_above_the_gpus_is_refused_with_its_largest_part() -> None:
