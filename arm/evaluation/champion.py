@@ -76,9 +76,9 @@ def _against(gate: Gate, champion: Manifest, evaluation: Manifest, old: Scores, 
 
 def _paired(benchmark: str, metric: str, before: Rows, after: Rows, old: float, new: float) -> Estimate | None:
     """Of what is resampled: the images of a prompt are one unit (GenEval), the rows of a circle too (MMBench); else items."""
-    scored = [[row for row in rows if row["outcome"] == "ok"] for rows in (before, after)]
-    units = [units_of(benchmark, rows) for rows in scored]
-    return paired_on(metric, *units, old, new) or paired_on(metric, *scored, old, new)
+    before, after = ([row for row in rows if row["outcome"] == "ok"] for rows in (before, after))
+    found = paired_on(metric, units_of(benchmark, before), units_of(benchmark, after), old, new)
+    return found or paired_on(metric, before, after, old, new)
 
 
 def read_items(manifest: Manifest, prefix: str, stage: str, benchmark: str) -> Iterator[dict[str, Any]]:
