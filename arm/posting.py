@@ -5,6 +5,7 @@ A redirect is not followed, since it would carry the key to another host: it is 
 
 import urllib.request
 from collections.abc import Mapping
+from http.client import IncompleteRead
 from typing import Any
 
 from arm.errors import UserError
@@ -19,7 +20,8 @@ _OPENER = urllib.request.build_opener(_NoRedirects)
 
 
 def post(url: str, body: bytes, headers: Mapping[str, str], *, timeout_seconds: float, max_bytes: int) -> bytes:
-    """The reply's first `max_bytes`; urllib's HTTPError for a status that is no success, else OSError or HTTPException."""
+    """The reply's first `max_bytes`; urllib's HTTPError for a status that is no success, else OSError or HTTPException, for
+    a reply that was cut off too."""
     if not url.startswith(("http://", "https://")):
         raise UserError(f"The address {url!r} is neither http:// nor https://.")
     for name, value in headers.items():
@@ -28,4 +30,8 @@ def post(url: str, body: bytes, headers: Mapping[str, str], *, timeout_seconds: 
     request = urllib.request.Request(url, data=body, headers=dict(headers), method="POST")
     with _OPENER.open(request, timeout=timeout_seconds) as reply:
         data: bytes = reply.read(max_bytes)
+        if (
+            len(data) < max_bytes and reply.length
+        ):  # what http.client keeps quiet about when it is told how much to read
+            raise IncompleteRead(data, reply.length)
     return data

@@ -9,8 +9,8 @@ import loopback
 
 
 class Server(ThreadingHTTPServer):
-    """Answers each call with the next script entry, the last one again and again: a status with headers, a reply, or a
-    function of the request that gives one of both."""
+    """Answers each call with the next script entry, the last one again and again: a status with headers, a reply, a
+    whole answer with `choices` or `error`, or a function of the request that gives one of these."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -39,7 +39,8 @@ class Handler(loopback.JsonHandler):
         elif isinstance(entry, tuple):
             self.reply({}, *entry)
         else:
-            self.reply(answer(entry))
+            whole = isinstance(entry, dict) and entry.keys() & {"choices", "error"}
+            self.reply(entry if whole else answer(entry))
 
 
 def answer(reply: Any) -> dict[str, Any]:

@@ -5,8 +5,10 @@ import urllib.error
 from collections.abc import Callable
 from email.message import Message
 from http.client import IncompleteRead
+from http.server import ThreadingHTTPServer
 
 import pytest
+from loopback import JsonHandler, serving
 
 from arm.errors import UserError
 from arm.posting import post
@@ -94,6 +96,28 @@ def test_what_would_be_refused_again_is_not_asked_again(code: int, kind: type[Un
 def test_other_errors_pass() -> None:
     with pytest.raises(UserError, match="neither http:// nor https://"):
         Retries().ask(lambda: post("ftp://a.test", b"", {}, timeout_seconds=1, max_bytes=1))
+
+
+class Cutting(JsonHandler):
+    """Promises a hundred bytes, sends a few and hangs up."""
+
+    def do_POST(self) -> None:
+        self.read()
+        self.send_response(200)
+        self.send_header("Content-Length", "100")
+        self.end_headers()
+        self.wfile.write(b'{"a":')
+        self.close_connection = True
+
+
+def test_a_reply_that_is_cut_off_is_an_error_that_another_attempt_may_mend() -> None:
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Cutting)) as server:
+        url = f"http://127.0.0.1:{server.server_port}/"
+        retries = Retries(attempts=2, sleep=lambda seconds: None)
+        with pytest.raises(UnansweredError, match="IncompleteRead") as error:
+            retries.ask(lambda: post(url, b"{}", {}, timeout_seconds=5, max_bytes=1000))
+        assert error.value.attempts == 2
+        assert post(url, b"{}", {}, timeout_seconds=5, max_bytes=5) == b'{"a":'
 
 
 def test_a_key_with_a_line_break_is_not_shown() -> None:

@@ -82,7 +82,7 @@ class BadImageError(ValueError):
 def decode_image(image: Image, *, at_least: tuple[int, int] | None = None) -> Pixels:
     """Upright sRGB pixels of an image part: (H, W, 3) uint8. With `at_least` (height, width) a JPEG may be shrunk by
     2, 4 or 8 while it is decoded, never below that size. BadImageError when it cannot be read."""
-    return _read(image.data, MAX_PIXELS, lambda picture: np.asarray(_converted(picture, at_least)))
+    return _read(image.data, MAX_PIXELS, lambda picture: np.asarray(converted(picture, at_least)))
 
 
 def open_image(data: bytes) -> Image:
@@ -119,7 +119,7 @@ def plain_image(
             return data
         buffer = io.BytesIO()
         with _DECODING:
-            _converted(picture, None).save(buffer, "png", compress_level=1)
+            converted(picture, None).save(buffer, "png", compress_level=1)
         return buffer.getvalue()
 
     return _read(data, max_pixels, rewritten)
@@ -167,8 +167,8 @@ def _read(data: bytes, max_pixels: int, use: Callable[[PIL.Image.Image], Result]
         raise BadImageError(reason, f"{type(error).__name__}: {error}") from None
 
 
-def _converted(picture: PIL.Image.Image, at_least: tuple[int, int] | None) -> PIL.Image.Image:
-    """The first frame: sRGB, opaque, upright."""
+def converted(picture: PIL.Image.Image, at_least: tuple[int, int] | None) -> PIL.Image.Image:
+    """The first frame as all of training sees it: sRGB, opaque, upright."""
     orientation = _orientation(picture)
     if at_least is not None:
         height, width = at_least if orientation < 5 else at_least[::-1]

@@ -13,9 +13,10 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from arm.evaluation.pairing import paired_on
+from arm.evaluation.baseline import units_of
+from arm.evaluation.pairing import Rows, paired_on
 from arm.evaluation.protocols import OFFICIAL, OWN, Record, apart
-from arm.evaluation.statistics import is_not_lower
+from arm.evaluation.statistics import Estimate, is_not_lower
 from arm.manifest import Manifest, Outcome
 from arm.storage import Folder
 from arm.tracking import registration
@@ -64,13 +65,20 @@ def _against(gate: Gate, champion: Manifest, evaluation: Manifest, old: Scores, 
         return Against(digest=champion.digest, value=None, why_not=why_not)
     before = list(read_items(champion, RECORDED, gate.stage, benchmark))
     after = list(read_items(evaluation, "", gate.stage, benchmark))
-    found = paired_on(metric, before, after, value, mine)
+    found = _paired(benchmark, metric, before, after, value, mine)
     if found is None:
         return Against(digest=champion.digest, value=value)
     return Against(
         digest=champion.digest, value=value, not_lower=is_not_lower(found), difference=found.value, low=found.low,
         high=found.high, num_items=found.num_items,
     )  # fmt: skip
+
+
+def _paired(benchmark: str, metric: str, before: Rows, after: Rows, old: float, new: float) -> Estimate | None:
+    """Of what is resampled: the images of a prompt are one unit (GenEval), the rows of a circle too (MMBench); else items."""
+    before, after = ([row for row in rows if row["outcome"] == "ok"] for rows in (before, after))
+    found = paired_on(metric, units_of(benchmark, before), units_of(benchmark, after), old, new)
+    return found or paired_on(metric, before, after, old, new)
 
 
 def read_items(manifest: Manifest, prefix: str, stage: str, benchmark: str) -> Iterator[dict[str, Any]]:

@@ -124,6 +124,8 @@ class EvaluateConfig:
             "max_images",
             "items_per_file",
             "batch_size",
+            "answer_tokens",
+            "num_grid_images",
         ):
             if getattr(self, name) < 1:
                 raise UserError(f"EvaluateConfig.{name} is {getattr(self, name)}; it must be at least 1.")

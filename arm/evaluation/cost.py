@@ -116,7 +116,10 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 
 def _run(model: Model, prompts: Sequence[str], batch_size: int, num_calls: int) -> dict[str, Any]:
-    _draw(model, prompts, batch_size, 0, Stopwatch())
+    first = Stopwatch()
+    _draw(model, prompts, batch_size, 0, first)
+    if not first.seconds:
+        raise UserError(f"{model.name} draws nothing itself, its images are there; measure the model that made them.")
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     watches = []

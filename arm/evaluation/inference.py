@@ -19,7 +19,7 @@ import torch
 
 from arm import config as configs
 from arm import manifest as manifests
-from arm.data.images import flatten
+from arm.data.images import converted, flatten
 from arm.device import Dtype, computing_dtype
 from arm.errors import UserError
 from arm.evaluation.config import EvaluateConfig, SamplingConfig
@@ -72,23 +72,26 @@ def generate(release: Release | str | Path, prompt: str, *, seed: int = 0) -> PI
 def edit(release: Release | str | Path, image: Path, instruction: str, *, seed: int = 0) -> PIL.Image.Image:
     """Edit an image as the instruction says; the result has the image's aspect ratio."""
     _refuse_empty(instruction, "instruction", "say what to change")
-    return _draw(release, Item(uid="0", group="all", prompt=instruction, source=read_image(image)), seed)
+    return _draw(release, Item(uid="0", group="all", prompt=instruction, source=read_image(image, turned=True)), seed)
 
 
 def ask(release: Release | str | Path, image: Path, question: str) -> str:
     """The model's answer to a question about an image."""
     _refuse_empty(question, "question", "ask something about the image")
-    item = Item(uid="0", group="all", prompt=question, source=read_image(image))
+    item = Item(uid="0", group="all", prompt=question, source=read_image(image, turned=True))
     return _loaded(release).subject.answer([item])[0].strip()
 
 
-def read_image(path: Path) -> Pixels:
-    """An image file as RGB pixels (H, W, 3), transparency laid on white; a UserError when it is none."""
+def read_image(path: Path, *, turned: bool = False) -> Pixels:
+    """An image file as RGB pixels (H, W, 3), transparency laid on white; a UserError when it is none.
+
+    `turned`: upright and in sRGB, as training reads a user's photograph. Benchmarks' own programs do not turn theirs.
+    """
     try:
         with PIL.Image.open(path) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise UserError(f"{path} has {picture.width}×{picture.height} pixels; at most {MAX_PIXELS:,} are read.")
-            return np.asarray(flatten(picture))
+            return np.asarray(converted(picture, None) if turned else flatten(picture))
     except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
         raise UserError(f"{path} cannot be read as an image ({error}).") from None
 

@@ -26,7 +26,7 @@ from arm.evaluation.judge_config import JudgeConfig
 from arm.evaluation.judge_ledger import JudgeLedger, JudgeReply
 from arm.evaluation.rubric import Rubric, read_reply
 from arm.posting import post
-from arm.retries import Retries, ShutOutError, UnansweredError
+from arm.retries import Retries, ShutOutError, UnansweredError, reason_in
 
 ADDRESS, KEY = "ARM_JUDGE_URL", "ARM_JUDGE_KEY"
 MAX_REPLY_BYTES = 16 << 20
@@ -156,6 +156,8 @@ class Judge:
             answer = None
         if not isinstance(answer, dict):
             raise HTTPException(f"the answer is no JSON object: {data[:80]!r}")  # cut off: the next may be whole
+        if answer.get("error") and not answer.get("choices"):  # gateways say so with status 200: nobody answered
+            raise HTTPException(f"the answer is an error: {reason_in(data.decode(errors='replace'))[:80]}")
         return answer
 
     def _wait_for_turn(self) -> None:
@@ -198,6 +200,8 @@ def read_answer(answer: Mapping[str, Any], rubric: Rubric) -> JudgeReply:
         choice = answer["choices"][0]
         message, end = choice["message"], choice.get("finish_reason")
     except (KeyError, IndexError, TypeError):
+        message = end = None
+    if not isinstance(message, dict):
         return JudgeReply(outcome="unscorable", reason=f"no choice in {str(answer)[:80]}")
     if message.get("refusal") or not isinstance(message.get("content"), str):
         return JudgeReply(outcome="unscorable", reason=f"refused: {message.get('refusal') or end}")
@@ -208,5 +212,6 @@ def read_answer(answer: Mapping[str, Any], rubric: Rubric) -> JudgeReply:
 
 
 def _tokens(answer: Mapping[str, Any]) -> tuple[int, int]:
+    """Read and written; 0 where the endpoint says nothing, or null."""
     usage = answer.get("usage") or {}
-    return int(usage.get("prompt_tokens", 0)), int(usage.get("completion_tokens", 0))
+    return int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)

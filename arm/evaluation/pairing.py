@@ -47,7 +47,8 @@ def paired_on(metric: str, before: Rows, after: Rows, old: float, new: float) ->
     """
     if any(row["group"] == metric for row in after):
         before, after = ([row for row in rows if row["group"] == metric] for rows in (before, after))
-    for mean in MEANS:
+    fields = after[0].keys() if after else ()
+    for mean in (mean for mean in MEANS if mean.field in fields):
         if is_mean(before, mean, old) and is_mean(after, mean, new):
             return paired(before, after, mean)
     return None

@@ -7,6 +7,7 @@ from arm.preflight.hardware import (
     IMAGES_PER_CORE_SECOND,
     LONGEST_SECONDS,
     STARTED_SECONDS,
+    cpu_count,
 )
 from arm.preflight.models import encoder
 from arm.preflight.needs import samples_planned
@@ -67,7 +68,8 @@ def image_bytes(source: Source, short_side: int | None = None) -> float:
 
 def _take_cores(setting: Setting, plan: StepPlan, core_seconds: float, workers: int | None = None) -> None:
     """Time of a pod of the recipe, if the work divides among its cores; a job may use fewer workers."""
-    cores = max(float(workers or setting.compute(plan.step).cpu), 1.0)
+    there = cpu_count(setting.compute(plan.step).cpu)
+    cores = max(min(workers or there, there), 1.0)
     plan.seconds = STARTED_SECONDS + core_seconds / cores
     plan.core_hours = core_seconds / 3_600
     plan.fact("core-hours", human(plan.core_hours), f"on {cores:g} cores")

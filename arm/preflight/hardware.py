@@ -99,6 +99,11 @@ def find_gpu(name: str) -> Gpu:
     return GPUS[name]
 
 
+def cpu_count(text: str) -> float:
+    """A pod's CPUs, in Kubernetes units: '1500m' -> 1.5."""
+    return float(text.removesuffix("m")) / (1000 if text.endswith("m") else 1)
+
+
 def memory_bytes(text: str) -> float:
     """A pod's memory in bytes: '8Gi' -> 8,589,934,592."""
     units = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "M": 1e6, "G": 1e9, "T": 1e12}

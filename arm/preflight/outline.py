@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from arm.preflight import memory
-from arm.preflight.hardware import CPU_RATES, STARTED_SECONDS, USABLE_MEMORY, Gpu, memory_bytes
+from arm.preflight.hardware import CPU_RATES, STARTED_SECONDS, USABLE_MEMORY, Gpu, cpu_count, memory_bytes
 from arm.preflight.memory import Part
 from arm.recipes import Compute, Recipe, job_of
 
@@ -82,7 +82,7 @@ class Setting:
         """
         if self.world is None or not self.on_gpu(step):
             return self.compute(step).ranks
-        groups = max(self.world // each, 1)
+        groups = max(self.world // (each * self.compute(step).gpus), 1)
         return max(number for number in range(1, groups + 1) if units % number == 0) * each
 
     def start(self, step: str, ranks: int | None = None) -> StepPlan:
@@ -103,7 +103,7 @@ class Setting:
         plan.seconds = rate.startup + units / rate.per_second if rate else STARTED_SECONDS
         if rate:
             plan.fact("rate", f"{rate.per_second:,.0f} {rate.unit}/s", f"assumed from {rate.measured}")
-        plan.core_hours = plan.ranks * float(self.compute(plan.step).cpu) * plan.seconds / 3_600
+        plan.core_hours = plan.ranks * cpu_count(self.compute(plan.step).cpu) * plan.seconds / 3_600
 
 
 def refuse_memory(setting: Setting, plan: StepPlan) -> None:

@@ -64,7 +64,9 @@ def _verdict(plan: Plan) -> Markup:
     if not plan.refusals:
         return section("Nothing stands against it", None, tag("p", "Every step fits, divides, and has data."))
     listed = tag("ul", *(tag("li", sentence) for sentence in plan.refusals))
-    return section("What cannot run", f"{len(plan.refusals)} of the plan's steps are refused.", listed)
+    refused = sum(bool(step.refusals) for step in plan.steps)
+    said = f"{refused} of the plan's {len(plan.steps)} steps {'is' if refused == 1 else 'are'} refused."
+    return section("What cannot run", said, listed)
 
 
 def _tiles(plan: Plan) -> Markup:
@@ -104,7 +106,7 @@ def _shares(plan: Plan) -> Markup:
 
 def _range(points: Sequence[tuple[float, float]]) -> str:
     """The share at the stages' ends: '.70 → .55 → .50'."""
-    shown = list(dict.fromkeys(f"{share:.3f}".rstrip("0").lstrip("0") or "0" for _, share in points))
+    shown = list(dict.fromkeys(f"{share:.3f}".strip("0").rstrip(".") or "0" for _, share in points))
     return " → ".join(shown if len(shown) <= 4 else (shown[0], shown[-1]))
 
 

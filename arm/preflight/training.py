@@ -47,6 +47,8 @@ def refusals(
     """Why a stage cannot run, but for memory: a sentence each."""
     group = sequence_parallel(config)
     found = variant_refusals(setting.recipe, step, config)
+    if setting.world is not None and setting.on_gpu(step) and group > setting.world:
+        found.append(f"{step} shares a row among {group} ranks, but there are {setting.world} GPUs; take so many.")
     if ranks % group:
         found.append(f"{step} has {ranks} ranks, which {group} ranks of a sequence do not divide; take a multiple.")
     for name, heads in (("attention heads", model.heads), ("key-value heads", model.kv_heads)):

@@ -124,7 +124,7 @@ def judge(
         return Verdict(gate=name, holds=False, sentence=f"{gate.metric} of {gate.stage} was refused: {reason}.")
     value = _score(scores, gate.stage, gate.metric)
     problems = []
-    if gate.minimum is not None and value < gate.minimum:
+    if gate.minimum is not None and not value >= gate.minimum:  # nan reaches nothing
         problems.append(f"it must be at least {gate.minimum:g}")
     beside = ""
     if gate.not_below == CHAMPION:

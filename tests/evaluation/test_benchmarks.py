@@ -194,6 +194,12 @@ def test_every_benchmark_of_the_table_exists_under_its_name() -> None:
     assert [benchmarks.find(name).name for name in BENCHMARKS] == list(BENCHMARKS)
 
 
+@pytest.mark.parametrize("name", ["num_grid_images", "answer_tokens"])
+def test_what_would_stop_an_evaluation_at_its_end_is_refused_at_its_start(name: str) -> None:
+    with pytest.raises(UserError, match=rf"EvaluateConfig\.{name} is 0; it must be at least 1"):
+        EvaluateConfig(**{name: 0})
+
+
 def test_an_unknown_benchmark_is_refused_by_the_config_without_torch() -> None:
     with pytest.raises(UserError, match="no benchmark 'edting'; did you mean 'editing'"):
         EvaluateConfig(benchmarks=("edting",))

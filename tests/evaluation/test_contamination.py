@@ -3,7 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -135,6 +135,9 @@ def test_nothing_to_compare_is_one_sentence(tmp_path: Path) -> None:
         check_contamination([], [])
     with pytest.raises(UserError, match="Row 1 of x has no prompt"):
         items_of_rows("x", [{"a": 1}])
-    training, rows = shards(tmp_path / "t", [sample("x")]), [{"prompt": "a"}]
+
+
+def test_two_sets_of_one_name_are_refused_before_a_sample_is_read() -> None:
+    unread, rows = cast(Manifest, None), [{"prompt": "a"}]
     with pytest.raises(UserError, match="Two evaluation sets have the same name"):
-        check_contamination([training], [items_of_rows("x", rows), items_of_rows("x", rows)])
+        check_contamination([unread], [items_of_rows("x", rows), items_of_rows("x", rows)])

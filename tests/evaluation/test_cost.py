@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from arm.errors import UserError
 from arm.evaluation.cost import Stopwatch, measure_cost, quantile, summarise, to_table
 from arm.evaluation.items import Pixels
+from arm.evaluation.models.made_images import MadeImages
 from arm.evaluation.models.model import NO_CLOCK, Clock, Drawing, Failed, Unable
 
 
@@ -62,6 +65,12 @@ def test_every_batch_size_is_warmed_up_and_measured() -> None:
 def test_nothing_to_measure_is_one_sentence() -> None:
     with pytest.raises(UserError, match="at least one call"):
         measure_cost(Drawer(), ["a"], [1], 0, {})
+
+
+def test_images_that_are_there_already_have_no_cost(tmp_path: Path) -> None:
+    PIL.Image.new("RGB", (8, 8)).save(tmp_path / "0.png")
+    with pytest.raises(UserError, match="draws nothing itself, its images are there"):
+        measure_cost(MadeImages(tmp_path), ["a"], [1], 1, {})
 
 
 def test_an_image_that_failed_has_no_cost() -> None:

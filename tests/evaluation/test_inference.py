@@ -47,6 +47,14 @@ def test_a_question_is_answered(release: Release, tmp_path: Path) -> None:
     assert ask(release, tmp_path / "grey.png", "how many?") == "two"
 
 
+def test_a_photograph_that_exif_turns_is_edited_upright(release: Release, tmp_path: Path) -> None:
+    """40 × 20 pixels, to be turned by a quarter: 20 × 40, of which the longer side becomes 8."""
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    PIL.Image.new("RGB", (40, 20), (32, 32, 32)).save(tmp_path / "photograph.jpg", exif=exif)
+    assert edit(release, tmp_path / "photograph.jpg", "make it lighter").size == (4, 8)
+
+
 def test_transparent_pixels_are_laid_on_white(tmp_path: Path) -> None:
     PIL.Image.new("RGBA", (2, 2), (255, 0, 0, 0)).save(tmp_path / "clear.png")
     assert np.array_equal(read_image(tmp_path / "clear.png"), np.full((2, 2, 3), 255))

@@ -90,6 +90,25 @@ def test_an_answer_without_scores_is_unscorable_and_kept(server: Server, tmp_pat
     assert len(server.calls) == 1
 
 
+@pytest.mark.parametrize("choice", [{"message": None, "finish_reason": "content_filter"}, {"message": "no"}])
+def test_an_answer_without_a_message_or_counted_tokens_is_unscorable(
+    server: Server, tmp_path: Path, choice: dict[str, Any]
+) -> None:
+    server.script = [{"choices": [choice], "usage": {"prompt_tokens": None, "completion_tokens": None}}]
+    judge, _ = make(server, tmp_path)
+    assert judge.ask(ask()).outcome == "unscorable"
+    assert judge.ledger.totals()["calls"] == 1
+
+
+def test_a_gateways_error_with_status_200_is_asked_again_and_never_kept(server: Server, tmp_path: Path) -> None:
+    busy = {"error": {"message": "provider overloaded", "code": 502}}
+    server.script = [busy, busy, busy, GOOD]
+    judge, _ = make(server, tmp_path, max_attempts=2)
+    found = judge.ask(ask())
+    assert (found.outcome, "provider overloaded" in found.reason) == ("failed", True)
+    assert judge.ask(ask()).value == GOOD
+
+
 def test_replay_never_asks(server: Server, tmp_path: Path) -> None:
     make(server, tmp_path)[0].ask(ask())
     replay = Judge(JudgeConfig(model="made", mode="replay"), JudgeLedger(tmp_path / "judge.sqlite"))

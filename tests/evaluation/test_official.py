@@ -201,6 +201,14 @@ def test_the_validation_split_of_all_thirty_subjects_of_mmmu_is_asked_and_no_oth
     ]
 
 
+@pytest.mark.parametrize("uid", ["validation_../../x_1", "validation_1"])
+def test_a_subject_of_mmmu_that_names_no_file_is_one_sentence(tmp_path: Path, uid: str) -> None:
+    (row, _) = mmmu_rows("validation", "Art")
+    (tmp_path / "art.jsonl").write_text(json.dumps({**row, "image_1": "", "id": uid}) + "\n")
+    with pytest.raises(UserError, match="it must be validation_<subject>_<number>"):
+        questions.of_mmmu(open_files(str(tmp_path)), "art.jsonl")
+
+
 def test_choices_of_mmmu_without_options_are_one_sentence(tmp_path: Path) -> None:
     (row, _) = mmmu_rows("validation", "Art")
     (tmp_path / "art.jsonl").write_text(json.dumps({**row, "image_1": "", "options": "yes, no"}) + "\n")

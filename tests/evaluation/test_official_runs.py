@@ -315,8 +315,9 @@ def test_edits_are_judged_once_and_scored_again_from_the_ledger(
         run(capsys, *arguments)
     assert capsys.readouterr().err.startswith("ARM_JUDGE_URL is not set")
     monkeypatch.setenv(ADDRESS, f"http://127.0.0.1:{server.server_address[1]}/v1")
-    sc, pq = '{"score": [8, 4], "reasoning": "-"}', '{"score": [9, 9], "reasoning": "-"}'
-    marks = "Brief reasoning: -\nPrompt Compliance: 5\nVisual Naturalness: 4\nPhysical and Detail Integrity: 3"
+    half = "\ud83d"  # of an emoji, which a judge's text may end in
+    sc, pq = f'{{"score": [8, 4], "reasoning": "{half}"}}', '{"score": [9, 9], "reasoning": "-"}'
+    marks = f"Brief reasoning: {half}\nPrompt Compliance: 5\nVisual Naturalness: 4\nPhysical and Detail Integrity: 3"
     server.script = [*([sc, pq] * 11), marks]
     made = run(capsys, *arguments)
     assert [len(call["messages"][0]["content"]) - 1 for call in server.calls] == [*([2, 1] * 11), 2, 2]

@@ -30,8 +30,8 @@ class Grey(Unable):
     name = "grey"
     independent = True
 
-    def __init__(self, dies_at: int = 10**9, refuses: str = "") -> None:
-        self.calls, self.dies_at, self.refuses = 0, dies_at, refuses
+    def __init__(self, dies_at: int = 10**9, refuses: str = "", reason: str = "refused") -> None:
+        self.calls, self.dies_at, self.refuses, self.reason = 0, dies_at, refuses, reason
 
     def protocol(self) -> dict[str, Any]:
         return {"shade": "grey"}
@@ -46,7 +46,7 @@ class Grey(Unable):
         for drawing in drawings:
             self._next()
             shade = np.full((4, 4, 3), drawing.seed % 200, dtype=np.uint8)
-            made.append(Failed("refused") if drawing.prompt == self.refuses else shade)
+            made.append(Failed(self.reason) if drawing.prompt == self.refuses else shade)
         return made
 
     def edit(self, drawings: Sequence[Drawing]) -> list[Pixels | Failed]:
@@ -150,6 +150,11 @@ def test_what_a_model_refuses_is_counted_and_tried_again(tmp_path: Path) -> None
     assert failures[0] == {"path": "00001/samples/0000.png", "reason": "refused"}
     assert draw(Grey(), tmp_path)["images_made"] == 4
     assert not (tmp_path / "failures.jsonl").exists()
+
+
+def test_half_an_emoji_in_the_reason_of_a_refusal_is_a_question_mark(tmp_path: Path) -> None:
+    assert draw(Grey(refuses="a photo of a cow", reason="no \ud83d"), tmp_path)["images_failed"] == 4
+    assert json.loads((tmp_path / "failures.jsonl").read_text().splitlines()[0])["reason"] == "no ?"
 
 
 def test_other_prompts_or_settings_are_not_mixed_in(tmp_path: Path) -> None:
@@ -274,6 +279,8 @@ def test_choices_and_hints_stand_as_the_style_has_them() -> None:
     mmmu = {"id": "validation_Art_1", "question": "Which?", "options": "['one', 'two']", "answer": "B"}
     assert prompt_of(mmmu, "1", "none") == "Which?\nA. one\nB. two"
     assert prompt_of({"question": "Why?", "options": "[]"}, "1", "none") == "Why?"
+    seed = {"question_id": "1", "question": "How many?", "choice_a": 0, "choice_b": 1}
+    assert prompt_of(seed, "1", "none") == "How many?\nA. 0\nB. 1"
 
 
 def test_rows_are_read_from_every_format(tmp_path: Path) -> None:
@@ -287,6 +294,9 @@ def test_rows_are_read_from_every_format(tmp_path: Path) -> None:
     (tmp_path / "r.tsv").write_text("a\tb\n1\tx\n2\ty\n")
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "r.parquet")
     for name in ("r.jsonl", "pope.json", "r.json", "r.tsv", "r.parquet"):
+        assert read_rows(str(tmp_path / name)) == rows
+    for name in ("r.jsonl", "pope.json", "r.json", "r.tsv"):
+        (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + (tmp_path / name).read_bytes())  # a byte order mark
         assert read_rows(str(tmp_path / name)) == rows
     (tmp_path / "keyed.json").write_text('{"7": {"prompt": "x"}}')
     assert read_rows(str(tmp_path / "keyed.json")) == [{"key": "7", "prompt": "x"}]

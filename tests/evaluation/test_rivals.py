@@ -1,9 +1,11 @@
 """The load path of every kind of rival, on tiny random weights: what comes out fits, and follows its seed alone."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from tiny_rivals import save_emu3, save_flux, save_janus, save_llava
@@ -12,6 +14,7 @@ from arm.errors import UserError
 from arm.evaluation.models.config import ModelConfig
 from arm.evaluation.models.kinds import load
 from arm.evaluation.models.model import Drawing, Model, Question
+from arm.evaluation.models.pipelines import Pipeline
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8)
 QUESTIONS = [
@@ -87,6 +90,22 @@ def test_a_pipeline_of_diffusers_draws_what_the_seed_says(tmp_path: Path) -> Non
     assert np.abs(drawn(model, 1)[0].astype(int) - second).max() <= 1
     with pytest.raises(UserError, match="takes no source image"):
         model.edit([Drawing(uid="0", prompt="x", seed=0, source=PICTURE)])
+
+
+class QwenMade:
+    """Takes what Qwen-Image's pipeline takes, which makes one embedding of one text."""
+
+    def __call__(
+        self, prompt: Any, generator: Any, output_type: str, true_cfg_scale: float, negative_prompt: Any
+    ) -> Any:
+        assert len(negative_prompt) == len(prompt)
+        return SimpleNamespace(images=[PIL.Image.new("RGB", (4, 4)) for _ in prompt])
+
+
+def test_every_prompt_of_a_batch_is_guided_against_one_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "weights").write_text("w")
+    model = Pipeline(QwenMade(), ModelConfig(kind="diffusers", guidance=4.0), tmp_path)
+    assert len(drawn(model, 1, 2, 3)) == 3
 
 
 def test_wrong_weights_are_one_sentence(llava: Path, tmp_path: Path) -> None:

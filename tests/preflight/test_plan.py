@@ -15,6 +15,7 @@ from arm.evaluation.judge_config import JudgeConfig
 from arm.preflight import hardware, memory, training
 from arm.preflight.documents import Kind
 from arm.preflight.outline import Setting, StepPlan
+from arm.preflight.page import _range, render_page
 from arm.preflight.plan import Plan, make_plan
 from arm.preflight.policy import judge_seconds, judgements
 from arm.recipes import RECIPES, Compute, Recipe
@@ -159,6 +160,16 @@ def test_shares_of_text_to_image_fall_from_70_to_50(whole: Plan) -> None:
     assert whole.curves["text_to_image"][-1][0] == 81_920 * (100_000 * 400 + 100_000 * 320 + 40_000 * 80)
 
 
+def test_a_share_of_nothing_is_0_and_a_whole_one_1() -> None:
+    assert _range([(0, 0.0), (1, 0.05), (2, 1.0)]) == "0 → .05 → 1"
+
+
+def test_two_reasons_against_one_step_are_one_refused_step() -> None:
+    plan = make_plan(setting(changed("arm_7b", STAGES[0], sequence_length=1_024)))
+    assert len(plan.refusals) > 1
+    assert "1 of the plan&#x27;s" in render_page(plan)
+
+
 def test_memory_above_the_gpus_is_refused_with_its_largest_part() -> None:
     step = planned("arm_7b", "train-policy-edit", gpu="h100")
     assert memory.total(step.memory) > 150e9
@@ -208,6 +219,27 @@ def test_heads_that_a_sequence_cannot_share_are_refused(monkeypatch: pytest.Monk
     found = planned("arm_7b", STAGES[0]).refusals
     assert any("among 8 ranks, but the model has 28 attention heads" in sentence for sentence in found)
     assert any("the model has 4 key-value heads" in sentence for sentence in found)
+
+
+def test_a_row_is_not_shared_among_more_gpus_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "sequence_parallel", lambda config: 4)
+    found = planned("arm_7b", STAGES[0], world=3).refusals
+    assert any("shares a row among 4 ranks, but there are 3 GPUs" in sentence for sentence in found)
+
+
+def test_ranks_of_two_gpus_each_take_no_more_than_there_are() -> None:
+    recipe = recipes.find("arm_7b")
+    recipe = dataclasses.replace(recipe, compute={**recipe.compute, STAGES[0]: Compute(ranks=200, gpus=2)})
+    assert planned(recipe, STAGES[0], world=8).gpus == 8
+
+
+def test_cpus_are_read_in_kubernetes_units_and_workers_beyond_them_add_nothing() -> None:
+    recipe = changed("arm_7b", "curate-images", workers=64)
+    pod = Compute(cpu="1500m")
+    recipe = dataclasses.replace(recipe, compute={**recipe.compute, "curate-images": pod, "extract-pairs": pod})
+    assert facts(planned(recipe, "extract-pairs"))["core-hours"]
+    step = planned(recipe, "curate-images")
+    assert step.seconds / 3_600 == pytest.approx(step.core_hours / 1.5, rel=1e-3)
 
 
 def test_batches_that_the_ranks_do_not_divide_are_refused() -> None:

@@ -118,6 +118,12 @@ def test_a_gate_is_held_to_the_scores(gate: Gate, holds: bool) -> None:
     assert f"{gate.metric} of {gate.stage} is" in verdict.sentence
 
 
+@pytest.mark.parametrize("limit", [{"minimum": 0.4}, {"not_below": "finetuned"}])
+def test_a_score_that_is_no_number_holds_no_gate(limit: dict[str, Any]) -> None:
+    scores = {"t2i_policy": {"loss": float("nan")}, "finetuned": {"loss": 0.1}}
+    assert not judge(Gate(metric="loss", stage="t2i_policy", **limit), scores, []).holds
+
+
 def test_the_bootstrap_decides_where_it_compared_the_metric_of_two_stages() -> None:
     gate = Gate(metric="text_to_image/mean", stage="t2i_policy", not_below="finetuned")
     compared = {

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from arm.data.images import flatten
 from arm.errors import UserError
 from arm.evaluation.benchmarks.config import ScoreConfig
 from arm.evaluation.benchmarks.intervals import Intervals
@@ -88,28 +89,38 @@ def score(results: Files, data: Files, config: ScoreConfig) -> Result:
 
 
 def _pairs(results: Files) -> Iterator[tuple[str, Pixels, Pixels]]:
-    if names := results.matching(IMAGES.names):
-        arrays = _arrays(results, names[0], ("x", "y"))
+    if name := results.look(IMAGES):
+        arrays = _arrays(results, name, ("x", "y"))
         yield from ((f"{number:06d}", *pair) for number, pair in enumerate(zip(arrays["x"], arrays["y"], strict=True)))
         return
-    sides = {
-        side: {
-            PurePosixPath(name).stem: name for name in results.names
-            if PurePosixPath(name).parent.name == side and name.lower().endswith(SUFFIXES)
-        }
-        for side in ("reconstruction", "reference")
-    }  # fmt: skip
+    sides = {side: _side(results, side) for side in ("reconstruction", "reference")}
     if alone := sides["reconstruction"].keys() ^ sides["reference"].keys():
         raise UserError(f"{len(alone)} images stand on one side only, such as {min(alone)}; give both or neither.")
     for uid, name in sorted(sides["reconstruction"].items()):
         yield uid, _pixels(results, name), _pixels(results, sides["reference"][uid])
 
 
+def _side(results: Files, side: str) -> dict[str, str]:
+    """Name without folder and ending -> file; UserError where two files have one, of which one would be left out."""
+    found: dict[str, str] = {}
+    for name in results.names:
+        path = PurePosixPath(name)
+        if path.parent.name == side and name.lower().endswith(SUFFIXES):
+            other = found.setdefault(path.stem, name)
+            if other != name:
+                raise UserError(
+                    f"{results.folder.url} holds {other} and {name}, both called {path.stem}; score them apart."
+                )
+    return found
+
+
 def _pixels(results: Files, name: str) -> Pixels:
+    """RGB; transparent pixels are white, of 16 bits the high byte counts."""
     import PIL.Image
 
     try:
-        return np.asarray(PIL.Image.open(io.BytesIO(results.folder.read(name))).convert("RGB"))
+        with PIL.Image.open(io.BytesIO(results.folder.read(name))) as picture:
+            return np.asarray(flatten(picture))
     except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
         raise UserError(f"{results.folder.url}/{name} cannot be read as an image ({error}).") from None
 

@@ -83,6 +83,8 @@ def check_contamination(training: Sequence[Manifest], sets: Sequence[EvaluationI
     """The report: every training sample is read once."""
     if not training or not sets:
         raise UserError("Contamination needs training shards and an evaluation set; give at least one of each.")
+    if len({item.name for item in sets}) < len(sets):
+        raise UserError("Two evaluation sets have the same name; name them NAME=FILE.")
     indexes = [PromptIndex(item.prompts) for item in sets]
     looks: list[dict[str, list[str]]] = [{} for _ in sets]
     read = [_read(manifest, sets, indexes, looks) for manifest in training]
@@ -90,8 +92,6 @@ def check_contamination(training: Sequence[Manifest], sets: Sequence[EvaluationI
         item.name: _summary(item, {**index.matches(), "image": dict(sorted(alike.items()))})
         for item, index, alike in zip(sets, indexes, looks, strict=True)
     }
-    if len(found) < len(sets):
-        raise UserError("Two evaluation sets have the same name; name them NAME=FILE.")
     return {
         "training": read, "sets": found, "largest_share": max(item["share"] for item in found.values()),
         "settings": {"ngram": NGRAM, "ngram_share": MIN_SHARE, "distance": DISTANCE, "difference": DIFFERENCE},

@@ -47,7 +47,8 @@ class Pipeline(Unable):
         with clock.phase("all"):
             return self._call(
                 prompt=[drawing.prompt for drawing in drawings],
-                generator=[_generator(drawing) for drawing in drawings], **self._size(), **self._settings(),
+                generator=[_generator(drawing) for drawing in drawings],
+                **self._size(), **self._settings(len(drawings)),
             )  # fmt: skip
 
     def edit(self, drawings: Sequence[Drawing]) -> list[Pixels | Failed]:
@@ -57,7 +58,7 @@ class Pipeline(Unable):
         made: list[Pixels | Failed] = []
         for drawing in drawings:
             assert drawing.source is not None, f"{drawing.uid} has no source image"
-            image, settings = PIL.Image.fromarray(drawing.source), {**self._size(), **self._settings()}
+            image, settings = PIL.Image.fromarray(drawing.source), {**self._size(), **self._settings(1)}
             made += self._call(image=image, prompt=drawing.prompt, generator=_generator(drawing), **settings)
         return made
 
@@ -73,12 +74,13 @@ class Pipeline(Unable):
             raise UserError(f"{self.name} takes no height and width; leave image_size out.")
         return {"height": self.config.image_size, "width": self.config.image_size}
 
-    def _settings(self) -> dict[str, Any]:
+    def _settings(self, num_prompts: int) -> dict[str, Any]:
+        """Steps and guidance; a negative prompt for each prompt, since Qwen-Image makes no more of one."""
         settings: dict[str, Any] = {}
         if self.config.steps is not None:
             settings["num_inference_steps"] = self.config.steps
         if self.config.guidance is not None and TRUE_GUIDANCE in self._takes and "Qwen" in type(self.pipeline).__name__:
-            settings |= {TRUE_GUIDANCE: self.config.guidance, "negative_prompt": " "}
+            settings |= {TRUE_GUIDANCE: self.config.guidance, "negative_prompt": [" "] * num_prompts}
         elif self.config.guidance is not None:
             settings["guidance_scale"] = self.config.guidance
         unknown = sorted(settings.keys() - self._takes)

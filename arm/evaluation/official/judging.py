@@ -156,9 +156,10 @@ def _fields(rubric: Rubric, request: Request, row: Row) -> dict[str, str]:
 
 
 def write_marks(suite: Suite, marks: Sequence[Row], rows: Mapping[str, Row]) -> bytes:
-    """Replies as the scorer of WISE, GEdit or ImgEdit reads them."""
+    """Replies as the scorer of WISE, GEdit or ImgEdit reads them; half an emoji becomes a question mark."""
     if suite.name == "imgedit":
-        return (json.dumps({row["uid"]: _text(row, "imgedit") for row in marks}, ensure_ascii=False) + "\n").encode()
+        texts = {row["uid"]: _text(row, "imgedit") for row in marks}
+        return (json.dumps(texts, ensure_ascii=False) + "\n").encode(errors="replace")
     lines = io.StringIO()
     for mark in marks:
         row = rows[mark["uid"]]
@@ -170,7 +171,7 @@ def write_marks(suite: Suite, marks: Sequence[Row], rows: Mapping[str, Row]) -> 
                 "sc_reply": _text(mark, suite.rubrics[0]), "pq_reply": _text(mark, suite.rubrics[1]),
             }  # fmt: skip
         lines.write(json.dumps(written, ensure_ascii=False) + "\n")
-    return lines.getvalue().encode()
+    return lines.getvalue().encode(errors="replace")
 
 
 def _text(mark: Row, rubric: str) -> str:

@@ -226,4 +226,5 @@ def open_bench(name: str, subject: str, data: Files, config: OfficialConfig, out
 
 
 def _lines(rows: Sequence[Row]) -> bytes:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+    """One row a line; half an emoji, which a judge or a service may say, becomes a question mark."""
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode(errors="replace")

@@ -112,4 +112,4 @@ def _write_failures(failures: dict[str, str], output: Folder) -> None:
         output.delete(FAILURES)
         return
     lines = [json.dumps({"path": path, "reason": reason}, ensure_ascii=False) for path, reason in failures.items()]
-    output.write(FAILURES, ("\n".join(lines) + "\n").encode())
+    output.write(FAILURES, ("\n".join(lines) + "\n").encode(errors="replace"))  # half an emoji of a service's refusal

@@ -9,18 +9,21 @@ row and the field while nothing has been asked yet.
 """
 
 import ast
+import re
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
 from arm.errors import UserError
-from arm.evaluation.benchmarks import dpg, gedit, pope, prompts
+from arm.evaluation.benchmarks import dpg, gedit, mmmu, pope, prompts
 from arm.evaluation.benchmarks.mmbench import LETTERS, MISSING
 from arm.evaluation.benchmarks.reading import Files, check_filled, need, row_of, whole_number
 from arm.evaluation.benchmarks.seed import by_id
 from arm.evaluation.production.rows import Row, first_of
 
 Rows = list[Row]
+SUBJECT = re.compile(r"[\w-]+")
+"""Of MMMU: Art_Theory."""
 REFERENCE_LENGTH = 64
 """A shorter `image` of MMBench is no image, but the index of the row that holds it (VLMEvalKit, image_base.py)."""
 
@@ -123,6 +126,8 @@ def of_mmmu(files: Files, name: str) -> Rows:
     rows = [row for row in _filled(files, name, ("id",)) if str(row["id"]).startswith("validation_")]
     check_filled(rows, ("question", "question_type", "answer"), place)
     for row in rows:
+        if not SUBJECT.fullmatch(mmmu.subject_of(str(row["id"]))):  # which names files
+            raise UserError(f"{place} has the id {row['id']!r}; it must be validation_<subject>_<number>.")
         if row["question_type"] == "multiple-choice" and not choices_of(row):
             raise UserError(f"{row['id']} of {place} has no list of options: {row.get('options')!r}.")
     return rows
@@ -151,7 +156,8 @@ def options_of(row: Mapping[str, Any]) -> dict[str, str]:
     """Letter -> option: from fields named A or choice_a, else from the list `options`."""
     options = {}
     for letter, listed in zip_longest(prompts.LETTERS, choices_of(row)):
-        choice = first_of(row, (letter, f"choice_{letter.lower()}")) or listed
+        choice = first_of(row, (letter, f"choice_{letter.lower()}"))
+        choice = listed if choice is None else choice  # 0 is an option
         if choice is not None and str(choice) != "nan":
             options[letter] = str(choice)
     return options

@@ -15,6 +15,8 @@ from arm.errors import UserError
 from arm.outside import outside_files
 
 Row = dict[str, Any]
+TEXT = "utf-8-sig"
+"""UTF-8, without the mark that some programs write in front and that would be part of the first field's name."""
 
 
 def read_rows(path: str) -> list[Row]:
@@ -23,7 +25,7 @@ def read_rows(path: str) -> list[Row]:
     texts = {name: file for name, file in files.items() if name.endswith(".txt")}
     if len(files) > 1 and texts:
         ordered = sorted(texts.items(), key=lambda item: (len(item[0]), item[0]))
-        return [{"item_id": Path(name).stem, "prompt": file.read_text().strip()} for name, file in ordered]
+        return [{"item_id": Path(name).stem, "prompt": file.read_text(TEXT).strip()} for name, file in ordered]
     if len(files) != 1:
         raise UserError(f"{path} holds {len(files)} files; give one data file, or a folder of .txt prompts.")
     (file,) = files.values()
@@ -55,12 +57,12 @@ def _json(file: Path) -> list[Row]:
 
 
 def _jsonl(file: Path) -> list[Row]:
-    return [json.loads(line) for line in file.read_text().split("\n") if line.strip()]
+    return [json.loads(line) for line in file.read_text(TEXT).split("\n") if line.strip()]
 
 
 def _tsv(file: Path) -> list[Row]:
     csv.field_size_limit(min(sys.maxsize, 1 << 30))  # MMBench holds its images in the table
-    with file.open(newline="") as stream:
+    with file.open(newline="", encoding=TEXT) as stream:
         return [dict(row) for row in csv.DictReader(stream, delimiter="\t")]
 
 

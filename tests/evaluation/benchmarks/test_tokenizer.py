@@ -49,3 +49,24 @@ def test_pairs_of_pictures(tmp_path: Path) -> None:
     (tmp_path / "reference" / "b.png").write_bytes(b"")
     with pytest.raises(UserError, match="1 images stand on one side only, such as b"):
         tokenizer.score(open_files(str(tmp_path)), files, ScoreConfig())
+
+
+def test_grey_levels_of_16_bits_are_not_all_white(tmp_path: Path) -> None:
+    """All pixels 10 of 255 apart, as above."""
+    for side, value in (("reference", 100), ("reconstruction", 110)):
+        (tmp_path / side).mkdir()
+        PIL.Image.fromarray(np.full((12, 12), value << 8, dtype=np.uint16)).save(tmp_path / side / "a.png")
+    files = open_files(str(tmp_path))
+    assert tokenizer.score(files, files, ScoreConfig()).scores.estimates["psnr"].value == pytest.approx(
+        28.131, abs=1e-3
+    )
+
+
+@pytest.mark.parametrize("names", [("36/reference/a.png", "72/reference/a.png"), ("one_images.npz", "two_images.npz")])
+def test_of_two_files_for_one_image_none_is_left_out_in_silence(tmp_path: Path, names: tuple[str, str]) -> None:
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    files = open_files(str(tmp_path))
+    with pytest.raises(UserError, match=r"both called a; score them apart|holds 2 files that fit"):
+        tokenizer.score(files, files, ScoreConfig())
