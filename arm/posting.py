@@ -30,8 +30,6 @@ def post(url: str, body: bytes, headers: Mapping[str, str], *, timeout_seconds: 
     request = urllib.request.Request(url, data=body, headers=dict(headers), method="POST")
     with _OPENER.open(request, timeout=timeout_seconds) as reply:
         data: bytes = reply.read(max_bytes)
-        if (
-            len(data) < max_bytes and reply.length
-        ):  # what http.client keeps quiet about when it is told how much to read
+        if len(data) < max_bytes and reply.length:  # http.client keeps quiet about it when told how much to read
             raise IncompleteRead(data, reply.length)
     return data
