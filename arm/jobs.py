@@ -122,13 +122,13 @@ JOBS: tuple[Job, ...] = (
         inputs=(*(_optional(n) for n in ("crawled", "imported", "known")), *(_optional(n, "judge") for n in ("scorer", "evaluation"))),
     ),
     Job(
-        name="train-tokenizer", phase="model", makes="tokenizer", version=5, distributed=True,
+        name="train-tokenizer", phase="model", makes="tokenizer", version=6, distributed=True,
         purpose="Train the visual tokenizer: frozen SigLIP2, projections, FSQ, four losses.",
         function="arm.tokenizer.training.train:train_tokenizer", config="arm.tokenizer.config:TokenizerConfig",
         inputs=(Input("images"), Input("encoder", "init"), Input("caption_model", "init")),
     ),
     Job(
-        name="tokenize-images", phase="model", makes="token-shards", version=3, distributed=True, divisible=True,
+        name="tokenize-images", phase="model", makes="token-shards", version=4, distributed=True, divisible=True,
         purpose="Turn every curated sample into codes and text: Arrow token shards.",
         function="arm.tokenizer.encoding.encode:tokenize_images", config="arm.tokenizer.config:EncodeConfig",
         inputs=(
@@ -146,7 +146,7 @@ JOBS: tuple[Job, ...] = (
         ),
     ),
     Job(
-        name="evaluate-tokenizer", phase="model", makes="tokenizer-evaluation", version=2,
+        name="evaluate-tokenizer", phase="model", makes="tokenizer-evaluation", version=3,
         purpose="Score a visual tokenizer: zero-shot, linear probe, code usage, PSNR, SSIM, Fréchet distance.",
         function="arm.tokenizer.evaluation.evaluate:evaluate_tokenizer", config="arm.tokenizer.config:EvaluateTokenizerConfig",
         inputs=(Input("tokenizer"), _optional("images"), *(_optional(n, "judge") for n in ("evaluation", "encoder", "detokenizer"))),
@@ -175,7 +175,7 @@ JOBS: tuple[Job, ...] = (
         ),
     ),
     Job(
-        name="register-model", phase="release", makes="release", version=3,
+        name="register-model", phase="release", makes="release", version=4,
         purpose="Check the gates, gather a self-contained release and register it in MLflow.",
         function="arm.evaluation.champion:register_model", config="arm.tracking.config:RegisterConfig",
         finds="arm.tracking.alias:find_champion",

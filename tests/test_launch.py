@@ -101,7 +101,8 @@ time.sleep(60)
 def test_a_launcher_that_is_asked_to_stop_lets_its_ranks_save(tmp_path: Path, number: signal.Signals) -> None:
     saver = SAVER.format(saved=str(tmp_path / "saved-"), ready=str(tmp_path / "ready-"))
     code = f"""
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts the tests behind itself has it ignored
 sys.path.insert(0, {str(Path(SCRIPT).parent)!r})
 from arm import cli, jobs, launch
 from made_up_jobs import MADE_UP
