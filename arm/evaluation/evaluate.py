@@ -179,6 +179,8 @@ def protocol(result: Result, evaluation_set: EvaluationSet, config: EvaluateConf
             "top_k": sampling.top_k, "top_p": sampling.top_p,
             "guidance_text": sampling.guidance_text, "guidance_image": sampling.guidance_image, "seed": config.seed,
         },
+        "images": {**config.sizes, "render_steps": config.render_steps, "render_guidance": config.render_guidance},
+        "answer_tokens": config.answer_tokens,
         "estimates": {name: _rounded(found) for name, found in sorted(scores.published().items())},
     }  # fmt: skip
 

@@ -16,7 +16,7 @@ OFFICIAL = (
     "mode", "judge", "judge_settings", "prompt_sha256", "prompt_style", "revision", "aggregation", "data_files",
 )  # fmt: skip
 """Of other authors' benchmarks."""
-OWN = ("dataset", "checker", "aggregation", "sampling")
+OWN = ("dataset", "checker", "aggregation", "sampling", "images", "answer_tokens")
 """Of our own."""
 CAUTIONS = ("judge_date", "notes", "checked")
 """Fields of other authors' benchmarks that may differ, and are named where they do."""

@@ -18,6 +18,7 @@ from arm.data.shards import write_shard
 from arm.errors import IntegrityError
 from arm.evaluation import evaluate, subject
 from arm.evaluation.config import EvaluateConfig
+from arm.evaluation.protocols import OWN
 from arm.manifest import Manifest
 from arm.records import Image, Sample, Text, make_uid
 from arm.storage import Folder, open_folder
@@ -89,6 +90,9 @@ def test_scores_of_every_stage_and_of_the_reference(job: Any) -> None:
         "items_missing": 0,
     }
     assert metrics["t2i_policy/text_to_image/mean"] == scores["t2i_policy"]["text_to_image/mean"]
+    protocol = json.loads(output.read("protocols.json"))["finetuned"]["editing"]
+    assert protocol["images"].keys() == {"image_size", "render_steps", "render_guidance"}
+    assert set(OWN) <= protocol.keys()
 
 
 def test_reconstruction_psnr_is_that_of_the_quantised_grey(job: Any) -> None:

@@ -192,6 +192,8 @@ def test_our_own_benchmarks_too_must_have_been_measured_alike(tmp_path: Path) ->
     assert compare_with(champion, holder("same", ""), [gate])[gate].value == 0.5
     other = compare_with(champion, holder("other", "", sampling={"guidance_text": 3.0}), [gate])[gate]
     assert "(sampling: guidance_text 3.0 here, 1.5 there; measure both alike)" in other.why_not
+    larger = compare_with(champion, holder("larger", "", images={"image_size": 1024}), [gate])[gate]
+    assert "(images: image_size 1024 here, not stated there; measure both alike)" in larger.why_not
 
 
 def test_a_drop_within_the_tolerance_is_not_lower_than_the_champion(tmp_path: Path) -> None:
