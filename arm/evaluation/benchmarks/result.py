@@ -9,7 +9,6 @@ headline is refused.
 
 import dataclasses
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from typing import Any
 from arm.evaluation.benchmark import Scores
 from arm.evaluation.benchmarks.config import ScoreConfig
 from arm.evaluation.items import Verdict
+from arm.evaluation.jsonl import to_json, to_lines
 from arm.evaluation.losses import NO_ANSWER, account, reasons_of
 from arm.evaluation.statistics import Estimate
 from arm.storage import Folder
@@ -207,15 +207,10 @@ def scores_row(result: Result) -> dict[str, Any]:
 
 
 def write_result(result: Result, folder: Folder, beside: Mapping[str, Mapping[str, Any]] | None = None) -> None:
-    """Write items.jsonl and scores.json; `beside` has more fields of an item, by uid.
-
-    Half an emoji, which a model may say, becomes a question mark.
-    """
+    """Write items.jsonl and scores.json; `beside` has more fields of an item, by uid."""
     rows = (item_row(item) | dict((beside or {}).get(item.uid, {})) for item in result.items)
-    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    scores = json.dumps(scores_row(result), indent=1, ensure_ascii=False) + "\n"
-    folder.write("items.jsonl", lines.encode(errors="replace"))
-    folder.write("scores.json", scores.encode(errors="replace"))
+    folder.write("items.jsonl", to_lines(rows))
+    folder.write("scores.json", to_json(scores_row(result), indent=1))
 
 
 def plain(value: Any) -> Any:

@@ -3,30 +3,28 @@
 A question without an answer is left out, and missing; of MME, whose lines are pairs, its line ends before the answer.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from arm.evaluation.benchmarks.prompts import LETTERS
+from arm.evaluation.jsonl import to_json, to_lines
 from arm.evaluation.production.questions import choices_of
 from arm.evaluation.production.rows import Row
 
 
 def write_answers(name: str, rows: Sequence[Row]) -> bytes:
     """The file of one benchmark, from the rows of `answer_questions`."""
-    return WRITERS.get(name, _lines)([row for row in rows if name in PAIRED or "failed" not in row])
-
-
-def _lines(rows: Sequence[Row]) -> bytes:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+    writer = WRITERS.get(name)
+    written = [row for row in rows if name in PAIRED or "failed" not in row]
+    return writer(written) if writer else to_lines(written)
 
 
 def _gqa(rows: Sequence[Row]) -> bytes:
-    return _list([{"questionId": row["questionId"], "prediction": row["prediction"]} for row in rows])
+    return to_json([{"questionId": row["questionId"], "prediction": row["prediction"]} for row in rows], indent=1)
 
 
 def _vqav2(rows: Sequence[Row]) -> bytes:
-    return _list([{"question_id": row["question_id"], "answer": row["prediction"]} for row in rows])
+    return to_json([{"question_id": row["question_id"], "answer": row["prediction"]} for row in rows], indent=1)
 
 
 def _mme(rows: Sequence[Row]) -> bytes:
@@ -48,11 +46,7 @@ def _mmmu(rows: Sequence[Row]) -> bytes:
         found.append(
             {name: row[name] for name in ("id", "question_type", "answer")} | names | {"response": row["prediction"]}
         )
-    return _list(found)
-
-
-def _list(rows: Sequence[Row]) -> bytes:
-    return (json.dumps(rows, ensure_ascii=False, indent=1) + "\n").encode()
+    return to_json(found, indent=1)
 
 
 WRITERS: dict[str, Callable[[Sequence[Row]], bytes]] = {"gqa": _gqa, "vqav2": _vqav2, "mme": _mme, "mmmu": _mmmu}

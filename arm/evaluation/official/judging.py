@@ -4,8 +4,6 @@ Each writes the file that the benchmark's scorer reads. A judge that nobody reac
 and the same command asks for the rest.
 """
 
-import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from arm.evaluation.benchmarks.reading import Files
 from arm.evaluation.imaging import encode_png, resize_like
 from arm.evaluation.inference import read_image
 from arm.evaluation.items import Pixels
+from arm.evaluation.jsonl import to_json, to_lines
 from arm.evaluation.judge import Judge, Question, endpoint_from_environment
 from arm.evaluation.judge_ledger import JudgeLedger, JudgeReply
 from arm.evaluation.models import model as models
@@ -81,7 +80,7 @@ def ask_questions(
     journal.finish(list(there))
     of_each = [journal.rows[item] for item in there]
     found = {row["uid"]: row["answers"] for row in of_each if "failed" not in row}
-    return (json.dumps(found, ensure_ascii=False) + "\n").encode(), [row for row in of_each if "failed" in row]
+    return to_json(found), [row for row in of_each if "failed" in row]
 
 
 def crops_of(image: Pixels, num_images: int) -> list[Pixels]:
@@ -156,11 +155,10 @@ def _fields(rubric: Rubric, request: Request, row: Row) -> dict[str, str]:
 
 
 def write_marks(suite: Suite, marks: Sequence[Row], rows: Mapping[str, Row]) -> bytes:
-    """Replies as the scorer of WISE, GEdit or ImgEdit reads them; half an emoji becomes a question mark."""
+    """Replies as the scorer of WISE, GEdit or ImgEdit reads them."""
     if suite.name == "imgedit":
-        texts = {row["uid"]: _text(row, "imgedit") for row in marks}
-        return (json.dumps(texts, ensure_ascii=False) + "\n").encode(errors="replace")
-    lines = io.StringIO()
+        return to_json({row["uid"]: _text(row, "imgedit") for row in marks})
+    lines: list[Row] = []
     for mark in marks:
         row = rows[mark["uid"]]
         written: dict[str, Any] = {"prompt_id": mark["uid"], "evaluation": _text(mark, suite.rubrics[0])}
@@ -170,8 +168,8 @@ def write_marks(suite: Suite, marks: Sequence[Row], rows: Mapping[str, Row]) -> 
                 "intersection_exist": row.get("Intersection_exist", row.get("intersection_exist")),
                 "sc_reply": _text(mark, suite.rubrics[0]), "pq_reply": _text(mark, suite.rubrics[1]),
             }  # fmt: skip
-        lines.write(json.dumps(written, ensure_ascii=False) + "\n")
-    return lines.getvalue().encode(errors="replace")
+        lines.append(written)
+    return to_lines(lines)
 
 
 def _text(mark: Row, rubric: str) -> str:

@@ -7,7 +7,7 @@ made_from.json      {"results/detections.jsonl": digest of the images that were 
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from arm.evaluation.benchmarks import registry
 from arm.evaluation.benchmarks.config import ScoreConfig
 from arm.evaluation.benchmarks.reading import Files
 from arm.evaluation.benchmarks.result import Result, with_lost, write_result
+from arm.evaluation.jsonl import to_lines
 from arm.evaluation.models.model import Model
 from arm.evaluation.official import judging
 from arm.evaluation.official.answering import write_answers
@@ -101,7 +102,7 @@ def run_images(bench: Bench, model: Model, kind: str) -> None:
             local, bench.data, bench.config, bench.scratch, num_images=bench.num_seeds
         )
         bench.output.write(name, answers)
-        bench.output.write(UNASKED, _lines(unasked))
+        bench.output.write(UNASKED, to_lines(unasked))
     else:
         _let_judge(bench, pictures, by_uid(pictures, rows), name)
     if not unasked:  # else the next run asks again
@@ -129,7 +130,7 @@ def _let_judge(bench: Bench, pictures: list[Picture], rows: Mapping[str, Row], n
         marks = judging.give_marks(bench.suite, pictures, rows, bench.output.child(MADE), images, judge)
     finally:
         judge.ledger.close()
-    bench.output.write(REPLIES, _lines(marks))
+    bench.output.write(REPLIES, to_lines(marks))
     bench.output.write(name, judging.write_marks(bench.suite, marks, rows))
 
 
@@ -223,8 +224,3 @@ def open_bench(name: str, subject: str, data: Files, config: OfficialConfig, out
         suite=SUITES[name], data=data, config=config, output=output.child(place), place=place,
         scratch=output.scratch(place), **settings,
     )  # fmt: skip
-
-
-def _lines(rows: Sequence[Row]) -> bytes:
-    """One row a line; half an emoji, which a judge or a service may say, becomes a question mark."""
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode(errors="replace")

@@ -7,7 +7,6 @@
 images_expected = images_there + images_made + images_failed
 """
 
-import json
 from collections.abc import Callable, Iterable, Sequence, Set
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 from arm.errors import UserError
 from arm.evaluation.imaging import encode_png
 from arm.evaluation.items import Pixels
+from arm.evaluation.jsonl import to_lines
 from arm.evaluation.models.model import Drawing, Failed, Model
 from arm.evaluation.production.layouts import Layout, Picture, lay_out
 from arm.evaluation.production.pictures import Pictures, read_picture
@@ -111,5 +111,4 @@ def _write_failures(failures: dict[str, str], output: Folder) -> None:
     if not failures:
         output.delete(FAILURES)
         return
-    lines = [json.dumps({"path": path, "reason": reason}, ensure_ascii=False) for path, reason in failures.items()]
-    output.write(FAILURES, ("\n".join(lines) + "\n").encode(errors="replace"))  # half an emoji of a service's refusal
+    output.write(FAILURES, to_lines({"path": path, "reason": reason} for path, reason in failures.items()))

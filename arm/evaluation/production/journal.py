@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from arm.errors import UserError
+from arm.evaluation.jsonl import to_lines
 from arm.storage import open_folder
 
 Row = dict[str, Any]
@@ -35,14 +36,14 @@ class Journal:
     def append(self, rows: Sequence[Row]) -> None:
         """Keep some rows, on disk when this returns."""
         with self.partial.open("ab") as stream:
-            stream.write(b"".join(_line(row) for row in rows if "failed" not in row))
+            stream.write(to_lines(row for row in rows if "failed" not in row))
             stream.flush()
             os.fsync(stream.fileno())
         self.rows.update((row["uid"], row) for row in rows)
 
     def finish(self, uids: Sequence[str]) -> None:
         """Write the whole file in this order."""
-        data = b"".join(_line(self.rows[uid]) for uid in uids)
+        data = to_lines(self.rows[uid] for uid in uids)
         open_folder(str(self.output.parent)).write(self.output.name, data)
         self.partial.unlink(missing_ok=True)
 
@@ -54,8 +55,3 @@ class Journal:
         except (ValueError, KeyError, TypeError):
             pass
         raise UserError(f"{self.output} or its .partial is damaged; delete them, or give another --output.")
-
-
-def _line(row: Row) -> bytes:
-    """One line; half an emoji, which a model may say, becomes a question mark."""
-    return (json.dumps(row, ensure_ascii=False) + "\n").encode(errors="replace")
