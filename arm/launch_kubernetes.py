@@ -9,12 +9,10 @@ message.
 
 import json
 import os
-import re
 import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
-from fractions import Fraction
 from math import ceil
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +20,7 @@ from urllib.parse import urlsplit
 from arm.errors import ServiceError, UserError, without_userinfo
 from arm.jobs import Plan
 from arm.manifest import Manifest
+from arm.preflight.hardware import cpu_count
 from arm.resources import Resources, payload_of
 
 POLL_SECONDS = 5.0
@@ -106,7 +105,8 @@ def train_job(plan: Plan, place: Resources, env: list[Object]) -> Object:
 
 def spark_application(plan: Plan, place: Resources, env: list[Object]) -> Object:
     """A SparkApplication whose driver is the job's worker; one executor a rank. KFP alone retries."""
-    pod = {"cores": cores_of(place.cpu), "memory": place.memory.removesuffix("i").lower(), "env": env}
+    cores = max(1, ceil(cpu_count(place.cpu)))  # Spark counts whole ones
+    pod = {"cores": cores, "memory": place.memory.removesuffix("i").lower(), "env": env}
     return {
         **_head("spark-application", "SparkApplication", plan, place),
         "spec": {
@@ -120,16 +120,6 @@ def spark_application(plan: Plan, place: Resources, env: list[Object]) -> Object
             "executor": {**pod, "instances": place.ranks},
         },
     }
-
-
-def cores_of(cpu: str) -> int:
-    """Whole cores, which is how Spark counts, for a number of CPUs in Kubernetes units.
-
-    "4" -> 4    "2.5" -> 3    "500m" -> 1
-    """
-    if not re.fullmatch(r"\d+(\.\d+)?|\d+m", cpu):
-        raise UserError(f"Resources.cpu is {cpu!r}; give a number of CPUs, such as 4, 2.5 or 500m.")
-    return max(1, ceil(Fraction(cpu.removesuffix("m")) / (1000 if cpu.endswith("m") else 1)))
 
 
 def _head(where: str, kind: str, plan: Plan, place: Resources) -> Object:

@@ -3,6 +3,7 @@
 seconds of a step = FLOPs / (ranks x peak x MFU)      MFU: what others reach, not what a datasheet promises
 """
 
+import re
 from dataclasses import dataclass
 
 from arm.config import suggest
@@ -101,6 +102,8 @@ def find_gpu(name: str) -> Gpu:
 
 def cpu_count(text: str) -> float:
     """A pod's CPUs, in Kubernetes units: '1500m' -> 1.5."""
+    if not re.fullmatch(r"\d+(\.\d+)?|\d+m", text):
+        raise UserError(f"Resources.cpu is {text!r}; give a number of CPUs, such as 4, 2.5 or 500m.")
     return float(text.removesuffix("m")) / (1000 if text.endswith("m") else 1)
 
 
