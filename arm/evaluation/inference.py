@@ -49,10 +49,10 @@ def load_release(
     the encoder was trained at, unless another is given. What is said of sampling holds for images of texts and for edits."""
     from arm.model.generation import Generator
 
-    folders = _folders(url)
+    folders, record = _opened(url)
     sampling = sampling or SamplingConfig()
     config = replace(
-        configs.from_dict(EvaluateConfig, _sizes(url, folders["tokenizer"], image_size)),
+        configs.from_dict(EvaluateConfig, _sizes(record, folders["tokenizer"], image_size)),
         sampling=sampling,
         edit_temperature=sampling.temperature,
         answer_tokens=answer_tokens,
@@ -111,16 +111,19 @@ def holds_parts(url: str | Path) -> bool:
     return all((Path(url) / name).is_dir() for name in PARTS)
 
 
-def _folders(url: str | Path) -> dict[str, Path]:
-    """The release's parts: of a plain folder that holds them, or of a release in a store, verified."""
+def _opened(url: str | Path) -> tuple[dict[str, Path], dict[str, Any]]:
+    """The release's parts and what release.json says of it: of a plain folder that holds them, where nothing may be said,
+    or of a release in a store, verified."""
     if holds_parts(url):
-        return {name: Path(url) / name for name in PARTS}
+        said = Path(url) / FILE_NAME
+        return {name: Path(url) / name for name in PARTS}, json.loads(said.read_text()) if said.is_file() else {}
     manifest = manifests.load(str(url))
     if manifest.kind != "release":
         raise UserError(
             f"{url} is of the kind {manifest.kind!r}; give the folder of a release, made by register-model."
         )
-    return {name: manifest.local_folder(name) for name in PARTS}
+    record = [manifest.local(entry).read_text() for entry in manifest.select(FILE_NAME)]
+    return {name: manifest.local_folder(name) for name in PARTS}, json.loads(record[0]) if record else {}
 
 
 def _refuse_empty(text: str, name: str, remedy: str) -> None:
@@ -128,21 +131,11 @@ def _refuse_empty(text: str, name: str, remedy: str) -> None:
         raise UserError(f"The {name} is empty; {remedy}.")
 
 
-def _sizes(url: str | Path, tokenizer: Path, image_size: int | None) -> dict[str, Any]:
+def _sizes(record: dict[str, Any], tokenizer: Path, image_size: int | None) -> dict[str, Any]:
     """Sizes of images, as fields of EvaluateConfig."""
     if image_size:
         return {"image_size": image_size}
-    return _record(url).get("sizes") or {"image_size": _trained_size(tokenizer)}
-
-
-def _record(url: str | Path) -> dict[str, Any]:
-    """What the release says of itself: nothing where its parts lie in a folder without release.json."""
-    path = Path(url) / FILE_NAME
-    if not holds_parts(url):
-        manifest = manifests.load(str(url))
-        path = manifest.local(FILE_NAME) if manifest.select(FILE_NAME) else path
-    found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-    return found
+    return record.get("sizes") or {"image_size": _trained_size(tokenizer)}
 
 
 def _trained_size(tokenizer: Path) -> int:

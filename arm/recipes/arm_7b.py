@@ -106,23 +106,26 @@ DATA: dict[str, Any] = {
 }
 
 
-def variant(name: str, resolution: tuple[int, int], *tasks: str) -> VariantConfig:
-    """A variant of Table 1's (min short side, max long side)."""
-    short, long = resolution
-    return VariantConfig(name=name, resolution=ResolutionConfig(min_short_side=short, max_long_side=long), tasks=tasks)
+def sides(short: int, long: int) -> ResolutionConfig:
+    """Table 1's (min short side, max long side)."""
+    return ResolutionConfig(min_short_side=short, max_long_side=long)
 
 
-READ_SIZES = ResolutionConfig(min_short_side=256, max_long_side=976)
-EDIT_SIZES = ResolutionConfig(min_short_side=512, max_long_side=1_024)
+def variant(name: str, resolution: ResolutionConfig, *tasks: str) -> VariantConfig:
+    """A variant that holds some tasks."""
+    return VariantConfig(name=name, resolution=resolution, tasks=tasks)
+
+
+READ_SIZES, EDIT_SIZES = sides(256, 976), sides(512, 1_024)
 """What questions and edits are finetuned at: policies and evaluation read images at the same sizes."""
 ENCODE = EncodeConfig(  # Table 1's resolutions; understanding is ours
     variants=(
-        variant("understanding", (256, 976), *(task for task in TASKS if task not in ("text_to_image", "edit"))),
-        variant("images-512", (256, 512), "text_to_image"),
-        variant("images-1024", (512, 1_024), "text_to_image"),
-        variant("edits-256-980", (256, 980), "edit"),
-        variant("edits-512-980", (512, 980), "edit"),
-        variant("edits-1024", (512, 1_024), "edit"),
+        variant("understanding", READ_SIZES, *(task for task in TASKS if task not in ("text_to_image", "edit"))),
+        variant("images-512", sides(256, 512), "text_to_image"),
+        variant("images-1024", sides(512, 1_024), "text_to_image"),
+        variant("edits-256-980", sides(256, 980), "edit"),
+        variant("edits-512-980", sides(512, 980), "edit"),
+        variant("edits-1024", EDIT_SIZES, "edit"),
     ),
     threads=8,
     decode_threads=12,

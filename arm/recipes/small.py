@@ -12,7 +12,7 @@ from arm.data.config import ImportModelConfig, ImportSamplesConfig, ImportSource
 from arm.recipes.arm_7b import ARM_7B, CONTINUE, DATA, FINETUNE, ONE_GPU, POD, POLICIES, PRETRAIN, gpus
 from arm.recipes.facts import QWEN_05B, SANA_16B, SIGLIP2_SO400M, Crawl, DataSet
 from arm.recipes.toy import EVEN_MIXTURE
-from arm.tokenizer.config import DetokenizerConfig, EncodeConfig, ResolutionConfig, TokenizerConfig
+from arm.tokenizer.config import DetokenizerConfig, EncodeConfig, TokenizerConfig, VariantConfig
 from arm.tracking.config import RegisterConfig
 
 SANA_LICENCE = "NVIDIA-NSCL-v2-custom"
@@ -107,7 +107,7 @@ STAGES = {
     "train-model-continue": replace(CONTINUE, steps=40_000, **ONE_MACHINE),
     "train-model-finetune": replace(FINETUNE, steps=10_000, **ONE_MACHINE),
 }
-SIZES = ResolutionConfig(min_short_side=256, max_long_side=512)
+SIZES = VariantConfig().resolution
 """What every image is tokenized at (EncodeConfig's own variant), so policies and evaluation read at it, too."""
 
 SMALL = ARM_7B.derive(

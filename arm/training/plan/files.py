@@ -79,9 +79,8 @@ class PlanWriter:
                 _hash_steps(hasher, group, self._stage.rows_per_step)
                 first_row = number * self._stage.segment_rows + counts["rows"]
                 table = _table(group, first_row, self._stage.rows_per_step, self._names)
-                writer.write_table(
-                    table, row_group_size=max(len(table), 1)
-                )  # one, however many: it is found by its number
+                # one row group, however many documents: it is found by its number
+                writer.write_table(table, row_group_size=max(len(table), 1))
                 counts["rows"] += len(group)
                 counts["documents"] += len(group.kinds)
                 kinds += group.tokens_of_kinds()
